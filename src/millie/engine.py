@@ -1,0 +1,169 @@
+"""The seam for scale: units of work, their outcomes, and an engine that maps one to the other.
+
+A :class:`Unit` is small and picklable: ids, paths, a configuration; never pixels or models. The
+work is a top-level function that writes its own result atomically and returns a small summary.
+This module owns order, isolation of failures and the split into shards; it knows no stage.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from millie.errors import ConfigError
+
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One independent piece of work.
+
+    Attributes:
+        id: unique in its list; shown to people.
+        payload: picklable arguments (paths, configuration).
+    """
+
+    id: str
+    payload: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a unit ended.
+
+    Attributes:
+        unit: the unit's id.
+        status: done, skipped (its result was there already) or failed.
+        summary: what the work returned; empty when it failed.
+        error: class name of the error, empty unless failed.
+        message: its message.
+    """
+
+    unit: str
+    status: Status
+    summary: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    message: str = ""
+
+
+Work = Callable[[Any], dict[str, Any]]
+"""Does a unit and returns a summary, with ``{"skipped": True}`` if there was nothing to do."""
+
+
+class Engine(Protocol):
+    """Maps units to outcomes.
+
+    The contract, tested for every engine: one outcome a unit; outcomes in the order of the units;
+    a failing unit becomes a failed outcome and never stops the others; results do not depend on
+    the engine. ``map`` yields as soon as the next outcome in order is known.
+    """
+
+    def map(self, work: Work, units: Sequence[Unit]) -> Iterator[Outcome]:
+        """Run ``work`` on each unit's payload."""
+        ...
+
+
+class SerialEngine:
+    """One unit after the other in this process."""
+
+    def map(self, work: Work, units: Sequence[Unit]) -> Iterator[Outcome]:
+        """Run ``work`` on each unit's payload."""
+        for unit in units:
+            yield run_unit(work, unit)
+
+
+class ProcessEngine:
+    """Worker processes on this machine.
+
+    Args:
+        workers: number of processes; None: one a core.
+
+    Raises:
+        ConfigError: fewer than one worker.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        if workers is not None and workers < 1:
+            raise ConfigError(f"workers={workers}: expected at least 1")
+        self.workers = workers or available_cores()
+
+    def map(self, work: Work, units: Sequence[Unit]) -> Iterator[Outcome]:
+        """Run ``work`` on each unit's payload.
+
+        A worker that dies takes the pool with it; the units that were not finished are then run
+        one by one in fresh single workers, so only the unit that kills its worker fails.
+        """
+        waiting = deque(units)
+        while waiting:
+            for outcome in self._pool_map(work, list(waiting)):
+                waiting.popleft()
+                yield outcome
+            if waiting:
+                yield self._alone(work, waiting.popleft())
+
+    def _pool_map(self, work: Work, units: list[Unit]) -> Iterator[Outcome]:
+        """Yield outcomes in order until all are done or a worker has died."""
+        # A window keeps memory constant however many units there are.
+        window: deque[Future[Outcome]] = deque()
+        position = 0
+        with self._executor(self.workers) as pool:
+            try:
+                while position < len(units) or window:
+                    while position < len(units) and len(window) < 4 * self.workers:
+                        window.append(pool.submit(run_unit, work, units[position]))
+                        position += 1
+                    yield window.popleft().result()
+            except BrokenProcessPool:
+                return
+            finally:
+                for future in window:
+                    future.cancel()
+
+    def _alone(self, work: Work, unit: Unit) -> Outcome:
+        with self._executor(1) as pool:
+            try:
+                return pool.submit(run_unit, work, unit).result()
+            except BrokenProcessPool:
+                return Outcome(
+                    unit.id, "failed", error="WorkerDied",
+                    message="the worker process was killed while doing this unit "
+                    "(out of memory, or a crash in a decoder)",
+                )  # fmt: skip
+
+    @staticmethod
+    def _executor(workers: int) -> ProcessPoolExecutor:
+        # spawn: forking a process that already runs threads (OpenCV, torch) can deadlock.
+        return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def run_unit(work: Work, unit: Unit) -> Outcome:
+    """Run one unit; an error becomes a failed outcome: one patient never stops the rest."""
+    try:
+        summary = work(unit.payload)
+    except Exception as error:  # noqa: BLE001 - the one catch-all: a failure is data here
+        return Outcome(unit.id, "failed", error=type(error).__name__, message=str(error))
+    status: Status = "skipped" if summary.get("skipped") else "done"
+    return Outcome(unit.id, status, summary=summary)
+
+
+def shard(units: Sequence[Unit], index: int, count: int) -> list[Unit]:
+    """Part ``index`` (from 0) of ``count``: disjoint, together all, each in the given order.
+
+    Raises:
+        ConfigError: unless 0 <= index < count.
+    """
+    if not 0 <= index < count:
+        raise ConfigError(f"shard {index}/{count}: expected 0 <= index < count")
+    return list(units[index::count])
+
+
+def available_cores() -> int:
+    """Cores that this process may use (the affinity mask, not the machine)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,88 @@
+"""The errors that millie raises on purpose.
+
+Each is also a builtin, so that a caller who knows only Python catches the right family::
+
+    MillieError
+    ├── ConfigError (ValueError)            an argument or a configuration value is wrong
+    ├── DataError (ValueError)              the data is there but cannot be used
+    │   ├── ImageError                      not a usable image
+    │   │   └── ImageTooLargeError          refused from its header, before decoding
+    │   ├── ScaleError                      um/px unknown and not to be found, or implausible
+    │   ├── ManifestError                   a manifest or a published layout breaks its rules
+    │   ├── StoreError                      a bag file is damaged, unfinished or of another schema
+    │   ├── BundleError                     a model bundle is damaged, altered or of another schema
+    │   └── NoCellsError                    no leukocyte was found where at least one is needed
+    ├── MissingError (LookupError)          a thing that should exist does not
+    │   ├── MissingFileError (FileNotFoundError)
+    │   ├── MissingWeightsError (FileNotFoundError)
+    │   └── MissingPackageError (ImportError)
+    └── TrainingError (RuntimeError)        training cannot start or has diverged
+
+Rule of thumb: the *user's words* are wrong -> ConfigError; the *content of a file* is wrong ->
+DataError; *nothing is there* -> MissingError. Messages say what, got, expected and what to do.
+"""
+
+from __future__ import annotations
+
+
+class MillieError(Exception):
+    """Base of every error raised on purpose; catch it at the edge of a program."""
+
+
+class ConfigError(MillieError, ValueError):
+    """An argument or configuration value is unknown, of the wrong type or out of range.
+
+    Use it for what a person typed; what a person's file contains is a :class:`DataError`.
+    """
+
+
+class DataError(MillieError, ValueError):
+    """Data exists but cannot be used; the message names the file and the remedy."""
+
+
+class ImageError(DataError):
+    """A file is not a usable image: no image, cut short, empty, or of an unsupported kind."""
+
+
+class ImageTooLargeError(ImageError):
+    """An image's header announces more pixels or bytes than the limits allow; not decoded."""
+
+
+class ScaleError(DataError):
+    """The pixel size (um/px) is unknown and cannot be estimated, or is implausible."""
+
+
+class ManifestError(DataError):
+    """A manifest, a list of diagnoses or a published folder layout breaks its rules."""
+
+
+class StoreError(DataError):
+    """A bag file is damaged, unfinished, or written under another schema or configuration."""
+
+
+class BundleError(DataError):
+    """A model bundle is damaged, altered, incomplete, or of an unknown schema version."""
+
+
+class NoCellsError(DataError):
+    """No leukocyte was found in any image of a patient."""
+
+
+class MissingError(MillieError, LookupError):
+    """A named thing does not exist; use a subclass where it is a file, weights or a package."""
+
+
+class MissingFileError(MissingError, FileNotFoundError):
+    """A file or folder that was named does not exist."""
+
+
+class MissingWeightsError(MissingError, FileNotFoundError):
+    """Pretrained weights are not on this machine and could not be fetched."""
+
+
+class MissingPackageError(MissingError, ImportError):
+    """An optional dependency is not installed; the message names the extra to install."""
+
+
+class TrainingError(MillieError, RuntimeError):
+    """Training cannot start (too few patients of a class) or has diverged (loss not finite)."""

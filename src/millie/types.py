@@ -1,0 +1,281 @@
+"""The nouns of the method and their axes.
+
+Conventions: images outside models are uint8 RGB of shape (H, W, 3); inside models float32
+(N, 3, H, W). Axis letters: B bags, N cells of a bag, D features, C channels, H rows, W columns.
+Points are (x, y) in pixels of the full-resolution image, arrays are (row, column). Units stand in
+names. This module owns no behaviour beyond validation and conversion of units.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from millie.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+RESEARCH_USE_ONLY = "For research use only. Not for use in diagnostic procedures."
+
+
+class ImageKind(StrEnum):
+    """What an image file shows."""
+
+    FIELD = "field"
+    """A field of view with any number of leukocytes."""
+    CELL = "cell"
+    """A crop around one leukocyte."""
+    SLIDE = "slide"
+    """A whole slide."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class PixelSize:
+    """Physical size of one square pixel.
+
+    Args:
+        um_px: micrometres per pixel, 0.01 to 5.
+
+    Raises:
+        ConfigError: if the value is not finite or outside that range.
+    """
+
+    um_px: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.um_px) and 0.01 <= self.um_px <= 5.0):
+            raise ConfigError(
+                f"pixel size of {self.um_px} um/px: expected 0.01 to 5 "
+                "(a 100x objective gives about 0.05 to 0.12, a 40x about 0.25)"
+            )
+
+    def to_px(self, length_um: float) -> float:
+        """Convert micrometres to pixels."""
+        return length_um / self.um_px
+
+    def to_um(self, length_px: float) -> float:
+        """Convert pixels to micrometres."""
+        return length_px * self.um_px
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource:
+    """One image file of a patient, as named by the cohort.
+
+    Attributes:
+        path: where the file lies.
+        name: the file as the user named it or relative to the cohort's root, with ``/``; this is
+            what every output shows. Unique within a patient.
+        kind: field, cell or slide; None: decided from the image by the pipeline.
+        pixel_size: from the manifest or the data set's documentation; None: unknown.
+        cell_label: expert's type of a single-cell crop. Evaluation only, never for training.
+    """
+
+    path: Path
+    name: str
+    kind: ImageKind | None = None
+    pixel_size: PixelSize | None = None
+    cell_label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """One patient: the unit of labels, of splits and of predictions.
+
+    Attributes:
+        id: pseudonym, unique in the cohort.
+        label: diagnosis, or None when unknown (prediction).
+        images: the patient's files in a fixed order.
+        split: name of a given part (``train``, ``test``...), or empty.
+    """
+
+    id: str
+    label: str | None
+    images: tuple[ImageSource, ...]
+    site: str = ""
+    stain: str = ""
+    scanner: str = ""
+    split: str = ""
+    age: float | None = None
+    sex: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that was found wrong, named and counted instead of dropped in silence.
+
+    Attributes:
+        patient: the patient concerned, or empty.
+        source: the file concerned, or empty.
+        error: class name of the error (``ImageError``, ...).
+        message: what, got, expected, remedy.
+        fatal: True if the patient has no result because of it.
+    """
+
+    patient: str
+    source: str
+    error: str
+    message: str
+    fatal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """Patients with their diagnoses, and what was wrong with the rest."""
+
+    name: str
+    patients: tuple[Patient, ...]
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The diagnoses that occur, sorted."""
+        return tuple(sorted({p.label for p in self.patients if p.label is not None}))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Field:
+    """A decoded image.
+
+    Attributes:
+        image: uint8 RGB (H, W, 3).
+        source: the file it came from.
+        pixel_size: from the manifest, else from the file's metadata, else None.
+        sha256: hex digest of the file's bytes.
+    """
+
+    image: NDArray[np.uint8]
+    source: ImageSource
+    pixel_size: PixelSize | None
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One leukocyte: where it lies and how far it can be trusted.
+
+    Attributes:
+        source: index of the image in the patient's list of sources.
+        x_px: centroid, pixels of the full-resolution image from its left edge.
+        y_px: centroid, from its top edge.
+        left_px: box; also ``top_px``, ``width_px``, ``height_px``.
+        area_px: area of the cell in full-resolution pixels.
+        area_um2: area in square micrometres, or None where the scale is unknown.
+        quality: 0 (unusable) to 1 (clean); 1 where the method does not judge.
+        at_border: the cell is cut by the edge of the image.
+        in_clump: it touches another leukocyte.
+        smudge: a smudge cell (these lie almost only in leukaemia samples: a shortcut).
+        label: expert's type, evaluation only, or None.
+    """
+
+    source: int
+    x_px: float
+    y_px: float
+    left_px: int
+    top_px: int
+    width_px: int
+    height_px: int
+    area_px: float
+    area_um2: float | None = None
+    quality: float = 1.0
+    at_border: bool = False
+    in_clump: bool = False
+    smudge: bool = False
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellRegion:
+    """A cell found in a field, with its masks.
+
+    Attributes:
+        cell: position, box and flags; ``cell.source`` is 0 until the cell enters a bag.
+        cell_mask: bool (height_px, width_px) inside the cell's box; True is cell.
+        nucleus_mask: same shape; True is nucleus.
+    """
+
+    cell: Cell
+    cell_mask: NDArray[np.bool_]
+    nucleus_mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detection:
+    """What segmentation found in one field.
+
+    Attributes:
+        regions: cells, ordered by (top, left) of their boxes.
+        pixel_size: the scale that was used, from metadata or estimated; None: not needed.
+        background_rgb: colour of the empty background (3 values, 0 to 255).
+        diagnostics: numbers and reasons for the gates (scale source, stain constants, ...).
+    """
+
+    regions: tuple[CellRegion, ...]
+    pixel_size: PixelSize | None
+    background_rgb: tuple[int, int, int]
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    """Provenance of an image in a bag: file, digest, scale, size, segmentation diagnostics."""
+
+    name: str
+    sha256: str
+    kind: ImageKind
+    um_px: float | None
+    height_px: int
+    width_px: int
+    path: str = ""
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Winner:
+    """A cell that gave the maximum of fused features, and how much it moved one class.
+
+    Attributes:
+        cell: index of the cell in its bag.
+        contribution: share of the evidence for the class that this cell carries, 0 to 1.
+        features: number of features for which the cell is the maximum.
+    """
+
+    cell: int
+    contribution: float
+    features: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """The call for one patient. For research use only.
+
+    Attributes:
+        patient: pseudonym.
+        state: ``NO_SIGNAL``, a disease label of the bundle, ``INDETERMINATE`` or
+            ``URGENT_INDETERMINATE``.
+        reasons: why the state is not the label, or what a reader should know.
+        label: the class with the highest probability, whatever the state.
+        probabilities: calibrated probability of each class, in the bundle's order; sums to 1.
+        cell_probabilities: float32 (N, C), each cell scored alone by the same weights.
+        winners: for each class the cells that made it, strongest first.
+        n_cells: usable cells.
+        model: name and version of the bundle.
+        model_sha256: digest of the bundle's manifest.
+    """
+
+    patient: str
+    state: str
+    reasons: tuple[str, ...]
+    label: str
+    probabilities: dict[str, float]
+    cell_probabilities: NDArray[np.float32]
+    winners: dict[str, tuple[Winner, ...]]
+    n_cells: int
+    model: str
+    model_sha256: str
