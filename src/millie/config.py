@@ -196,18 +196,21 @@ class Config(_Stage):
         path.write_text(to_toml(self), encoding="utf-8")
 
 
-def load(path: Path | None = None, profile: str = "default") -> Config:
+def load(
+    path: Path | None = None, profile: str = "default", base: Config | None = None
+) -> Config:
     """Read a TOML file over a named profile.
 
     Args:
         path: TOML with a table a stage; None: the profile alone.
         profile: one of :func:`profiles`.
+        base: settings to start from instead of the profile (those of a bundle).
 
     Raises:
         MissingFileError: the file does not exist.
         ConfigError: unknown profile, no TOML, unknown key, or a value that does not fit.
     """
-    data = _profile_data(profile)
+    data = base.model_dump(mode="json") if base else _profile_data(profile)
     if path is None:
         return _validated(data, f"profile {profile}")
     if not path.is_file():

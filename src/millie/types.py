@@ -116,6 +116,7 @@ class Problem:
         error: class name of the error (``ImageError``, ...).
         message: what, got, expected, remedy.
         fatal: True if the patient has no result because of it.
+        note: True if nothing was lost (a duplicate counted once): told, but no failure.
     """
 
     patient: str
@@ -123,6 +124,7 @@ class Problem:
     error: str
     message: str
     fatal: bool = False
+    note: bool = False
 
 
 @dataclass(frozen=True, slots=True)

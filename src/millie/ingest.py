@@ -1,0 +1,245 @@
+"""From a patient's images to the patient's bag: read, find leukocytes, cut crops, store.
+
+One top-level function a patient, run by an engine. It owns the order of these steps within one
+patient and the record of everything that could not be used; the steps themselves live in
+``readers``, ``segmentation`` and ``bags``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from millie.bags.store import BagMeta, CellCrop, Store, write_bag
+from millie.config import Config
+from millie.errors import DataError, MissingError, NoCellsError, ScaleError
+from millie.readers.images import image_kind, read_image
+from millie.segmentation import (
+    SampleStatistics,
+    central_region,
+    cut_crop,
+    cut_mask,
+    sample_statistics,
+    segment,
+)
+from millie.types import (
+    Cell,
+    CellRegion,
+    Detection,
+    Field,
+    ImageKind,
+    ImageSource,
+    Patient,
+    PixelSize,
+    Problem,
+    SourceRecord,
+)
+
+# Images read ahead to learn scale and stain of the sample; bounds what is decoded at a time.
+_LOOK_AHEAD_IMAGES = 16
+_LOOK_AHEAD_PIXELS = 40_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class IngestTask:
+    """Payload of one unit: a patient, where the bag goes, and the settings."""
+
+    patient: Patient
+    store: Path
+    config: Config
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the settings and of the files' names, sizes and times.
+
+        Equal digest, equal bag: a bag that carries it is not made again.
+        """
+        files = [(s.name, s.kind, s.pixel_size, s.cell_label, _stamp(s)) for s in self.patient.images]
+        facts = [self.config.digest("reading", "segmentation", "crops"), self.patient.label, files]
+        return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What one patient's run has seen so far."""
+
+    problems: list[Problem] = field(default_factory=list)
+    sources: list[SourceRecord] = field(default_factory=list)
+    n_cells: int = 0
+    um_px: float | None = None
+
+
+def ingest_patient(task: IngestTask) -> dict[str, Any]:
+    """Make one patient's bag, unless a finished one with the same digest is there.
+
+    Returns:
+        ``n_cells``, ``n_images``, ``seconds`` and ``problems`` (a list of dicts), or
+        ``skipped`` with the problems found the first time.
+
+    Raises:
+        NoCellsError: no image gave a cell; the message lists why.
+    """
+    started = time.perf_counter()
+    store, digest = Store(task.store), task.digest()
+    if store.is_done(task.patient.id, digest):
+        return {"skipped": True, **_summary_of(store, task.patient.id)}
+    tally = _Tally()
+    cells = _cells(task, tally)
+    first = next(cells, None)
+    if first is None:
+        raise NoCellsError(_why_empty(task.patient, tally))
+    meta = BagMeta(
+        digest=digest,
+        size_px=task.config.crops.size_px,
+        size_um=task.config.crops.size_um,
+    )
+    write_bag(
+        store.path_of(task.patient.id),
+        task.patient,
+        chain([first], cells),
+        tally.sources,
+        meta,
+        problems=tally.problems,
+    )
+    return {
+        "n_cells": tally.n_cells,
+        "n_images": len(tally.sources),
+        "seconds": round(time.perf_counter() - started, 3),
+        "problems": [asdict(p) for p in tally.problems],
+    }
+
+
+def _cells(task: IngestTask, tally: _Tally) -> Iterator[CellCrop]:
+    """Yield the patient's crops image by image; sources and problems go to the tally."""
+    fields = _readable(task, tally)
+    ahead, pixels = [], 0
+    for one in fields:
+        ahead.append(one)
+        pixels += one.image.shape[0] * one.image.shape[1]
+        if len(ahead) >= _LOOK_AHEAD_IMAGES or pixels >= _LOOK_AHEAD_PIXELS:
+            break
+    sample = sample_statistics(
+        ((f.image, f.pixel_size) for f in ahead), task.config.segmentation
+    )
+    for one in chain(ahead, fields):
+        try:
+            found = list(_cells_of_field(one, task.config, sample, tally))
+        except DataError as error:
+            tally.problems.append(_problem(task.patient, one.source, error))
+            continue
+        tally.n_cells += len(found)
+        yield from found
+
+
+def _readable(task: IngestTask, tally: _Tally) -> Iterator[Field]:
+    for source in task.patient.images:
+        try:
+            yield read_image(source, task.config.reading)
+        except (DataError, MissingError) as error:
+            tally.problems.append(_problem(task.patient, source, error))
+
+
+def _cells_of_field(
+    one: Field, config: Config, sample: SampleStatistics, tally: _Tally
+) -> Iterator[CellCrop]:
+    kind = one.source.kind or image_kind(one, config.reading)
+    detection = segment(one.image, one.pixel_size, config.segmentation, sample)
+    regions = _regions(detection, kind, one)
+    side_px = _crop_side_px(detection.pixel_size, kind, config, one)
+    index = len(tally.sources)
+    um_px = detection.pixel_size.um_px if detection.pixel_size else None
+    height, width = one.image.shape[:2]
+    tally.sources.append(
+        SourceRecord(
+            name=one.source.name,
+            sha256=one.sha256,
+            kind=kind,
+            um_px=um_px,
+            height_px=height,
+            width_px=width,
+            path=str(one.source.path),
+            diagnostics=detection.diagnostics,
+        )
+    )
+    size_px = config.crops.size_px
+    for region in regions:
+        if region.cell.smudge and not config.crops.keep_smudge:
+            continue
+        centre = (region.cell.x_px, region.cell.y_px)
+        yield CellCrop(
+            cell=replace(region.cell, source=index, label=one.source.cell_label),
+            image=cut_crop(one.image, centre, side_px, size_px, detection.background_rgb),
+            mask=cut_mask(region, one.image.shape[:2], centre, side_px, size_px),
+        )
+
+
+def _regions(detection: Detection, kind: ImageKind, one: Field) -> tuple[CellRegion, ...]:
+    """All cells of a field; of a single-cell crop the central one, or its whole centre."""
+    if kind is ImageKind.FIELD:
+        return detection.regions
+    central = central_region(detection, one.image.shape[:2])
+    return (central or _whole_crop(one),)
+
+
+def _whole_crop(one: Field) -> CellRegion:
+    """A crop in which no cell could be outlined still counts: quality 0, an empty mask."""
+    height, width = one.image.shape[:2]
+    empty = np.zeros((height, width), dtype=np.bool_)
+    cell = Cell(
+        source=0, x_px=(width - 1) / 2, y_px=(height - 1) / 2, left_px=0, top_px=0,
+        width_px=width, height_px=height, area_px=0.0, quality=0.0,
+    )  # fmt: skip
+    return CellRegion(cell, empty, empty)
+
+
+def _crop_side_px(
+    pixel_size: PixelSize | None, kind: ImageKind, config: Config, one: Field
+) -> float:
+    """Side of the crop in pixels of this image."""
+    crops = config.crops
+    if crops.size_um == 0:
+        return float(crops.size_px)
+    if pixel_size is not None:
+        return pixel_size.to_px(crops.size_um)
+    if kind is ImageKind.CELL:
+        # A crop made elsewhere shows its cell whole: taken as it is, recorded as scale unknown.
+        return float(max(one.image.shape[:2]))
+    raise ScaleError(
+        f"{one.source.name}: um/px is unknown and could not be estimated from red cells; "
+        "give it in the manifest (um_px) or with --set segmentation.um_px=0.1"
+    )
+
+
+def _problem(patient: Patient, source: ImageSource, error: Exception) -> Problem:
+    return Problem(patient.id, source.name, type(error).__name__, str(error))
+
+
+def _stamp(source: ImageSource) -> tuple[int, int] | None:
+    try:
+        status = source.path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _why_empty(patient: Patient, tally: _Tally) -> str:
+    reasons = [f"{p.source}: {p.message}" for p in tally.problems[:5]]
+    refused = [
+        f"{s.name}: {s.diagnostics['refused']}" for s in tally.sources if "refused" in s.diagnostics
+    ]
+    reasons += refused[:5]
+    reasons = reasons or ["no leukocyte was found; look at `millie detect --overlay`"]
+    return f"{patient.id}: no cell in {len(patient.images)} images ({'; '.join(reasons)})"
+
+
+def _summary_of(store: Store, patient_id: str) -> dict[str, Any]:
+    with store.open(patient_id) as bag:
+        problems = [asdict(p) for p in bag.problems]
+        return {"n_cells": bag.n_cells, "n_images": len(bag.sources), "problems": problems}

@@ -1,0 +1,1 @@
+"""Training, splits by patient, cross-validation with intervals, and confound controls."""

@@ -1,0 +1,274 @@
+"""The method in order: images -> cells -> bags -> model -> calls -> report.
+
+Each function is one command. This is the only module that knows the order of the stages; each
+stage knows only its own work. Nothing here prints: long work reports through a progress callback.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from millie.engine import Engine, Outcome, SerialEngine, Unit, shard
+from millie.errors import ConfigError, DataError, MillieError, MissingFileError, NoCellsError
+from millie.types import Cohort, Problem
+
+if TYPE_CHECKING:
+    from millie.config import Config
+    from millie.models.bundle import Bundle
+    from millie.types import Prediction
+
+Progress = Callable[[str, int, int], None]
+"""``progress(what, done, total)``; called often, must be cheap."""
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Progress for callers that want none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """How a command that goes over patients ended.
+
+    Attributes:
+        out: what was written.
+        done: patients finished now; ``skipped``: finished earlier.
+        n_cells: cells in all of them.
+        problems: everything that could not be used, by patient and file.
+    """
+
+    out: Path
+    done: int = 0
+    skipped: int = 0
+    n_cells: int = 0
+    problems: tuple[Problem, ...] = field(default=())
+
+    @property
+    def failures(self) -> tuple[Problem, ...]:
+        """Problems that are more than notes: a file or a patient could not be used."""
+        return tuple(p for p in self.problems if not p.note)
+
+
+def prepare(dataset: str, root: Path, out: Path) -> Cohort:
+    """Read a published data set's own layout and write it as a manifest.
+
+    Raises:
+        ConfigError: no such data set.
+        ManifestError: the folder is not that data set; the message shows the expected tree.
+    """
+    from millie.readers.cohort import write_manifest
+    from millie.readers.datasets import DATASETS
+
+    if dataset not in DATASETS:
+        raise ConfigError(f"unknown data set '{dataset}'; known: {', '.join(sorted(DATASETS))}")
+    cohort = DATASETS[dataset].prepare(root)
+    write_manifest(cohort, out)
+    return cohort
+
+
+def segment(
+    cohort: Cohort,
+    store: Path,
+    config: Config,
+    engine: Engine | None = None,
+    part: tuple[int, int] = (0, 1),
+    progress: Progress = silent,
+) -> RunSummary:
+    """Cut every patient's cells into the bag store; finished patients are skipped.
+
+    Args:
+        cohort: patients and what was wrong when they were read.
+        store: folder of the bag store; made if missing.
+        config: stages reading, segmentation and crops are used.
+        engine: serial when None.
+        part: shard ``(index, count)`` of the patients, for job arrays.
+        progress: called after each patient.
+
+    Raises:
+        NoCellsError: not one patient gave a cell.
+    """
+    from millie.bags.store import Store
+    from millie.ingest import IngestTask, ingest_patient
+
+    bags = Store(store)
+    bags.create(cohort.name, config.digest("reading", "segmentation", "crops"), cohort.problems)
+    units = [Unit(p.id, IngestTask(p, store, config)) for p in cohort.patients]
+    units = shard(units, *part)
+    outcomes: list[Outcome] = []
+    progress("segment", 0, len(units))
+    for outcome in (engine or SerialEngine()).map(ingest_patient, units):
+        outcomes.append(outcome)
+        progress("segment", len(outcomes), len(units))
+    summary = _summarise(store, outcomes, cohort.problems)
+    if units and not summary.done and not summary.skipped:
+        raise NoCellsError(_nothing_usable(summary))
+    return summary
+
+
+def _summarise(out: Path, outcomes: Iterable[Outcome], known: Iterable[Problem]) -> RunSummary:
+    problems, done, skipped, n_cells = list(known), 0, 0, 0
+    for outcome in outcomes:
+        if outcome.status == "failed":
+            problems.append(
+                Problem(outcome.unit, "", outcome.error, outcome.message, fatal=True)
+            )
+            continue
+        done += outcome.status == "done"
+        skipped += outcome.status == "skipped"
+        n_cells += outcome.summary["n_cells"]
+        problems += [Problem(**p) for p in outcome.summary["problems"]]
+    return RunSummary(out, done, skipped, n_cells, tuple(problems))
+
+
+def _nothing_usable(summary: RunSummary) -> str:
+    shown = "; ".join(p.message for p in summary.failures[:3])
+    more = f" and {len(summary.failures) - 3} more" if len(summary.failures) > 3 else ""
+    return f"no patient gave a usable cell: {shown}{more}"
+
+
+def train(
+    store: Path, out: Path, config: Config, name: str = "", progress: Progress = silent
+) -> Path:
+    """Train on every labelled patient of a store and write a bundle.
+
+    Returns:
+        the bundle's folder.
+
+    Raises:
+        TrainingError: too few patients of a class, or the loss diverged.
+        StoreError: a bag is damaged or unfinished.
+    """
+    from millie.bags.store import Store
+    from millie.learning.fit import fit_bundle
+
+    return fit_bundle(Store(store), config, out, name=name or out.name, progress=progress)
+
+
+def crossval(store: Path, out: Path, config: Config, progress: Progress = silent) -> Path:
+    """Cross-validate on a store, write numbers, figures and the study report.
+
+    Returns:
+        path of ``report.html``.
+    """
+    from millie.bags.store import Store
+    from millie.learning.evaluate import crossval as run
+    from millie.outputs.report import write_report
+
+    run(Store(store), config, out, progress=progress)
+    return write_report(out)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictSummary:
+    """What ``predict`` wrote, and for whom it could not."""
+
+    out: Path
+    report: Path
+    predictions: tuple[Prediction, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def failures(self) -> tuple[Problem, ...]:
+        """Problems that are more than notes."""
+        return tuple(p for p in self.problems if not p.note)
+
+
+def predict(
+    bundle: str,
+    inputs: Sequence[Path],
+    out: Path,
+    file: Path | None = None,
+    words: Sequence[str] = (),
+    engine: Engine | None = None,
+    progress: Progress = silent,
+) -> PredictSummary:
+    """Call every patient found in the inputs and show the cells behind each call.
+
+    Args:
+        bundle: folder of a bundle or the name of a shipped one.
+        inputs: patient folders, images, one manifest, or one bag store.
+        out: folder for tables, pictures and the report.
+        file: TOML with settings over the bundle's own.
+        words: ``stage.field=value`` over both.
+        engine: serial when None.
+        progress: called after each patient of each step.
+
+    Raises:
+        BundleError: the bundle is damaged or unknown.
+        NoCellsError: not one patient gave a cell.
+        ConfigError: a store whose crops are not the bundle's, or a setting that would change
+            what the model was trained on (crops, model).
+    """
+    from millie.bags.store import Store
+    from millie.models.bundle import load_bundle
+    from millie.outputs.report import write_prediction_run
+
+    model = load_bundle(bundle)
+    settings = _settings_for(model, file, words)
+    store, problems = _store_of(inputs, out, settings, engine, progress)
+    predictions, failed = _predict_store(model, Store(store), settings, progress)
+    problems = [*problems, *failed]
+    report = write_prediction_run(out, model.card(), predictions, Store(store), problems)
+    return PredictSummary(out, report, tuple(predictions), tuple(problems))
+
+
+def _settings_for(model: Bundle, file: Path | None, words: Sequence[str]) -> Config:
+    """The bundle fixes crops and model; reading, segmentation and prediction may be set."""
+    settings = load(file, base=model.config).with_settings(list(words))
+    for stage in ("crops", "model"):
+        if settings.digest(stage) != model.config.digest(stage):
+            raise ConfigError(
+                f"'{stage}' settings belong to the model {model.name} and can't be changed when "
+                "predicting; train another bundle with them"
+            )
+    return settings
+
+
+def _store_of(
+    inputs: Sequence[Path], out: Path, config: Config, engine: Engine | None, progress: Progress
+) -> tuple[Path, list[Problem]]:
+    """The bag store to predict on: the one given, or a new one under ``out``."""
+    from millie.bags.store import Store
+
+    if len(inputs) == 1 and Store.is_store(inputs[0]):
+        _check_crops(Store(inputs[0]), config)
+        return inputs[0], []
+    summary = segment(read_cohort(inputs), out / "store", config, engine, progress=progress)
+    return summary.out, list(summary.problems)
+
+
+def _check_crops(store: Store, config: Config) -> None:
+    for path in store.bags():
+        with store.open_path(path) as bag:
+            got = (bag.meta.size_px, bag.meta.size_um)
+            wanted = (config.crops.size_px, config.crops.size_um)
+            if got != wanted:
+                raise ConfigError(
+                    f"{path.name} holds crops of {got[0]} px over {got[1]} um, the model expects "
+                    f"{wanted[0]} px over {wanted[1]} um; predict from the images instead"
+                )
+            return
+
+
+def read_cohort(inputs: Sequence[Path]) -> Cohort:
+    """Patients from one manifest, or from folders and images.
+
+    Raises:
+        MissingFileError: an input does not exist.
+        ManifestError: the manifest breaks its rules, or nothing usable is there.
+        ConfigError: a manifest beside other inputs.
+    """
+    from millie.readers.cohort import read_folders, read_manifest
+
+    missing = [p for p in inputs if not p.exists()]
+    if missing:
+        raise MissingFileError(f"{missing[0]} does not exist; give folders, images or a manifest")
+    manifests = [p for p in inputs if p.is_file() and p.suffix.lower() in {".csv", ".parquet"}]
+    if manifests and len(inputs) > 1:
+        raise ConfigError(
+            f"{manifests[0]} is a manifest: give it alone, it names its images itself"
+        )
+    return read_manifest(manifests[0]) if manifests else read_folders(inputs)
