@@ -183,7 +183,9 @@ def main() -> None:
         print("|---|---|---|---|---|")
         for candidate in candidates():
             write, read, size = measure(candidate, crops)
-            print(f"| {candidate.name} | {write:.0f} | {read:.0f} | {size:.0f} | {size / raw:.2f} |")
+            print(
+                f"| {candidate.name} | {write:.0f} | {read:.0f} | {size:.0f} | {size / raw:.2f} |"
+            )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from millie.bags.store import BagMeta, CellCrop, Store, write_bag
+from millie.bags.store import BagMeta, BagReader, CellCrop, Store, write_bag
 from millie.config import Config
 from millie.errors import DataError, MissingError, NoCellsError, ScaleError
 from millie.readers.images import image_kind, read_image
@@ -73,7 +73,6 @@ class _Tally:
     problems: list[Problem] = field(default_factory=list)
     sources: list[SourceRecord] = field(default_factory=list)
     n_cells: int = 0
-    um_px: float | None = None
 
 
 def ingest_patient(task: IngestTask) -> dict[str, Any]:
@@ -95,10 +94,12 @@ def ingest_patient(task: IngestTask) -> dict[str, Any]:
     first = next(cells, None)
     if first is None:
         raise NoCellsError(_why_empty(task.patient, tally))
+    crops = task.config.crops
     meta = BagMeta(
+        size_px=crops.size_px,
+        size_um=crops.size_um,
+        um_px=crops.size_um / crops.size_px if crops.size_um else None,
         digest=digest,
-        size_px=task.config.crops.size_px,
-        size_um=task.config.crops.size_um,
     )
     write_bag(
         store.path_of(task.patient.id),
@@ -106,7 +107,7 @@ def ingest_patient(task: IngestTask) -> dict[str, Any]:
         chain([first], cells),
         tally.sources,
         meta,
-        problems=tally.problems,
+        tally.problems,
     )
     return {
         "n_cells": tally.n_cells,
@@ -240,6 +241,6 @@ def _why_empty(patient: Patient, tally: _Tally) -> str:
 
 
 def _summary_of(store: Store, patient_id: str) -> dict[str, Any]:
-    with store.open(patient_id) as bag:
-        problems = [asdict(p) for p in bag.problems]
+    with BagReader(store.path_of(patient_id), verify=False) as bag:
+        problems = [asdict(p) for p in bag.meta.problems]
         return {"n_cells": bag.n_cells, "n_images": len(bag.sources), "problems": problems}

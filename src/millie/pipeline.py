@@ -94,7 +94,8 @@ def segment(
     from millie.ingest import IngestTask, ingest_patient
 
     bags = Store(store)
-    bags.create(cohort.name, config.digest("reading", "segmentation", "crops"), cohort.problems)
+    bags.clean()
+    bags.describe(cohort.name, config, cohort.labels, cohort.problems)
     units = [Unit(p.id, IngestTask(p, store, config)) for p in cohort.patients]
     units = shard(units, *part)
     outcomes: list[Outcome] = []
@@ -233,7 +234,7 @@ def _store_of(
     """The bag store to predict on: the one given, or a new one under ``out``."""
     from millie.bags.store import Store
 
-    if len(inputs) == 1 and Store.is_store(inputs[0]):
+    if len(inputs) == 1 and (inputs[0] / "store.json").is_file():
         _check_crops(Store(inputs[0]), config)
         return inputs[0], []
     summary = segment(read_cohort(inputs), out / "store", config, engine, progress=progress)
@@ -241,16 +242,12 @@ def _store_of(
 
 
 def _check_crops(store: Store, config: Config) -> None:
-    for path in store.bags():
-        with store.open_path(path) as bag:
-            got = (bag.meta.size_px, bag.meta.size_um)
-            wanted = (config.crops.size_px, config.crops.size_um)
-            if got != wanted:
-                raise ConfigError(
-                    f"{path.name} holds crops of {got[0]} px over {got[1]} um, the model expects "
-                    f"{wanted[0]} px over {wanted[1]} um; predict from the images instead"
-                )
-            return
+    got, wanted = store.description.config.crops, config.crops
+    if (got.size_px, got.size_um) != (wanted.size_px, wanted.size_um):
+        raise ConfigError(
+            f"{store.root} holds crops of {got.size_px} px over {got.size_um} um, the model "
+            f"expects {wanted.size_px} px over {wanted.size_um} um; predict from the images"
+        )
 
 
 def read_cohort(inputs: Sequence[Path]) -> Cohort:
@@ -272,3 +269,57 @@ def read_cohort(inputs: Sequence[Path]) -> Cohort:
             f"{manifests[0]} is a manifest: give it alone, it names its images itself"
         )
     return read_manifest(manifests[0]) if manifests else read_folders(inputs)
+
+
+def detect(
+    images: Sequence[Path],
+    out: Path,
+    config: Config,
+    overlay: Path | None = None,
+    progress: Progress = silent,
+) -> RunSummary:
+    """Find leukocytes in image files and write one row a cell.
+
+    Args:
+        images: files, as the user named them; the table repeats these names.
+        out: CSV ``source,x_px,y_px,left_px,top_px,width_px,height_px,area_px`` in pixels of the
+            full-resolution file, rows in the order of the files and of the boxes' tops.
+        config: stages reading and segmentation are used.
+        overlay: folder for pictures with the boxes drawn; None: none.
+        progress: called after each image.
+
+    Raises:
+        ImageError: not one of the files is a usable image.
+    """
+    rows: list[list[str | int | float]] = []
+    problems: list[Problem] = []
+    done = 0
+    progress("detect", 0, len(images))
+    for path in images:
+        try:
+            one = read_image(ImageSource(path, str(path)), config.reading)
+            found = find_cells(one.image, one.pixel_size, config.segmentation)
+        except (DataError, MissingError) as error:
+            problems.append(Problem("", str(path), type(error).__name__, str(error), fatal=True))
+            continue
+        refused = found.diagnostics.get("refused")
+        if refused:
+            problems.append(Problem("", str(path), "Refused", f"no cells looked for: {refused}"))
+        cells = [region.cell for region in found.regions]
+        rows += [_cell_row(path, cell) for cell in cells]
+        if overlay:
+            um_px = found.pixel_size.um_px if found.pixel_size else None
+            save_overlay(overlay, path, one.image, cells, um_px)
+        done += 1
+        progress("detect", done, len(images))
+    if not done:
+        raise ImageError(f"no usable image: {problems[0].message}")
+    write_csv(out, DETECT_COLUMNS, rows)
+    return RunSummary(out, done=done, n_cells=len(rows), problems=tuple(problems))
+
+
+def _cell_row(path: Path, cell: Cell) -> list[str | int | float]:
+    return [
+        str(path), round(cell.x_px, 2), round(cell.y_px, 2), cell.left_px, cell.top_px,
+        cell.width_px, cell.height_px, round(cell.area_px, 1),
+    ]  # fmt: skip

@@ -91,11 +91,17 @@ def is_urgent(state: str) -> bool:
     return words_for(state).rank <= 1
 
 
-def by_urgency(results: Iterable[PatientResult]) -> list[PatientResult]:
-    """Patients in the order of a worklist: state, then the probability shown, then name."""
+def by_urgency(results: Iterable[PatientResult], positive: str | None) -> list[PatientResult]:
+    """Patients in the order of a worklist: state, then the score that worries most, then name.
+
+    Args:
+        results: in any order.
+        positive: the class that must not be missed; None: the highest probability counts.
+    """
 
     def key(result: PatientResult) -> tuple[int, float, str]:
         top = max(result.probabilities.values(), default=0.0)
-        return words_for(result.state).rank, -top, result.patient
+        worry = result.probabilities.get(positive, top) if positive else top
+        return words_for(result.state).rank, -worry, result.patient
 
     return sorted(results, key=key)

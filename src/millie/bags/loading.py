@@ -1,0 +1,108 @@
+"""From bags to tensors: drawing cells, batches in a stream, padding with a mask.
+
+This module owns the step from uint8 (N, S, S, 3) arrays to float32 (N, 3, S, S) tensors; it is the
+only one of the store that imports torch. Augmentation and normalisation belong to the models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from millie.bags.store import BagReader
+from millie.errors import ConfigError
+
+Background = Literal["keep", "mask", "only"]
+
+_FILL = np.uint8(235)  # about the empty background of a stained film; the same for every sample
+
+
+def sample_cells(n: int, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw ``k`` of ``n`` cells without replacement; all of them where n <= k. Ascending."""
+    if n <= k:
+        return np.arange(n, dtype=np.int64)
+    return np.sort(rng.choice(n, size=k, replace=False)).astype(np.int64)
+
+
+def to_tensor(images: NDArray[np.uint8]) -> torch.Tensor:
+    """Images uint8 (N, S, S, 3) as float32 (N, 3, S, S) in 0..1."""
+    planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return torch.from_numpy(planes).to(torch.float32).div_(255.0)
+
+
+def collate(bags: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad bags of features to one block.
+
+    Args:
+        bags: B tensors (N_i, D).
+
+    Returns:
+        features (B, Nmax, D), zero where padded; mask bool (B, Nmax), True is a real cell.
+
+    Raises:
+        ConfigError: no bag, or bags of different D.
+    """
+    if not bags or len({bag.shape[1] for bag in bags}) != 1:
+        raise ConfigError("collate: expected one bag or more, all with the same number of features")
+    longest = max(len(bag) for bag in bags)
+    features = bags[0].new_zeros((len(bags), longest, bags[0].shape[1]))
+    mask = torch.zeros((len(bags), longest), dtype=torch.bool, device=bags[0].device)
+    for row, bag in enumerate(bags):
+        features[row, : len(bag)] = bag
+        mask[row, : len(bag)] = True
+    return features, mask
+
+
+def stream(
+    reader: BagReader, batch_size: int, background: Background = "keep"
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Go through a bag in the memory of one batch.
+
+    Yields:
+        index of the batch's first cell, images uint8 (n, S, S, 3) with n <= ``batch_size``.
+
+    Raises:
+        ConfigError: ``batch_size`` below 1.
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size={batch_size}: expected at least 1")
+    for start in range(0, reader.n_cells, batch_size):
+        stop = start + batch_size
+        images = reader.images(start, stop)
+        if background != "keep":
+            images = apply_background(images, reader.masks(start, stop), background)
+        yield start, images
+
+
+def apply_background(
+    images: NDArray[np.uint8], masks: NDArray[np.uint8], mode: Background
+) -> NDArray[np.uint8]:
+    """Take the surroundings or the cell out of its picture.
+
+    The fill is one constant grey, so it carries nothing of the sample. A crop whose mask is empty
+    becomes all fill in both modes: a control must not see the cell because it was not found.
+
+    Args:
+        images: uint8 (N, S, S, 3).
+        masks: uint8 (N, S, S); 0 outside, else cell.
+        mode: ``keep`` returns the images as they are; ``mask`` fills what is outside the cell;
+            ``only`` fills the cell (control: what the surroundings alone tell).
+
+    Raises:
+        ConfigError: unknown mode, or masks that do not fit.
+    """
+    if mode == "keep":
+        return images
+    if mode not in {"mask", "only"} or masks.shape != images.shape[:3]:
+        raise ConfigError(
+            f"background '{mode}' with images {images.shape} and masks {masks.shape}: expected "
+            "keep, mask or only, and one mask of the same size for each image"
+        )
+    is_cell = masks > 0
+    empty = ~is_cell.any(axis=(1, 2), keepdims=True)
+    hidden = (~is_cell if mode == "mask" else is_cell) | empty
+    return np.where(hidden[..., None], _FILL, images)

@@ -1,0 +1,163 @@
+"""One step of optimisation: the loss of a few bags and its gradient.
+
+Owns the optimisers, the class weights and the two ways to the same gradient: the plain one, and the
+exact one for bags whose crops do not fit in memory. Maximum fusion passes its gradient to the cells
+that gave the maxima alone, so those are found first without gradient, in chunks, and then run again
+with gradient, in chunks too. Encoders stand in evaluation mode in training as in prediction: a
+cell's vector then never depends on the other cells of its chunk (frozen batch statistics), without
+which neither the two passes nor streaming would be exact.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from millie.bags.loading import collate
+from millie.errors import ConfigError
+from millie.learning.sampling import CellSource, DrawnBag, chunks, load_cells
+from millie.models.aggregators import MaxAggregator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from millie.config import TrainingConfig
+    from millie.learning.sampling import Indices
+    from millie.models.network import MilNetwork
+
+
+def build_optimiser(network: MilNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
+    """SGD (the paper's) or AdamW over all weights that take a gradient."""
+    weights = [p for p in network.parameters() if p.requires_grad]
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(
+            weights, config.learning_rate, config.momentum, weight_decay=config.weight_decay
+        )
+    return torch.optim.AdamW(weights, config.learning_rate, weight_decay=config.weight_decay)
+
+
+def class_weights(labels: Sequence[str], classes: Sequence[str], *, balanced: bool) -> Tensor:
+    """Weights (C,) of the cross entropy: n / (C n_c), so that a patient weighs 1 on average.
+
+    Args:
+        labels: of the training patients; each class occurs.
+        classes: in the order of the logits.
+        balanced: False gives ones.
+    """
+    if not balanced:
+        return torch.ones(len(classes))
+    counts = Counter(labels)
+    return torch.tensor([len(labels) / (len(classes) * counts[name]) for name in classes])
+
+
+def embed_chunk(network: MilNetwork, source: CellSource, cells: Tensor) -> Tensor:
+    """Embeddings (n, D) of loaded cells: by the encoder, or as they are."""
+    return network.embed(cells) if source.images else cells
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A few bags and what they should be.
+
+    Attributes:
+        bags: B of them.
+        targets: (B,) class index.
+        weights: (C,) class weights of the cross entropy.
+    """
+
+    bags: tuple[DrawnBag, ...]
+    targets: Tensor
+    weights: Tensor
+
+
+def plain_backward(network: MilNetwork, source: CellSource, step: Step) -> float:
+    """Gradient of the mean weighted cross entropy, all cells in memory; returns the loss.
+
+    Args:
+        network: gradients are added to its weights.
+        source: of the cells.
+        step: bags and targets.
+    """
+    cells = [load_cells(source, bag) for bag in step.bags]
+    embedded = embed_chunk(network, source, torch.cat(cells))
+    embeddings, mask = collate(torch.split(embedded, [len(bag) for bag in step.bags]))
+    logits = network.bag_logits(embeddings, mask)
+    loss = functional.cross_entropy(logits, step.targets, step.weights)
+    torch.autograd.backward(loss)
+    return float(loss.detach())
+
+
+def exact_backward(network: MilNetwork, source: CellSource, step: Step, chunk_size: int) -> float:
+    """The same gradient and loss as :func:`plain_backward` in the memory of one chunk of cells.
+
+    Args:
+        network: with maximum fusion; gradients are added to its weights.
+        source: of the cells.
+        step: bags of any size, and targets.
+        chunk_size: cells in memory at a time.
+
+    Raises:
+        ConfigError: another fusion than maximum.
+    """
+    check_exact(network)
+    passes = [_find_winners(network, source, bag, chunk_size) for bag in step.bags]
+    fused = torch.stack([highest for highest, _ in passes]).requires_grad_()
+    loss = functional.cross_entropy(network.head(fused), step.targets, step.weights)
+    torch.autograd.backward(loss)
+    if source.images and fused.grad is not None:
+        for bag, (_, winners), gradient in zip(step.bags, passes, fused.grad, strict=True):
+            for cells in torch.split(torch.unique(winners), chunk_size):
+                embeddings = _standardised(network, source, bag, cells.numpy())
+                won = cells[:, None] == winners[None, :]
+                torch.autograd.backward((embeddings * won * gradient).sum())
+    return float(loss.detach())
+
+
+def check_exact(network: MilNetwork) -> None:
+    """Refuse fusions that pass a gradient to every cell.
+
+    Raises:
+        ConfigError: another fusion than maximum.
+    """
+    if not isinstance(network.aggregator, MaxAggregator):
+        raise ConfigError(
+            "training.exact_gradient works with model.aggregator=max only: other fusions pass a "
+            "gradient to every cell; set training.exact_gradient=false"
+        )
+
+
+@torch.no_grad()
+def _find_winners(
+    network: MilNetwork, source: CellSource, bag: DrawnBag, chunk_size: int
+) -> tuple[Tensor, Tensor]:
+    """Maximum (D,) and position (D,) of the cell that gives it, the first of ties."""
+    highest = torch.full((network.dim,), -torch.inf)
+    winners = torch.zeros(network.dim, dtype=torch.long)
+    for part in chunks(bag, chunk_size):
+        values, positions = _standardised(network, source, bag, part).max(dim=0)
+        better = values > highest
+        highest = torch.where(better, values, highest)
+        winners = torch.where(better, positions + part.start, winners)
+    return highest, winners
+
+
+def _standardised(
+    network: MilNetwork, source: CellSource, bag: DrawnBag, positions: Indices | slice
+) -> Tensor:
+    """What the aggregator sees (n, D) of drawn cells."""
+    cells = load_cells(source, bag, positions)
+    vectors: Tensor = network.standardiser(embed_chunk(network, source, cells))
+    return vectors
+
+
+def targets_of(
+    bags: Sequence[DrawnBag], labels: Mapping[str, str], classes: Sequence[str]
+) -> Tensor:
+    """Class index (B,) of bags."""
+    return torch.tensor([list(classes).index(labels[bag.patient]) for bag in bags])

@@ -1,0 +1,1 @@
+"""From crops to logits: augmentation, encoders, aggregators, the network and its bundle."""

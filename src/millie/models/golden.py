@@ -1,0 +1,114 @@
+"""The golden sample of a bundle: a small bag and the probabilities that it must give.
+
+It shows that weights, code and machine together still do what they did when the bundle was made.
+This module owns the ensemble's probabilities too, because the sample is stated in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from millie.errors import BundleError, ConfigError
+from millie.models.network import MilNetwork
+
+TOLERANCE = 1e-4
+"""Of a probability: float32 on another CPU or with other kernels stays well below it."""
+
+_CELLS = 8
+_SEED = 2562
+_INPUTS = ("embeddings", "images")
+
+
+def ensemble_probabilities(logits: Tensor, temperature: float) -> Tensor:
+    """Probabilities (..., C), float64, from logits (networks, ..., C).
+
+    The networks' probabilities are averaged; their logarithm is divided by the temperature and
+    normalised again.
+
+    Source: Guo et al., ICML 2017, section 4.2, on the ensemble's mean.
+    """
+    members = logits.double().log_softmax(dim=-1)
+    log_mean = members.logsumexp(dim=0) - torch.tensor(float(len(logits))).double().log()
+    return (log_mean / temperature).softmax(dim=-1)
+
+
+def draw_input(network: MilNetwork, *, trained: bool) -> Tensor:
+    """Cells for the sample from a fixed seed, so that no patient's data is in a bundle.
+
+    Args:
+        network: one of the ensemble.
+        trained: True: images uint8 (n, 3, S, S) of noise; False: embeddings (n, D) distributed
+            like the training cells.
+    """
+    generator = torch.Generator().manual_seed(_SEED)
+    if trained and network.encoder is not None:
+        side = network.encoder.input_px
+        return torch.randint(0, 256, (_CELLS, 3, side, side), generator=generator).byte()
+    noise = torch.randn(_CELLS, network.dim, generator=generator)
+    return network.standardiser.mean.cpu() + network.standardiser.std.cpu() * noise
+
+
+def golden_sample(
+    networks: Sequence[MilNetwork], temperature: float, cells: Tensor
+) -> dict[str, Tensor]:
+    """What goes in and what comes out on this machine.
+
+    Args:
+        networks: the ensemble.
+        temperature: of the calibration.
+        cells: embeddings float32 (n, D), or images uint8 (n, 3, S, S).
+
+    Raises:
+        ConfigError: neither of the two.
+    """
+    kind = {(torch.float32, 2): "embeddings", (torch.uint8, 4): "images"}.get(
+        (cells.dtype, cells.ndim)
+    )
+    if kind is None:
+        raise ConfigError(
+            f"golden sample {cells.dtype} {tuple(cells.shape)}: expected embeddings float32 (n, D) "
+            "or images uint8 (n, 3, S, S)"
+        )
+    sample = {kind: cells.detach().cpu().contiguous()}
+    return {**sample, "probabilities": _probabilities(sample, networks, temperature)}
+
+
+def golden_gap(
+    sample: Mapping[str, Tensor], networks: Sequence[MilNetwork], temperature: float
+) -> float:
+    """Largest difference between the expected and the computed probabilities.
+
+    Raises:
+        BundleError: the sample has another form.
+    """
+    if sum(name in sample for name in _INPUTS) != 1 or "probabilities" not in sample:
+        raise BundleError(
+            f"golden sample with {sorted(sample)}: expected probabilities and one of {_INPUTS}"
+        )
+    expected, found = sample["probabilities"], _probabilities(sample, networks, temperature)
+    if expected.shape != found.shape:
+        raise BundleError(
+            f"golden sample of {len(expected)} classes, the networks have {len(found)}"
+        )
+    return float((found - expected).abs().max())
+
+
+def _probabilities(
+    sample: Mapping[str, Tensor], networks: Sequence[MilNetwork], temperature: float
+) -> Tensor:
+    """Probabilities (C,) of the sample's bag."""
+    logits = []
+    for network in networks:
+        training, device = network.training, network.standardiser.mean.device
+        network.eval()
+        with torch.no_grad():
+            if "images" in sample:
+                cells = network.embed(sample["images"].to(device).float() / 255)
+            else:
+                cells = sample["embeddings"].to(device)
+            logits.append(network.bag_logits(cells[None])[0].cpu())
+        network.train(training)
+    return ensemble_probabilities(torch.stack(logits), temperature)

@@ -1,0 +1,1 @@
+"""Readers: image files, manifests, patient folders and published data sets become a Cohort."""

@@ -1,0 +1,161 @@
+"""Patients: from a manifest, or from folders and files named on the command line.
+
+Owns what a patient is when there is no manifest, and what labels must be before training.
+Manifests are read and written by manifest.py; published data sets by datasets.py.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from millie.errors import ConfigError, DataError, ManifestError, MissingFileError
+from millie.readers.content import note, without_copies
+from millie.readers.images import LITTER, find_images, other_files
+from millie.readers.manifest import read_manifest, write_manifest
+from millie.types import Cohort, ImageSource, Patient, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["check_labels", "read_folders", "read_manifest", "write_manifest"]
+
+
+def read_folders(paths: Sequence[Path]) -> Cohort:
+    """Patients without labels from folders and image files.
+
+    The rule: each folder that is named is one patient, called like the folder, and every image
+    below it belongs to that patient, however deep. Image files that are named are grouped by the
+    folder in which they lie; that folder is the patient. A folder of patients is therefore named
+    as ``cohort/*``; where a folder holds images in several sub-folders only, a note says so.
+    Within a patient, files with the same bytes are counted once, each copy with a note.
+
+    Args:
+        paths: folders and image files, as typed; outputs show the images by these names.
+
+    Raises:
+        MissingFileError: a path does not exist.
+        ConfigError: nothing is named, two folders of one name, or an image in two patients.
+        ManifestError: not one patient has an image.
+    """
+    if not paths:
+        raise ConfigError("no input; name a folder of images, image files or a manifest")
+    patients: list[Patient] = []
+    problems: list[Problem] = []
+    for name, place, files in _groups(paths):
+        try:
+            found = find_images(place) if files is None else files
+            patient, notes = _patient(name, place, found)
+        except DataError as error:
+            problems.append(Problem(name, "", type(error).__name__, str(error), fatal=True))
+            continue
+        patients.append(patient)
+        problems += [*notes, *_spread_note(name, place, found)]
+    if not patients:
+        raise ManifestError(problems[0].message)
+    _refuse_shared(patients)
+    return Cohort("folders", tuple(patients), tuple(problems))
+
+
+def _groups(paths: Sequence[Path]) -> Iterator[tuple[str, Path, list[Path] | None]]:
+    """Yield patient, folder, and its files where these were named themselves."""
+    groups: dict[Path, list[Path] | None] = {}
+    for path in paths:
+        if path.is_dir():
+            groups[path] = None
+        elif not path.exists():
+            raise MissingFileError(f"{path} does not exist; check the path")
+        elif path.name.lower() not in LITTER:
+            named = groups.setdefault(path.parent, [])
+            if named is not None and path not in named:
+                named.append(path)
+    names: dict[str, Path] = {}
+    for place, files in groups.items():
+        name = place.resolve().name or "patient"
+        other = names.setdefault(name, place)
+        if other is not place:
+            raise ConfigError(
+                f"two folders are called {name} ({other} and {place}), and a patient is called "
+                "like its folder; rename one, or write a manifest"
+            )
+        yield name, place, files
+
+
+def _patient(name: str, place: Path, files: Sequence[Path]) -> tuple[Patient, tuple[Problem, ...]]:
+    if not files:
+        kinds = sorted({path.suffix or path.name for path in other_files(place)})
+        holds = f"holds only {', '.join(kinds[:8])}" if kinds else "is empty"
+        raise ManifestError(
+            f"{place}: no image (JPEG, PNG, TIFF, BMP); the folder {holds}. "
+            "Name a folder with the images of one patient"
+        )
+    sources = [ImageSource(path=path, name=path.as_posix()) for path in files]
+    images, notes = without_copies(name, sources)
+    return Patient(id=name, label=None, images=images), notes
+
+
+def _spread_note(name: str, place: Path, files: Sequence[Path]) -> Iterator[Problem]:
+    """Tell when a folder may be a folder of patients: images in several sub-folders only."""
+    tops = {path.relative_to(place).parts[0] for path in files if path.parent != place}
+    if len(tops) > 1 and all(path.parent != place for path in files):
+        yield note(
+            name, "",
+            f"the images in {len(tops)} sub-folders of {place} ({', '.join(sorted(tops)[:4])}...) "
+            f"are taken as one patient; if each is a patient, name them: {place}/*",
+        )  # fmt: skip
+
+
+def _refuse_shared(patients: Sequence[Patient]) -> None:
+    owners: dict[Path, str] = {}
+    for patient in patients:
+        for image in patient.images:
+            other = owners.setdefault(image.path.resolve(), patient.id)
+            if other != patient.id:
+                raise ConfigError(
+                    f"{image.name} belongs to {other} and to {patient.id}: one input lies in the "
+                    "other; name each patient once"
+                )
+
+
+def check_labels(cohort: Cohort, known: Sequence[str] = ()) -> None:
+    """Check that a cohort can be trained on: every patient labelled, two classes or more.
+
+    Args:
+        cohort: from a manifest or a data set.
+        known: the labels that are allowed; empty: any.
+
+    Raises:
+        ManifestError: a patient without a label, an unknown label, labels that differ only in
+            case or spacing, or fewer than two classes.
+    """
+    for patient in cohort.patients:
+        if patient.label is None:
+            raise ManifestError(
+                f"{cohort.name}: patient {patient.id} has no label; training needs one for each "
+                "patient: fill the column label, or leave the patient out"
+            )
+        if known and patient.label not in known:
+            near = difflib.get_close_matches(patient.label, known, n=1)
+            meant = f"; '{near[0]}' may be meant" if near else ""
+            raise ManifestError(
+                f"{cohort.name}: patient {patient.id} has the unknown label '{patient.label}', "
+                f"expected one of {', '.join(known)}{meant}"
+            )
+    _check_classes(cohort)
+
+
+def _check_classes(cohort: Cohort) -> None:
+    spelt: dict[str, str] = {}
+    for label in cohort.labels:
+        other = spelt.setdefault("".join(label.split()).casefold(), label)
+        if other != label:
+            raise ManifestError(
+                f"{cohort.name}: the labels '{other}' and '{label}' differ only in spelling; "
+                "write them alike if they are one diagnosis"
+            )
+    if len(cohort.labels) < 2:
+        raise ManifestError(
+            f"{cohort.name}: all patients have the label {', '.join(cohort.labels) or '(none)'}; "
+            "training needs at least two classes"
+        )

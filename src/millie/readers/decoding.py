@@ -1,0 +1,228 @@
+"""Bytes of one image file -> uint8 RGB, with every limit checked on the header first.
+
+Owns the allow-list of formats (by content, never by extension), the limits, and the conversion of
+what the formats can hold (grey, palette, alpha, CMYK, 16 bit, EXIF orientation) to RGB. One
+decoder, Pillow, for all formats. Does not open files and does not know patients.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from millie.errors import ImageError, ImageTooLargeError, MillieError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from millie.config import ReadingConfig
+
+SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
+    (b"BM", "BMP"),
+)
+"""First bytes of the formats that are decoded (BigTIFF included)."""
+
+HARMLESS_BYTES = 1_000_000
+"""Decoded bytes below which the expansion limit does not apply: a blank 500 x 500 px crop."""
+
+_MAX_PAGES = 64
+_NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE = 254, 258  # TIFF 6.0 tags
+_PNG_END = b"IEND\xaeB`\x82"
+
+
+@contextmanager
+def decoder_boundary(name: str) -> Iterator[None]:
+    """Turn whatever a decoder raises on a damaged file into one ImageError, warnings to silence.
+
+    Args:
+        name: the file, for the message.
+
+    Raises:
+        ImageTooLargeError: the decoder itself refused the size.
+        ImageError: for anything else that is not raised on purpose.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except MillieError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageTooLargeError(f"{name}: {error}; not decoded. Cut it into fields") from error
+    except Exception as error:  # decoders raise anything on hostile bytes
+        raise ImageError(
+            f"{name}: cannot be decoded ({type(error).__name__}: {error}); "
+            "the file is damaged or cut short: export or copy it again"
+        ) from error
+
+
+def image_format(data: bytes, name: str) -> str:
+    """Name of the format by the first bytes, whatever the extension says.
+
+    Raises:
+        ImageError: the file is empty or none of JPEG, PNG, TIFF, BMP.
+    """
+    if not data:
+        raise ImageError(f"{name}: the file is empty (0 bytes); copy it again from its origin")
+    for signature, name_of_format in SIGNATURES:
+        if data.startswith(signature):
+            return name_of_format
+    raise ImageError(
+        f"{name}: not an image that can be read; it begins with {data[:8]!r}, "
+        "expected a JPEG, PNG, TIFF or BMP file: export it as one of these"
+    )
+
+
+def is_cut_short(data: bytes, image_format: str) -> bool:
+    """Whether a JPEG or PNG lacks its end; cheap, nothing is decoded.
+
+    A JPEG ends with the EOI marker; one inside an embedded thumbnail does not count, and zeros
+    or notes of the camera may follow it (ITU-T T.81, B.1.1.3). Other formats give False.
+    """
+    if image_format == "PNG":
+        return _PNG_END not in data
+    if image_format != "JPEG":
+        return False
+    scan = _start_of_scan(data)
+    return scan < 0 or data.find(b"\xff\xd9", scan) < 0
+
+
+def _start_of_scan(data: bytes) -> int:
+    """Offset of the first SOS marker of the main image, or -1."""
+    position = 2
+    while position + 4 <= len(data):
+        if data[position] != 0xFF:
+            return -1
+        marker = data[position + 1]
+        if marker == 0xDA:
+            return position
+        if marker == 0xFF:  # fill byte
+            position += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a length
+            position += 2
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4])
+    return -1
+
+
+def open_checked(data: bytes, name: str, config: ReadingConfig) -> Image.Image:
+    """Read the header alone and check it; call inside :func:`decoder_boundary`.
+
+    Raises:
+        ImageError: no image, cut short, several pages, or an unsupported kind of pixel.
+        ImageTooLargeError: more pixels or a higher expansion than the limits allow.
+    """
+    kind = image_format(data, name)
+    if is_cut_short(data, kind):
+        raise ImageError(f"{name}: the {kind} file is cut short: copy it again from its origin")
+    image = Image.open(io.BytesIO(data), formats=[kind])
+    _check_limits(image, len(data), name, config)
+    if image.mode in {"F", "I"}:
+        raise ImageError(
+            f"{name}: pixels of mode {image.mode} (32 bit) are not supported; "
+            "export as 8 or 16 bit RGB"
+        )
+    if kind == "TIFF":
+        _check_pages(image, name)
+    return image
+
+
+def _check_limits(image: Image.Image, file_bytes: int, name: str, config: ReadingConfig) -> None:
+    width, height = image.size
+    megapixels = width * height / 1e6
+    if megapixels > config.max_field_megapixels:
+        raise ImageTooLargeError(
+            f"{name}: its header announces {width} x {height} px ({megapixels:.0f} MP), the limit "
+            f"is {config.max_field_megapixels:g} MP; cut it into fields, or raise "
+            "reading.max_field_megapixels if it is what you mean to read"
+        )
+    bytes_a_sample = 2 if image.mode.startswith("I;16") else 1
+    decoded = width * height * max(3, len(image.getbands())) * bytes_a_sample
+    if decoded > max(HARMLESS_BYTES, config.max_expansion * file_bytes):
+        raise ImageTooLargeError(
+            f"{name}: {file_bytes} bytes announce {decoded} decoded bytes "
+            f"({decoded / file_bytes:.0f} : 1), the limit is {config.max_expansion:g} : 1; "
+            "a film never compresses like that (blank picture or decompression bomb)"
+        )
+
+
+def _check_pages(image: Image.Image, name: str) -> None:
+    """Refuse a TIFF with a second full page; reduced copies (bit 0 of tag 254) may follow."""
+    for page in range(1, _MAX_PAGES):
+        try:
+            image.seek(page)
+        except EOFError:
+            break
+        if not _tag(image, _NEW_SUBFILE_TYPE, 0) & 1:
+            raise ImageError(
+                f"{name}: a TIFF of several pages (stack or several fields); "
+                "which one is meant is not known: save each page as a file of its own"
+            )
+    image.seek(0)
+
+
+def _tag(image: Image.Image, tag: int, default: int) -> int:
+    value = getattr(image, "tag_v2", {}).get(tag, default)
+    return int(max(value) if isinstance(value, tuple) else value)
+
+
+def to_rgb(image: Image.Image, data: bytes, name: str) -> NDArray[np.uint8]:
+    """Decode an opened image; call inside :func:`decoder_boundary`.
+
+    Alpha is laid over white, grey is repeated, CMYK and palettes are converted without colour
+    profiles, 16 bit keeps its upper 8, EXIF orientation is applied and then dropped with all
+    other metadata.
+
+    Args:
+        image: from :func:`open_checked`.
+        data: the file's bytes.
+        name: the file, for messages.
+
+    Returns:
+        uint8 (H, W, 3).
+
+    Raises:
+        ImageError: a 16 bit file that uses only its lower bits.
+    """
+    deep = _is_16_bit(image, data)
+    image.load()
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16"):
+        grey = (np.asarray(upright) >> 8).astype(np.uint8)
+        pixels = np.repeat(grey[..., None], 3, axis=2)
+    else:
+        pixels = np.array(_flatten(upright), dtype=np.uint8)
+    if deep and int(pixels.max()) < 64:
+        raise ImageError(
+            f"{name}: a 16 bit file whose values use fewer than 15 bits (brightest about "
+            f"{int(pixels.max()) * 257} of 65535): it would decode black; "
+            "rescale to the full range or export as 8 bit"
+        )
+    return pixels
+
+
+def _is_16_bit(image: Image.Image, data: bytes) -> bool:
+    if image.format == "PNG":
+        return data[24] == 16  # IHDR, bit depth
+    return image.format == "TIFF" and _tag(image, _BITS_PER_SAMPLE, 8) == 16
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")
+    layer = image.convert("RGBA")
+    paper = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+    return Image.alpha_composite(paper, layer).convert("RGB")

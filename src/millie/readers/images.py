@@ -1,0 +1,138 @@
+"""Image files: found in folders, read into fields, told apart as cells or fields of view.
+
+Owns what touches the disk for one image: finding, limits on the file, one read for digest and
+pixels. Conversion of bytes is decoding.py, the scale in a file's metadata metadata.py.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from millie.errors import ImageError, ImageTooLargeError, ManifestError, MissingFileError
+from millie.readers.content import sha256_of
+from millie.readers.decoding import decoder_boundary, open_checked, to_rgb
+from millie.readers.metadata import pixel_size_of
+from millie.types import Field, ImageKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from millie.config import ReadingConfig
+    from millie.types import ImageSource, PixelSize
+
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
+"""Extensions by which images are found in a folder; what a file is, its content decides."""
+
+LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+"""Names, in lower case, of what file managers leave behind: passed over without a word."""
+
+
+def read_image(source: ImageSource, config: ReadingConfig) -> Field:
+    """Read and decode one image; the file is read once, for digest and pixels alike.
+
+    Args:
+        source: the file; its pixel size, if known, goes before the file's metadata.
+        config: limits, checked on the file's size and header before anything is decoded.
+
+    Raises:
+        MissingFileError: the file does not exist.
+        ImageError: not a usable image: no image, empty, cut short, of an unsupported kind.
+        ImageTooLargeError: refused by a limit before decoding.
+    """
+    data = read_bytes(source.path, source.name, config)
+    with decoder_boundary(source.name):
+        opened = open_checked(data, source.name, config)
+        pixel_size = source.pixel_size or pixel_size_of(opened)
+        pixels = to_rgb(opened, data, source.name)
+    return Field(image=pixels, source=source, pixel_size=pixel_size, sha256=sha256_of(data))
+
+
+def read_bytes(path: Path, name: str, config: ReadingConfig) -> bytes:
+    """The bytes of a regular file within the limit on file size.
+
+    Raises:
+        MissingFileError: the file does not exist.
+        ImageError: it is a folder or a device, or the system refuses to read it.
+        ImageTooLargeError: it has more bytes than ``reading.max_file_megabytes``.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{name}: not a file but a folder or a device; name an image file")
+        if status.st_size > config.max_file_megabytes * 1e6:
+            raise ImageTooLargeError(
+                f"{name}: {status.st_size / 1e6:.0f} MB, the limit is "
+                f"{config.max_file_megabytes:g} MB; cut it into fields, or raise "
+                "reading.max_file_megabytes"
+            )
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{name}: no such file ({path}); check the path") from error
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read ({error.strerror}); check the file") from error
+
+
+def image_kind(field: Field, config: ReadingConfig) -> ImageKind:
+    """What an image shows: as its source says, else decided by its size."""
+    height, width = field.image.shape[:2]
+    return field.source.kind or kind_of_size(height, width, field.pixel_size, config)
+
+
+def kind_of_size(
+    height_px: int, width_px: int, pixel_size: PixelSize | None, config: ReadingConfig
+) -> ImageKind:
+    """A crop of one cell if both sides are below the limit: in um where the scale is known."""
+    side = max(height_px, width_px)
+    if pixel_size is None:
+        is_cell = side <= config.max_cell_side_px
+    else:
+        is_cell = pixel_size.to_um(side) <= config.max_cell_side_um
+    return ImageKind.CELL if is_cell else ImageKind.FIELD
+
+
+def find_images(folder: Path) -> list[Path]:
+    """All images below a folder, by extension, sorted by their path relative to it.
+
+    Hidden files and folders, ``Thumbs.db`` and their like are passed over. Links to a place inside
+    the folder are passed over (their target is found itself).
+
+    Raises:
+        MissingFileError: the folder does not exist.
+        ManifestError: a link leads out of the folder.
+    """
+    if not folder.is_dir():
+        raise MissingFileError(f"{folder}: no such folder; check the path")
+    found = [path for path in _walk(folder) if path.suffix.lower() in EXTENSIONS]
+    return sorted(found, key=lambda path: path.relative_to(folder).parts)
+
+
+def other_files(folder: Path) -> list[Path]:
+    """Visible files below a folder that no extension marks as images."""
+    return sorted(path for path in _walk(folder) if path.suffix.lower() not in EXTENSIONS)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Visible regular files below a folder; links are checked and passed over."""
+    root = folder.resolve()
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if _is_visible(name)]
+        for name in (*folders, *files):
+            path = Path(place, name)
+            if path.is_symlink():
+                _refuse_leaving(path, root)
+            elif name in files and _is_visible(name):
+                yield path
+
+
+def _refuse_leaving(link: Path, root: Path) -> None:
+    if not link.resolve().is_relative_to(root):
+        raise ManifestError(
+            f"{link}: a link that leads out of {root}; copy the file there instead of linking"
+        )
+
+
+def _is_visible(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in LITTER

@@ -1,0 +1,362 @@
+"""Manifests: the CSV table of patients, diagnoses and images, read and written.
+
+Owns the columns, the rules that a table must keep (one label and one split a patient, no row
+twice, no path out of the root) and the round trip: what :func:`write_manifest` writes,
+:func:`read_manifest` reads back equal. Does not decode images.
+
+Columns: ``patient``, ``label`` (may be empty), ``path`` (file, folder or glob, relative to the
+manifest), and optional ``kind``, ``um_px``, ``site``, ``stain``, ``scanner``, ``split``, ``age``,
+``sex``, ``cell_label`` (expert's type of a single cell; evaluation only), ``name`` (what outputs
+show; else the path relative to the root) and ``root`` (the folder that no path may leave,
+relative to the manifest; else the manifest's own folder).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from millie.errors import ConfigError, ManifestError, MissingError, MissingFileError
+from millie.readers.content import note
+from millie.readers.images import EXTENSIONS, find_images
+from millie.readers.table import Row, read_table, write_table
+from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+REQUIRED = ("patient", "label", "path")
+OF_PATIENT = ("label", "site", "stain", "scanner", "split", "age", "sex")
+"""Columns that hold one value a patient, whichever of its rows give it."""
+COLUMNS = (
+    "patient", "label", "path", "kind", "um_px", "site", "stain", "scanner", "split", "age", "sex",
+    "cell_label", "name", "root",
+)  # fmt: skip
+
+_WILDCARD = re.compile(r"[*?\[]")
+_MAX_AGE_YEARS = 130.0
+
+
+def read_manifest(path: Path, root: Path | None = None, labels: Sequence[str] = ()) -> Cohort:
+    """Read a manifest into a cohort.
+
+    Files that do not exist become problems, fatal where a patient has no other; whatever makes the
+    table itself doubtful is raised.
+
+    Args:
+        path: CSV in UTF-8, separated by comma, semicolon or tab.
+        root: folder that nothing may leave, whatever the table says; None: the folder that the
+            column ``root`` names, else the manifest's own.
+        labels: the labels that are allowed; empty: any.
+
+    Raises:
+        MissingFileError: there is no such manifest.
+        ManifestError: no CSV, a column is missing, a cell is malformed, an unknown label, a
+            patient with two labels or in two splits, a row twice, a path out of the root, no
+            usable image at all. The message names the line and the remedy.
+    """
+    columns, rows = read_table(path)
+    _check_columns(path, columns)
+    reader = _Reader(path, _root_of(path, rows, root), frozenset(labels))
+    for row in rows:
+        reader.add(row)
+    unused = [column for column in columns if column and column not in COLUMNS]
+    notes = [note("", "", f"{path}: column '{column}' is not used") for column in unused]
+    return reader.cohort(notes)
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    missing = [column for column in REQUIRED if column not in columns]
+    if missing:
+        raise ManifestError(
+            f"{path}, line 1: column {', '.join(missing)} is missing, got "
+            f"{', '.join(columns) or 'nothing'}; add it (label may stay empty for prediction)"
+        )
+    for column in columns:
+        near = difflib.get_close_matches(column, COLUMNS, n=1, cutoff=0.8)
+        if near and column not in COLUMNS and near[0] not in columns:
+            raise ManifestError(
+                f"{path}, line 1: unknown column '{column}'; if '{near[0]}' is meant, rename it, "
+                "else choose a name that is less alike"
+            )
+
+
+def _root_of(path: Path, rows: Sequence[Row], limit: Path | None) -> Path:
+    """The folder that no path may leave, resolved."""
+    base = path.parent.resolve()
+    named = {row.cells.get("root", "") for row in rows}
+    if len(named) > 1:
+        raise ManifestError(
+            f"{path}: column root names several folders ({', '.join(sorted(named))}); "
+            "give one root a manifest"
+        )
+    root = (base / named.pop()).resolve()
+    if limit is not None and not root.is_relative_to(limit.resolve()):
+        raise ManifestError(f"{path}: its root {root} lies outside {limit}; move the images there")
+    return root
+
+
+class _Reader:
+    """Collects rows into patients, in the order in which they first appear."""
+
+    def __init__(self, manifest: Path, root: Path, labels: frozenset[str]) -> None:
+        self.manifest = manifest
+        self.base = manifest.parent.resolve()
+        self.root = root
+        self.labels = labels
+        self.facts: dict[str, dict[str, tuple[str, int]]] = {}
+        self.images: dict[str, list[ImageSource]] = {}
+        self.lines: dict[Path, tuple[str, int]] = {}
+        self.names: set[tuple[str, str]] = set()
+        self.problems: list[Problem] = []
+
+    def add(self, row: Row) -> None:
+        """Take in one row.
+
+        Raises:
+            ManifestError: the row breaks a rule.
+        """
+        patient = row.cells["patient"].strip()
+        if not patient:
+            raise row.fail(self.manifest, "column patient is empty; give each row its patient")
+        self._add_facts(patient, row)
+        images = self.images.setdefault(patient, [])
+        files = self._files(patient, row)
+        if len(files) > 1 and row.cells.get("name"):
+            raise row.fail(self.manifest, "one name for several files; leave the name empty")
+        for file in files:
+            self._claim(patient, file, row)
+            images.append(self._source(patient, file, row))
+
+    def _add_facts(self, patient: str, row: Row) -> None:
+        facts = self.facts.setdefault(patient, {})
+        for column in OF_PATIENT:
+            value = row.cells.get(column, "").strip()
+            if not value:
+                continue
+            known, line = facts.setdefault(column, (value, row.line))
+            if known != value:
+                raise row.fail(
+                    self.manifest,
+                    f"patient {patient} has {column} '{value}', but '{known}' in line {line}; "
+                    f"a patient has one {column}: correct one, or give two patients two names",
+                )
+            if column == "label" and self.labels and value not in self.labels:
+                allowed = ", ".join(sorted(self.labels))
+                raise row.fail(self.manifest, f"unknown label '{value}'; allowed: {allowed}")
+
+    def _files(self, patient: str, row: Row) -> list[Path]:
+        """The files that a row names; none found is a problem, not an error."""
+        text = row.cells["path"]
+        if not text.strip() or "\0" in text:
+            raise row.fail(self.manifest, "column path is empty or broken; name a file or folder")
+        if not (self.base / text).exists():
+            text = text.strip()  # a blank typed after the separator
+        named = Path(os.path.normpath(self.base / text))
+        try:
+            if named.exists() or not _WILDCARD.search(text):
+                files = self._named(named, row)
+            else:
+                files = self._matching(text, row)
+        except MissingError as error:
+            self.problems.append(Problem(patient, text, type(error).__name__, str(error)))
+            return []
+        return files
+
+    def _named(self, named: Path, row: Row) -> list[Path]:
+        self._check_inside(named, row)
+        if not named.is_dir():
+            if not named.exists():
+                raise MissingFileError(f"line {row.line}: {named} does not exist; check the path")
+            return [named]
+        return self._some(find_images(named), named, row)
+
+    def _matching(self, pattern: str, row: Row) -> list[Path]:
+        parts = PurePath(pattern).parts
+        first = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
+        folder = Path(os.path.normpath(self.base.joinpath(*parts[:first])))
+        self._check_inside(folder, row)
+        if ".." in parts[first:]:
+            raise row.fail(self.manifest, f"'..' behind a wildcard in {pattern}; write it out")
+        matches = sorted(folder.glob("/".join(parts[first:])))
+        files = [match for match in matches if match.suffix.lower() in EXTENSIONS]
+        for file in files:
+            self._check_inside(file, row)
+        return self._some(files, folder, row)
+
+    @staticmethod
+    def _some(files: list[Path], place: Path, row: Row) -> list[Path]:
+        if not files:
+            raise MissingFileError(f"line {row.line}: no image in {place}; check the path")
+        return files
+
+    def _check_inside(self, path: Path, row: Row) -> None:
+        if not path.resolve().is_relative_to(self.root):
+            raise row.fail(
+                self.manifest,
+                f"path {row.cells['path']} leaves {self.root}; move the file there, or name the "
+                "folder that holds all images in a column root",
+            )
+
+    def _claim(self, patient: str, file: Path, row: Row) -> None:
+        """A file belongs to one row."""
+        owner, line = self.lines.setdefault(file.resolve(), (patient, row.line))
+        if line != row.line or owner != patient:
+            raise row.fail(
+                self.manifest,
+                f"{file.name} of {patient} stands already in line {line} ({owner}); "
+                "remove one of the two rows",
+            )
+
+    def _source(self, patient: str, file: Path, row: Row) -> ImageSource:
+        # A file reached by a link lies in the root by its target, maybe not by its own path.
+        inside = file if file.is_relative_to(self.root) else file.resolve()
+        name = row.cells.get("name") or inside.relative_to(self.root).as_posix()
+        if (patient, name) in self.names:
+            raise row.fail(self.manifest, f"two images named {name}; give them two names")
+        self.names.add((patient, name))
+        return ImageSource(
+            path=file,
+            name=name,
+            kind=self._kind(row),
+            pixel_size=self._pixel_size(row),
+            cell_label=row.cells.get("cell_label", "").strip() or None,
+        )
+
+    def _kind(self, row: Row) -> ImageKind | None:
+        text = row.cells.get("kind", "").strip().lower()
+        if text and text not in set(ImageKind):
+            raise row.fail(self.manifest, f"kind '{text}'; expected field, cell, slide or empty")
+        return ImageKind(text) if text else None
+
+    def _pixel_size(self, row: Row) -> PixelSize | None:
+        text = row.cells.get("um_px", "").strip()
+        try:
+            return PixelSize(float(text)) if text else None
+        except (ConfigError, ValueError) as error:
+            raise row.fail(
+                self.manifest, f"um_px '{text}': expected micrometres per pixel, as 0.1 ({error})"
+            ) from error
+
+    def _age(self, patient: str) -> float | None:
+        text, line = self.facts[patient].get("age", ("", 0))
+        try:
+            age = float(text) if text else None
+        except ValueError:
+            age = math.nan
+        if age is not None and not 0 <= age <= _MAX_AGE_YEARS:
+            raise ManifestError(
+                f"{self.manifest}, line {line}: age '{text}', expected years from 0 to 130 or empty"
+            )
+        return age
+
+    def cohort(self, notes: Iterable[Problem]) -> Cohort:
+        """The patients that have images; a fatal problem for each that has none.
+
+        Raises:
+            ManifestError: no patient has an image, or an age is malformed.
+        """
+        patients = []
+        for patient, images in self.images.items():
+            if not images:
+                text = "none of its rows names an existing image; correct the paths"
+                problem = Problem(patient, "", "MissingFileError", text, fatal=True)
+                self.problems.append(problem)
+                continue
+            facts = {column: value for column, (value, _) in self.facts[patient].items()}
+            patients.append(
+                Patient(
+                    id=patient,
+                    label=facts.get("label"),
+                    images=tuple(images),
+                    site=facts.get("site", ""),
+                    stain=facts.get("stain", ""),
+                    scanner=facts.get("scanner", ""),
+                    split=facts.get("split", ""),
+                    age=self._age(patient),
+                    sex=facts.get("sex", ""),
+                )
+            )
+        if not patients:
+            raise ManifestError(
+                f"{self.manifest}: no usable image; the first: {self.problems[0].message}"
+            )
+        return Cohort(self.manifest.stem, tuple(patients), (*self.problems, *notes))
+
+
+def write_manifest(cohort: Cohort, path: Path) -> None:
+    """Write a cohort as a manifest, one row an image; missing parent folders are made.
+
+    Paths are relative to the manifest. Patients, images, their order and every value come back
+    equal from :func:`read_manifest` (paths absolute); the cohort's name becomes the file's, its
+    problems are not kept. Cells that a spreadsheet would take for a formula get a leading ``'``.
+
+    Raises:
+        ManifestError: a patient without images, or a name that UTF-8 cannot hold.
+    """
+    empty = [patient.id for patient in cohort.patients if not patient.images]
+    if empty:
+        raise ManifestError(f"{path}: patient {empty[0]} has no image; leave it out")
+    base = path.parent.resolve()
+    root = _common_root(cohort, base)
+    root_cell = "" if root == base else _relative(root, base)
+    rows = (
+        _cells_of(patient, image, base, root, root_cell)
+        for patient in cohort.patients
+        for image in patient.images
+    )
+    write_table(path, COLUMNS, rows)
+
+
+def _common_root(cohort: Cohort, base: Path) -> Path:
+    """The folder to which the images' names are relative; else the one above all of them."""
+    images = [image for patient in cohort.patients for image in patient.images]
+    roots = {_root_by_name(image) for image in images}
+    only = roots.pop() if len(roots) == 1 else None
+    if only is not None:
+        return only
+    folders = [str(_absolute(image.path).parent) for image in images]
+    return Path(os.path.commonpath(folders)) if folders else base
+
+
+def _root_by_name(image: ImageSource) -> Path | None:
+    path, name = _absolute(image.path), PurePath(image.name)
+    count = len(name.parts)
+    if name.is_absolute() or path.parts[-count:] != name.parts:
+        return None
+    return Path(*path.parts[:-count])
+
+
+def _cells_of(
+    patient: Patient, image: ImageSource, base: Path, root: Path, root_cell: str
+) -> list[str]:
+    path = _absolute(image.path)
+    by_path = path.relative_to(root).as_posix()
+    return [
+        patient.id,
+        patient.label or "",
+        _relative(path, base),
+        image.kind or "",
+        "" if image.pixel_size is None else repr(image.pixel_size.um_px),
+        patient.site,
+        patient.stain,
+        patient.scanner,
+        patient.split,
+        "" if patient.age is None else repr(patient.age).removesuffix(".0"),
+        patient.sex,
+        image.cell_label or "",
+        "" if image.name == by_path else image.name,
+        root_cell,
+    ]
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - keeps links, which resolve() would follow
+
+
+def _relative(path: Path, base: Path) -> str:
+    return PurePath(os.path.relpath(path, base)).as_posix()

@@ -1,0 +1,136 @@
+"""CSV tables in and out: text, separators, quoting, whole files or none.
+
+Owns the form of a table, not its meaning. Cells that a spreadsheet would take for a formula are
+written with a leading ``'`` that reading takes away again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from millie.errors import ManifestError, MissingFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table.
+
+    Attributes:
+        line: its number in the file, from 1.
+        cells: by name of the column.
+    """
+
+    line: int
+    cells: Mapping[str, str]
+
+    def fail(self, table: Path, message: str) -> ManifestError:
+        """The error to raise about this row."""
+        return ManifestError(f"{table}, line {self.line}: {message}")
+
+
+def read_table(path: Path) -> tuple[list[str], list[Row]]:
+    """Read a CSV in UTF-8, separated by comma, semicolon or tab.
+
+    Returns:
+        The names of the columns in lower case, and the rows that are not blank.
+
+    Raises:
+        MissingFileError: there is no such file.
+        ManifestError: no CSV, not UTF-8, a column twice, a row of another length, or no row.
+    """
+    text = _text(path)
+    header_line = text.partition("\n")[0]
+    separator = max(",;\t", key=header_line.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        columns = [column.strip().lower() for column in next(reader, [])]
+        _check_twice(path, columns)
+        rows = []
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(columns):
+                raise ManifestError(
+                    f"{path}, line {reader.line_num}: {len(cells)} cells, expected {len(columns)} "
+                    "as in the first line; quote cells that hold the separator"
+                )
+            values = (_unquoted(cell) for cell in cells)
+            rows.append(Row(reader.line_num, dict(zip(columns, values, strict=True))))
+    except csv.Error as error:
+        raise ManifestError(
+            f"{path}, line {reader.line_num}: not valid CSV ({error}); save it as CSV UTF-8"
+        ) from error
+    if not rows:
+        raise ManifestError(f"{path}: no rows under the first line; add one a patient or image")
+    return columns, rows
+
+
+def _text(path: Path) -> str:
+    if path.suffix.lower() == ".parquet":
+        raise ManifestError(f"{path}: Parquet is not read; save the table as CSV UTF-8")
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise MissingFileError(f"manifest {path} does not exist; check the path") from error
+    except OSError as error:
+        raise ManifestError(
+            f"{path}: cannot be read ({error.strerror}); name a CSV file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path}: not UTF-8 ({error.reason}); save it as CSV UTF-8") from error
+
+
+def _check_twice(path: Path, columns: Sequence[str]) -> None:
+    twice = sorted({column for column in columns if column and columns.count(column) > 1})
+    if twice:
+        raise ManifestError(f"{path}, line 1: column {', '.join(twice)} stands there twice")
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a CSV in UTF-8, whole or not at all; missing parent folders are made.
+
+    Raises:
+        ManifestError: a cell that UTF-8 cannot hold.
+    """
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\r\n")  # so that both are quoted in cells
+    writer.writerow(columns)
+    writer.writerows([_quoted(cell) for cell in row] for row in rows)
+    try:
+        data = buffer.getvalue().encode()
+    except UnicodeEncodeError as error:
+        near = error.object[max(0, error.start - 40) : error.end + 40]
+        raise ManifestError(f"{path}: not valid UTF-8: {near!r}; rename the file") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_atomically(path, data)
+
+
+def _quoted(cell: str) -> str:
+    return f"'{cell}" if _FORMULA.match(cell) else cell
+
+
+def _unquoted(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

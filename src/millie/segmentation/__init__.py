@@ -1,0 +1,22 @@
+"""Leukocytes in an image: from a field or a single-cell crop to cells with masks and flags."""
+
+from millie.segmentation.crops import cut_crop, cut_mask
+from millie.segmentation.leukocytes import (
+    SEGMENTERS,
+    central_region,
+    detect,
+    sample_statistics,
+    segment,
+)
+from millie.segmentation.scale import SampleStatistics
+
+__all__ = [
+    "SEGMENTERS",
+    "SampleStatistics",
+    "central_region",
+    "cut_crop",
+    "cut_mask",
+    "detect",
+    "sample_statistics",
+    "segment",
+]

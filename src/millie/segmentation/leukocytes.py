@@ -1,0 +1,206 @@
+"""Find leukocytes: the one entrance for every method, and what single-cell crops need.
+
+Owns the table of methods, the choice of the scale and the conversion between the working
+resolution and full-resolution pixels. How nuclei and cells are delineated lies in its siblings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from millie.errors import ConfigError
+from millie.segmentation.cells import cells_of
+from millie.segmentation.nuclei import find_nuclei
+from millie.segmentation.paper import segment_paper, segment_released_code
+from millie.segmentation.scale import (
+    SampleStatistics,
+    enough,
+    mode_diameter,
+    nucleus_diameter,
+    red_cell_diameters,
+)
+from millie.segmentation.stain import stain_map
+from millie.types import Detection, PixelSize
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from millie.config import SegmentationConfig
+    from millie.types import CellRegion
+
+_SCALE_SIDE_PX = 900  # longest side at which red cells are measured
+_SMALLEST_SIDE_PX = 60
+_ASSUMED_SIDE_UM = 36.0  # of an image that shows neither red cells nor a nucleus
+
+
+def segment(
+    image: NDArray[np.uint8],
+    pixel_size: PixelSize | None,
+    config: SegmentationConfig,
+    sample: SampleStatistics | None = None,
+) -> Detection:
+    """Find the leukocytes of one image.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        pixel_size: from manifest or metadata; None: ``config.um_px``, else the image's red
+            cells, else the sample's.
+        config: method and limits.
+        sample: from :func:`sample_statistics` over the sample's images.
+
+    Returns:
+        Cells ordered by (top, left) of their boxes. An image that cannot be judged has none and
+        ``diagnostics["refused"]`` says why.
+
+    Raises:
+        ConfigError: the image is not uint8 RGB.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise ConfigError(
+            f"image of shape {image.shape} and type {image.dtype}: expected uint8 RGB (H, W, 3); "
+            "read it with millie.readers.images.read_image"
+        )
+    given = pixel_size or (PixelSize(config.um_px) if config.um_px else None)
+    return SEGMENTERS[config.method](image, given, config, sample)
+
+
+def sample_statistics(
+    fields: Iterable[tuple[NDArray[np.uint8], PixelSize | None]], config: SegmentationConfig
+) -> SampleStatistics:
+    """Learn from several images of one sample what a single one may be too small to tell."""
+    seen: dict[str, list[NDArray[np.float64]]] = {}
+    n_images = 0
+    for image, pixel_size in fields:
+        n_images += 1
+        if pixel_size is None and config.um_px is None and config.method == "default":
+            seen.setdefault(_size_name(image), []).append(_diameters(image)[0])
+    um_px: dict[str, float] = {}
+    weights = 0.0
+    for name, parts in seen.items():
+        diameter, weight = mode_diameter(np.concatenate(parts))
+        if enough(weight):
+            um_px[name] = config.red_cell_diameter_um / diameter
+            weights += weight
+    return SampleStatistics(um_px, weights, n_images)
+
+
+def detect(
+    images: Iterable[tuple[NDArray[np.uint8], PixelSize | None]],
+    config: SegmentationConfig,
+    sample: SampleStatistics | None = None,
+) -> Iterator[Detection]:
+    """Segment images one after another; see :func:`segment`."""
+    for image, pixel_size in images:
+        yield segment(image, pixel_size, config, sample)
+
+
+def central_region(detection: Detection, image_shape: tuple[int, ...]) -> CellRegion | None:
+    """The cell that a single-cell crop was made for: the one nearest its centre.
+
+    Returns:
+        None if no cell was found, or none within a quarter of the shorter side of the centre.
+    """
+    height, width = image_shape[:2]
+    centre = np.array([(width - 1) / 2, (height - 1) / 2])
+    best, best_distance = None, min(height, width) / 4
+    for region in detection.regions:
+        cell = region.cell
+        distance = float(np.hypot(*(np.array([cell.x_px, cell.y_px]) - centre)))
+        inside = (
+            cell.left_px <= centre[0] < cell.left_px + cell.width_px
+            and cell.top_px <= centre[1] < cell.top_px + cell.height_px
+        )
+        distance *= 0.5 if inside else 1.0
+        if distance < best_distance:
+            best, best_distance = region, distance
+    return best
+
+
+def _segment_default(
+    image: NDArray[np.uint8],
+    given: PixelSize | None,
+    config: SegmentationConfig,
+    sample: SampleStatistics | None,
+) -> Detection:
+    um_px, source = _scale(image, given, config, sample)
+    diagnostics: dict[str, Any] = {"scale_source": source}
+    factor = um_px / config.working_um_px
+    height, width = image.shape[:2]
+    shape = max(8, round(width * factor)), max(8, round(height * factor))
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    work = np.asarray(cv2.resize(image, shape, interpolation=how), dtype=np.uint8)
+    stain = stain_map(work)
+    nuclei = find_nuclei(stain, um_px * width / work.shape[1])
+    regions = cells_of(stain, nuclei, (height, width), um_px, config)
+    diagnostics |= {
+        "um_px": um_px,
+        "threshold": stain.threshold,
+        "red_cell_density": stain.red_cell_density,
+        "foreground": stain.foreground,
+    }
+    known = PixelSize(um_px) if source not in ("leukocyte", "assumed") else None
+    return Detection(tuple(regions), known, stain.background_rgb, diagnostics)
+
+
+def _scale(
+    image: NDArray[np.uint8],
+    given: PixelSize | None,
+    config: SegmentationConfig,
+    sample: SampleStatistics | None,
+) -> tuple[float, str]:
+    """um/px and where it is from: given, sample, red cells or assumed."""
+    if given:
+        return given.um_px, "given"
+    name = _size_name(image)
+    if sample and name in sample.um_px:
+        return sample.um_px[name], "sample"
+    diameter, weight = mode_diameter(*_diameters(image))
+    if enough(weight):
+        return config.red_cell_diameter_um / diameter, "red cells"
+    if diameter > 0:
+        return config.red_cell_diameter_um / diameter, "leukocyte"
+    return _ASSUMED_SIDE_UM / max(image.shape[:2]), "assumed"
+
+
+def _diameters(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], float]:
+    """Red-cell diameters with weights, over a pyramid of sizes, and a nucleus' diameter, in px."""
+    factor = min(1.0, _SCALE_SIDE_PX / max(image.shape[:2]))
+    small = image
+    if factor < 1:
+        small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    parts: list[NDArray[np.float64]] = []
+    nucleus_px = 0.0
+    while True:
+        stain = stain_map(np.asarray(small, dtype=np.uint8))
+        found = red_cell_diameters(stain)
+        found[:, 0] /= factor
+        parts.append(found)
+        if nucleus_px == 0:
+            nucleus_px = nucleus_diameter(stain) / factor
+        factor /= 2
+        if max(image.shape[:2]) * factor < _SMALLEST_SIDE_PX:
+            return np.concatenate(parts), nucleus_px
+        small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+
+
+def _size_name(image: NDArray[np.uint8]) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
+
+
+SEGMENTERS: dict[
+    str,
+    Callable[
+        [NDArray[np.uint8], PixelSize | None, SegmentationConfig, SampleStatistics | None],
+        Detection,
+    ],
+] = {
+    "default": _segment_default,
+    "paper": lambda image, given, config, _: segment_paper(image, given, config),
+    "released-code": lambda image, given, config, _: segment_released_code(image, given, config),
+}

@@ -1,0 +1,175 @@
+"""Lobes: which pieces of nuclei belong to one cell.
+
+Owns the features of a pair of pieces, the small logistic model over them, and the merging from
+the likeliest pair up. The model was trained by ``benchmarks/train_lobes.py`` on pairs of pieces in
+single-cell crops (one cell) and in pairs of crops pasted together at touching distance (two).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from millie.segmentation.stain import StainMap
+
+FEATURES = (
+    "distance_um",
+    "gap_um",
+    "neck",
+    "convexity",
+    "valley",
+    "density_valley",
+    "joint_extent_um",
+    "log_smaller",
+    "log_larger",
+    "excess_um2",
+    "cover",
+    "roundness",
+    "smaller_roundness",
+    "neck_of_large",
+)
+_LARGE_UM2 = 110.0  # a joint nucleus above it is unusual
+_WHOLE_UM2 = 28.0  # a piece above it may be a nucleus by itself
+_REACH_UM = 14.0  # centres further apart are never one nucleus
+_MEAN = np.array([8.008, 1.698, 0.387, 0.662, 0.356, 0.359, 15.087, 2.659, 3.718, 8.554, 0.400, 0.451, 0.526, 0.757])
+_SCALE = np.array([2.974, 2.070, 0.724, 0.153, 0.227, 0.204, 4.606, 0.958, 0.758, 23.166, 0.163, 0.155, 0.195, 3.335])
+_WEIGHTS = np.array([-0.709, 0.316, 3.707, -1.691, -0.462, 1.920, -3.340, 0.361, 0.545, 0.053, 2.170, -0.186, -0.074, 0.099])
+_BIAS = 2.160
+
+
+@dataclass(slots=True, eq=False)
+class Piece:
+    """A convex piece, or several merged ones, at the working resolution.
+
+    Attributes:
+        members: labels of the pieces in it.
+        area_px: pixels.
+        centre: (x, y).
+        outline: float32 (n, 2), points of its outline(s), (x, y).
+        peak: high percentile of its score.
+    """
+
+    members: tuple[int, ...]
+    area_px: float
+    centre: NDArray[np.float64]
+    outline: NDArray[np.float32]
+    peak: float
+
+
+def grouped(
+    pieces: NDArray[np.int32], stain: StainMap, work_um: float
+) -> tuple[tuple[int, ...], ...]:
+    """Group pieces into nuclei, merging the likeliest pair first until none is likely.
+
+    Returns:
+        For each nucleus the labels of its pieces, each piece in exactly one.
+    """
+    alive = {p.members[0]: p for p in pieces_of(pieces, stain)}
+    odds: dict[tuple[int, int], float] = {}
+    keys = sorted(alive)
+    for i, a in enumerate(keys):
+        for b in keys[i + 1 :]:
+            if _near(alive[a], alive[b], work_um):
+                odds[a, b] = log_odds(pair_features(alive[a], alive[b], stain, work_um))
+    while odds:
+        (a, b), best = max(odds.items(), key=lambda item: item[1])
+        if best <= 0:
+            break
+        alive[a] = joined(alive[a], alive.pop(b))
+        odds = {pair: value for pair, value in odds.items() if a not in pair and b not in pair}
+        for c, other in alive.items():
+            if c != a and _near(alive[a], other, work_um):
+                pair = (min(a, c), max(a, c))
+                odds[pair] = log_odds(pair_features(alive[a], other, stain, work_um))
+    return tuple(piece.members for piece in alive.values())
+
+
+def pieces_of(labels: NDArray[np.int32], stain: StainMap) -> list[Piece]:
+    """Measure each label of a map."""
+    rows, columns = np.nonzero(labels)
+    values = labels[rows, columns]
+    order = np.argsort(values, kind="stable")
+    rows, columns, values = rows[order], columns[order], values[order]
+    starts = np.flatnonzero(np.diff(values, prepend=0) > 0)
+    found = []
+    for start, end in zip(starts, np.append(starts, len(values))[1:], strict=True):
+        y, x = rows[start:end], columns[start:end]
+        top, left = int(y.min()), int(x.min())
+        window = np.zeros((int(y.max()) - top + 3, int(x.max()) - left + 3), np.uint8)
+        window[y - top + 1, x - left + 1] = 1
+        contours, _ = cv2.findContours(window, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        outline = np.concatenate(contours)[:, 0, :].astype(np.float32) + (left - 1, top - 1)
+        peak = float(np.percentile(stain.score[y, x], 80))
+        centre = np.array([x.mean(), y.mean()])
+        label = int(values[start])
+        found.append(Piece((label,), float(end - start), centre, outline.astype(np.float32), peak))
+    return found
+
+
+def joined(a: Piece, b: Piece) -> Piece:
+    """The two as one."""
+    area = a.area_px + b.area_px
+    centre = (a.centre * a.area_px + b.centre * b.area_px) / area
+    outline = np.concatenate([a.outline, b.outline])
+    return Piece(a.members + b.members, area, centre, outline, max(a.peak, b.peak))
+
+
+def pair_features(
+    a: Piece, b: Piece, stain: StainMap, work_um: float
+) -> NDArray[np.float64]:
+    """Values of :data:`FEATURES` for two pieces."""
+    steps = a.outline[:, None, :] - b.outline[None, :, :]
+    apart = np.hypot(steps[..., 0], steps[..., 1])
+    ia, ib = np.unravel_index(int(np.argmin(apart)), apart.shape)
+    gap = max(float(apart[ia, ib]) - 1.0, 0.0)
+    contact = float(np.count_nonzero(apart.min(axis=1) <= 1.5))
+    small, large = sorted([a.area_px, b.area_px])
+    both = np.concatenate([a.outline, b.outline])
+    hull = cv2.convexHull(both)
+    _, radius = cv2.minEnclosingCircle(hull)
+    line = _samples(a.centre, b.centre)
+    score = stain.score[line[:, 1], line[:, 0]]
+    density = stain.density[line[:, 1], line[:, 0]]
+    return np.array([
+        float(np.hypot(*(a.centre - b.centre))) * work_um,
+        gap * work_um,
+        contact / (2 * np.sqrt(small / np.pi)),
+        (small + large) / max(cv2.contourArea(hull) + 0.5 * cv2.arcLength(hull, closed=True), 1.0),
+        max(float(score.min()), 0.0) / max(min(a.peak, b.peak), 1e-3),
+        float(density.min()) / max(float(np.percentile(density, 80)), 1e-3),
+        2 * float(radius) * work_um,
+        np.log(small * work_um**2),
+        np.log(large * work_um**2),
+        max((small + large) * work_um**2 - _LARGE_UM2, 0.0),
+        (small + large) / (np.pi * max(float(radius), 1.0) ** 2),
+        min(_roundness(a), _roundness(b)),
+        _roundness(min((a, b), key=lambda piece: piece.area_px)),
+        contact * work_um * float(small * work_um**2 > _WHOLE_UM2),
+    ])  # fmt: skip
+
+
+def _roundness(piece: Piece) -> float:
+    """Area over that of the smallest circle around it."""
+    _, radius = cv2.minEnclosingCircle(piece.outline)
+    return piece.area_px / (np.pi * max(float(radius), 1.0) ** 2)
+
+
+def log_odds(features: NDArray[np.float64]) -> float:
+    """Logarithm of the odds that two pieces are one cell's."""
+    return float((features - _MEAN) / _SCALE @ _WEIGHTS + _BIAS)
+
+
+def _near(a: Piece, b: Piece, work_um: float) -> bool:
+    return float(np.hypot(*(a.centre - b.centre))) * work_um < _REACH_UM
+
+
+def _samples(start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.int64]:
+    n = max(int(np.hypot(*(end - start))), 2)
+    share = np.linspace(0, 1, n + 1)[:, None]
+    return np.rint(start + share * (end - start)).astype(np.int64)

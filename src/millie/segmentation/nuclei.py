@@ -1,0 +1,140 @@
+"""Nuclei: from the stain map to pieces of nuclei, and from pieces to one nucleus a cell.
+
+Owns the mask of nuclear pixels (a local half-maximum above the field's threshold), its division
+into convex pieces, and their grouping. It works at the working resolution; areas are in um2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from scipy.ndimage import find_objects
+
+from millie.segmentation.lobes import grouped
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from millie.segmentation.stain import StainMap
+
+_HALF = 0.5  # of the local maximum: where the edge of a blurred object lies
+_PEAK_RADIUS_UM = 2.5
+_SPECK_UM2 = 1.5
+_SEED_RADIUS_UM = 1.6
+_HOLE_UM2 = 6.0  # vacuoles and gaps between lobes; a ring-shaped nucleus keeps its hole
+_UNITS = 80.0  # score of 1 as an integer; scores end at 255 / 80
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NucleusMap:
+    """Nuclei at the working resolution.
+
+    Attributes:
+        labels: int32 (H, W), 0 is none; one label a nucleus, however many lobes it has.
+        pieces: int32 (H, W), the convex pieces before grouping.
+        groups: for each nucleus the labels of its pieces; label ``k + 1`` is ``groups[k]``.
+        level: float32 (H, W), score above which a pixel is nucleus, at each place.
+    """
+
+    labels: NDArray[np.int32]
+    pieces: NDArray[np.int32]
+    groups: tuple[tuple[int, ...], ...]
+    level: NDArray[np.float32]
+
+    def boxes(self, min_px: float) -> list[tuple[int, tuple[int, int, int, int]]]:
+        """(label, (top, bottom, left, right)) of nuclei of at least so many pixels."""
+        found = []
+        for label, box in enumerate(find_objects(self.labels), start=1):
+            if box is not None and (self.labels[box] == label).sum() >= min_px:
+                rows, columns = box
+                found.append((label, (rows.start, rows.stop, columns.start, columns.stop)))
+        return found
+
+
+def find_nuclei(stain: StainMap, work_um: float) -> NucleusMap:
+    """Delineate nuclei.
+
+    Args:
+        stain: of the image at the working resolution.
+        work_um: um per pixel of that resolution.
+    """
+    level = _levels(stain, work_um)
+    mask = (stain.score > level).astype(np.uint8)
+    pieces = _pieces(mask, work_um)
+    groups = grouped(pieces, stain, work_um)
+    lookup = np.zeros(int(pieces.max(initial=0)) + 1, np.int32)
+    for k, members in enumerate(groups, start=1):
+        lookup[list(members)] = k
+    return NucleusMap(lookup[pieces], pieces, groups, level)
+
+
+def _levels(stain: StainMap, work_um: float) -> NDArray[np.float32]:
+    """The larger of the field's threshold and half of the local maximum."""
+    blurred = cv2.GaussianBlur(stain.score, (0, 0), max(0.5 / work_um, 0.8))
+    small = cv2.convertScaleAbs(np.maximum(blurred, 0), alpha=_UNITS)
+    side = 2 * round(_PEAK_RADIUS_UM / work_um) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_RECT, (side, side))
+    peak = cv2.blur(cv2.dilate(small, disc), (side, side)).astype(np.float32) / _UNITS
+    return np.maximum(peak * _HALF, stain.threshold).astype(np.float32)
+
+
+def _pieces(mask: NDArray[np.uint8], work_um: float) -> NDArray[np.int32]:
+    """Divide the mask into pieces around the maxima of its distance map."""
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+    mask = _filled(mask, _HOLE_UM2 / work_um**2)
+    n, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4, ltype=cv2.CV_32S)
+    distance = cv2.distanceTransform(mask, cv2.DIST_L2, 3)
+    distance = cv2.GaussianBlur(distance, (0, 0), max(0.3 / work_um, 0.8))
+    side = 2 * round(_SEED_RADIUS_UM / work_um) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    peaks = (cv2.dilate(distance, disc) <= distance) & (mask > 0)
+    pieces = np.zeros(mask.shape, np.int32)
+    count = 0
+    for label in range(1, n):
+        left, top, width, height, area = stats[label]
+        if area * work_um**2 < _SPECK_UM2:
+            continue
+        window = np.s_[top : top + height, left : left + width]
+        own = labels[window] == label
+        parts = _divided(own, peaks[window] & own, distance[window])
+        pieces[window][own] = parts[own] + count
+        count += int(parts.max())
+    return pieces
+
+
+def _divided(
+    own: NDArray[np.bool_], peaks: NDArray[np.bool_], distance: NDArray[np.float32]
+) -> NDArray[np.int32]:
+    """Label one component from 1, split between its peaks."""
+    n, seeds = cv2.connectedComponents(peaks.astype(np.uint8), connectivity=8)
+    if n <= 2:
+        return own.astype(np.int32)
+    markers = cv2.copyMakeBorder(seeds, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    relief = 255 - cv2.normalize(distance, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    relief = cv2.copyMakeBorder(relief, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=255)
+    inside = cv2.copyMakeBorder(own.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    markers[inside == 0] = n
+    labels = cv2.watershed(cv2.merge([relief] * 3), markers)
+    labels = labels[1:-1, 1:-1]
+    sure = own & (labels > 0) & (labels < n)
+    _, nearest = cv2.distanceTransformWithLabels(
+        (~sure).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    of_pixel = np.zeros(int(nearest.max()) + 1, np.int32)
+    of_pixel[nearest[sure]] = labels[sure]
+    return np.where(own, of_pixel[nearest], 0).astype(np.int32)
+
+
+def _filled(mask: NDArray[np.uint8], largest: float) -> NDArray[np.uint8]:
+    """Fill holes up to an area in pixels."""
+    contours, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if hierarchy is None:
+        return mask
+    filled = mask.copy()
+    for contour, links in zip(contours, hierarchy[0], strict=True):
+        if links[3] >= 0 and cv2.contourArea(contour) <= largest:
+            cv2.drawContours(filled, [contour], -1, 1, cv2.FILLED)
+    return filled

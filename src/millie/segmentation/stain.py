@@ -1,0 +1,123 @@
+"""Colour: optical density against the empty background, and how nucleus-like each pixel is.
+
+Owns the background (its colour, its fall-off towards the corners), the projection of density that
+lets red cells vanish, the threshold between red cells and nuclei, and the reasons to refuse an
+image that shows no stained blood film. It knows no scale and no objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_BIN = 0.02  # natural units of optical density
+_NUCLEUS_FLOOR = 0.16  # lowest projected density of a nucleus: palest stain seen on real films
+_RED_CELL_MARGIN = 0.06
+_DENSITY = (-np.log((np.arange(256) + 1.0) / 256.0)).astype(np.float32)
+# Red + green - 1.6 blue removes pink red cells, 2 green - red - blue purple and blue ones.
+_PROJECTIONS = np.array([[1.0, 1.0, -1.6], [-1.3, 2.6, -1.3], [1.0, 1.0, 1.0]], dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class StainMap:
+    """What the colours of one image say, at the working resolution.
+
+    Attributes:
+        score: float32 (H, W), nucleus-likeness in units of optical density; red cells near 0.
+        density: float32 (H, W), sum of the three channels' optical densities.
+        background_rgb: colour of the empty background.
+        threshold: score above which a pixel may belong to a nucleus.
+        red_cell_density: most frequent summed density of red cells; 0: none seen.
+        red_cell_score: highest score of a typical red cell.
+        foreground: share of pixels that are not background.
+        valid: bool (H, W), False on black padding.
+    """
+
+    score: NDArray[np.float32]
+    density: NDArray[np.float32]
+    background_rgb: tuple[int, int, int]
+    threshold: float
+    red_cell_density: float
+    red_cell_score: float
+    foreground: float
+    valid: NDArray[np.bool_]
+
+    @property
+    def empty_below(self) -> float:
+        """Summed density below which there is nothing but background."""
+        return max(0.3 * self.red_cell_density, 0.12)
+
+    def red_like(self, window: tuple[slice, slice]) -> NDArray[np.bool_]:
+        """Pixels of a window as dense as red cells and no more nucleus-like."""
+        if self.red_cell_density == 0:
+            return np.zeros(self.score[window].shape, np.bool_)
+        limit = 0.5 * (self.red_cell_score + self.threshold)
+        dense = self.density[window] > 0.55 * self.red_cell_density
+        return np.asarray(dense & (self.score[window] < limit), dtype=np.bool_)
+
+
+def stain_map(work: NDArray[np.uint8]) -> StainMap:
+    """Measure background and nucleus-likeness of an image at the working resolution.
+
+    Args:
+        work: uint8 RGB (H, W, 3).
+    """
+    valid = work.max(axis=2) > 8
+    density = np.take(_DENSITY, work)
+    background = _background(density, valid)
+    density -= background
+    both = cv2.transform(density, _PROJECTIONS)
+    total = both[:, :, 2]
+    score = np.minimum(both[:, :, 0], both[:, :, 1])
+    score = cv2.GaussianBlur(score, (3, 3), 0)
+    score[~valid] = 0
+    total[~valid] = 0
+    red = _red_cell_density(total, score)
+    typical, threshold = _threshold(score, total, red)
+    colour = np.exp(-background.reshape(-1, 3).mean(axis=0)) * 256 - 1
+    rgb = tuple(int(v) for v in np.clip(np.round(colour), 0, 255))
+    foreground = float(np.mean(total > max(0.5 * red, 0.1)))
+    return StainMap(score, total, rgb, threshold, red, typical, foreground, valid)
+
+
+def _background(density: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Optical density of the empty background: the brightest frequent one."""
+    pixels = density[valid]
+    if len(pixels) == 0:
+        return np.zeros(3, np.float32)
+    total = pixels.sum(axis=1)
+    counts = np.bincount((total / _BIN).astype(np.int64))
+    smooth = np.convolve(np.pad(counts, 3), [1, 2, 3, 2, 1], "same")
+    inner = smooth[1:-1]
+    peaks = (inner >= smooth[:-2]) & (inner >= smooth[2:]) & (inner > 0.1 * smooth.max())
+    peak = (int(np.argmax(peaks)) + 1 - 3) * _BIN
+    near = np.abs(total - peak - _BIN / 2) < 0.08
+    return np.median(pixels[near], axis=0).astype(np.float32)
+
+
+def _red_cell_density(total: NDArray[np.float32], score: NDArray[np.float32]) -> float:
+    """Most frequent summed density of what is neither background nor nucleus."""
+    seen = total[(total > 0.15) & (score < 0.5 * total)]
+    if len(seen) < 0.02 * total.size:
+        return 0.0
+    counts = np.bincount((seen / _BIN).astype(np.int64))
+    smooth = np.convolve(counts, [1, 2, 3, 4, 3, 2, 1], "same")
+    return float((np.argmax(smooth) + 0.5) * _BIN)
+
+
+def _threshold(
+    score: NDArray[np.float32], total: NDArray[np.float32], red: float
+) -> tuple[float, float]:
+    """Score of a typical red cell, and the level above which a nucleus may be."""
+    body = score[np.abs(total - red) < 0.35 * red]
+    if red == 0 or len(body) < 50:
+        return 0.0, _NUCLEUS_FLOOR
+    low, middle = np.percentile(body, [16, 50])
+    end = middle + 3.0 * (middle - low) + _RED_CELL_MARGIN
+    return float(middle), float(max(_NUCLEUS_FLOOR, min(end, 0.6)))

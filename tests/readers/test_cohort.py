@@ -1,0 +1,184 @@
+"""Patients from folders and files, and labels before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from millie.errors import ConfigError, ManifestError, MissingFileError
+from millie.readers.cohort import check_labels, read_folders, read_manifest, write_manifest
+from millie.readers.content import without_copies
+from millie.types import Cohort, ImageSource, Patient
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Working folder with cohort/p1 (flat) and cohort/p2 (nested, with a copy)."""
+    files = {
+        "cohort/p1/b.jpg": b"b", "cohort/p1/a.png": b"a", "cohort/p1/notes.txt": b"n",
+        "cohort/p2/Signed slides/Blast/x.jpg": b"same cell",
+        "cohort/p2/Unsigned/x.jpg": b"same cell",
+        "cohort/p2/Unsigned/y.jpg": b"other cell", "cohort/p2/Thumbs.db": b"t",
+    }  # fmt: skip
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(cohort: Cohort) -> dict[str, list[str]]:
+    return {patient.id: [image.name for image in patient.images] for patient in cohort.patients}
+
+
+def test_each_named_folder_is_one_patient(place: Path) -> None:
+    cohort = read_folders([Path("cohort/p1"), Path("cohort/p2/")])
+    assert names(cohort) == {
+        "p1": ["cohort/p1/a.png", "cohort/p1/b.jpg"],
+        "p2": ["cohort/p2/Signed slides/Blast/x.jpg", "cohort/p2/Unsigned/y.jpg"],
+    }
+    assert all(patient.label is None for patient in cohort.patients)
+
+
+def test_copies_within_a_patient_are_counted_once_and_noted(place: Path) -> None:
+    cohort = read_folders([Path("cohort/p2")])
+    copies = [p for p in cohort.problems if "counted once" in p.message]
+    assert [(p.source, p.note, p.fatal) for p in copies] == [
+        ("cohort/p2/Unsigned/x.jpg", True, False)
+    ]
+    assert "the same bytes as cohort/p2/Signed slides/Blast/x.jpg" in copies[0].message
+
+
+def test_empty_files_are_not_copies_of_each_other(place: Path) -> None:
+    for name in ("e1.jpg", "e2.jpg"):
+        (place / "cohort/p1" / name).write_bytes(b"")
+    assert len(read_folders([Path("cohort/p1")]).patients[0].images) == 4
+
+
+def test_files_that_cannot_be_read_stay_to_be_named(place: Path) -> None:
+    images = [ImageSource(place / name, name) for name in ("gone.jpg", "gone2.jpg")]
+    stay, notes = without_copies("p", images)
+    assert stay == tuple(images)
+    assert notes == ()
+
+
+def test_a_folder_of_patients_gets_a_note(place: Path) -> None:
+    cohort = read_folders([Path("cohort")])
+    assert list(names(cohort)) == ["cohort"]
+    (note,) = (p for p in cohort.problems if "sub-folders" in p.message)
+    assert note.note
+    assert "if each is a patient, name them: cohort/*" in note.message
+    assert read_folders([Path("cohort/p1")]).problems == ()
+
+
+def test_named_images_belong_to_the_folder_they_lie_in(place: Path) -> None:
+    images = [Path("cohort/p1/b.jpg"), Path("cohort/p2/Unsigned/y.jpg"), Path("cohort/p1/a.png")]
+    assert names(read_folders([*images, images[0]])) == {
+        "p1": ["cohort/p1/b.jpg", "cohort/p1/a.png"],
+        "Unsigned": ["cohort/p2/Unsigned/y.jpg"],
+    }
+
+
+def test_a_named_folder_holds_its_named_images(place: Path) -> None:
+    folder, image = Path("cohort/p1"), Path("cohort/p1/b.jpg")
+    expected = {"p1": ["cohort/p1/a.png", "cohort/p1/b.jpg"]}
+    assert names(read_folders([folder, image])) == expected
+    assert names(read_folders([image, folder])) == expected
+
+
+def test_what_a_file_manager_leaves_is_passed_over(place: Path) -> None:
+    cohort = read_folders([Path("cohort/p1"), Path("cohort/p2/Thumbs.db")])
+    assert list(names(cohort)) == ["p1"]
+
+
+def test_the_working_folder_is_called_by_its_name(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place / "cohort" / "p1")
+    assert names(read_folders([Path()])) == {"p1": ["a.png", "b.jpg"]}
+
+
+def test_one_empty_folder_does_not_stop_the_others(place: Path) -> None:
+    (place / "cohort/p3").mkdir()
+    (place / "cohort/p4").mkdir()
+    (place / "cohort/p4/data.xlsx").write_bytes(b"x")
+    (place / "cohort/p5").symlink_to(place)
+    (place / "cohort/p6").mkdir()
+    (place / "cohort/p6/link.jpg").symlink_to(place / "cohort/p1/b.jpg")
+    cohort = read_folders([Path("cohort") / f"p{number}" for number in (1, 3, 4, 6)])
+    assert list(names(cohort)) == ["p1"]
+    fatal = {p.patient: p.message for p in cohort.problems if p.fatal}
+    assert "the folder is empty" in fatal["p3"]
+    assert "holds only .xlsx" in fatal["p4"]
+    assert "leads out of" in fatal["p6"]
+
+
+def test_nothing_usable_is_an_error(place: Path) -> None:
+    (place / "empty").mkdir()
+    with pytest.raises(ManifestError, match=r"empty: no image.*Name a folder"):
+        read_folders([Path("empty")])
+    with pytest.raises(ConfigError, match="no input"):
+        read_folders([])
+    with pytest.raises(MissingFileError, match="typo does not exist"):
+        read_folders([Path("cohort/p1"), Path("typo")])
+
+
+def test_two_folders_of_one_name_are_refused(place: Path) -> None:
+    (place / "other/p1").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"two folders are called p1.*rename one"):
+        read_folders([Path("cohort/p1"), Path("other/p1")])
+
+
+def test_an_image_in_two_patients_is_refused(place: Path) -> None:
+    with pytest.raises(ConfigError, match="belongs to cohort and to p1: one input lies in"):
+        read_folders([Path("cohort"), Path("cohort/p1")])
+
+
+def test_folders_can_be_written_as_a_manifest(place: Path) -> None:
+    cohort = read_folders([place.resolve() / "cohort/p1", place.resolve() / "cohort/p2"])
+    write_manifest(cohort, place / "m.csv")
+    assert read_manifest(place / "m.csv").patients == cohort.patients
+
+
+def labelled(*labels: str | None) -> Cohort:
+    image = (ImageSource(Path("x.jpg"), "x.jpg"),)
+    patients = tuple(Patient(f"p{n}", label, image) for n, label in enumerate(labels))
+    return Cohort("study", patients)
+
+
+def test_labels_fit_for_training() -> None:
+    check_labels(labelled("APL", "AML", "APL"))
+    check_labels(labelled("APL", "AML"), known=["AML", "APL", "ALL"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "known", "message"),
+    [
+        (("APL", None), (), "study: patient p1 has no label"),
+        (
+            ("APL", "AMl"),
+            ("APL", "AML"),
+            "unknown label 'AMl', expected one of APL, AML; 'AML' may",
+        ),
+        (("APL", "xyz"), ("APL", "AML"), "unknown label 'xyz', expected one of APL, AML$"),
+        (("APL", "apl"), (), "'APL' and 'apl' differ only in spelling"),
+        (("APL", "APL"), (), "all patients have the label APL; training needs at least two"),
+        ((), (), r"the label \(none\)"),
+    ],
+)
+def test_labels_unfit_for_training(
+    labels: tuple[str | None, ...], known: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ManifestError, match=message):
+        check_labels(labelled(*labels), known)
+
+
+@pytest.mark.realdata
+def test_raw_patient_folders_count_each_cell_once(data_root: Path) -> None:
+    folders = [data_root / "apl_aml/All" / name for name in ("Patient_00", "Patient_60")]
+    cohort = read_folders(folders)
+    assert [patient.id for patient in cohort.patients] == ["Patient_00", "Patient_60"]
+    for patient in cohort.patients:
+        contents = [image.path.read_bytes() for image in patient.images]
+        assert len(set(contents)) == len(contents)

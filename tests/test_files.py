@@ -1,0 +1,61 @@
+"""Atomic files, safe names, tables."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from millie.files import (
+    quote_formula,
+    replacing,
+    safe_id,
+    unquote_formula,
+    write_csv,
+    write_text,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(RuntimeError, match="disk"), replacing(path) as stream:
+        stream.write(b"half")
+        raise RuntimeError("disk")
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_are_made(tmp_path: Path) -> None:
+    assert write_text(tmp_path / "x" / "y" / "a.txt", "ä").read_bytes() == "ä".encode()
+
+
+@given(st.text(max_size=20))
+def test_quoting_is_undone_and_never_starts_a_formula(text: str) -> None:
+    quoted = quote_formula(text)
+    assert unquote_formula(quoted) == text
+    assert not quoted.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_two_names_never_share_a_file(first: str, second: str) -> None:
+    if first != second:
+        assert safe_id(first).lower() != safe_id(second).lower()
+    assert "/" not in safe_id(first)
+    assert not safe_id(first).startswith(".")
+    assert len(safe_id(first)) <= 64
+
+
+def test_a_table_reads_back(tmp_path: Path) -> None:
+    rows = [["=1+1", 1, 0.1, None, True]]
+    path = write_csv(tmp_path / "t.csv", ["a", "b", "c", "d", "e"], rows)
+    with path.open(encoding="utf-8", newline="") as stream:
+        header, row = csv.reader(stream)
+    assert header == ["a", "b", "c", "d", "e"]
+    assert row == ["'=1+1", "1", "0.1", "", "1"]
+    assert float(row[2]) == 0.1
