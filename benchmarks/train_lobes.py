@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from millie.config import SegmentationConfig
-from millie.segmentation.lobes import FEATURES, Piece, joined, pair_features, pieces_of
+from millie.segmentation.lobes import FEATURES, Piece, expanded, joined, pair_features, pieces_of
 from millie.segmentation.nuclei import find_nuclei
 from millie.segmentation.stain import StainMap, stain_map
 
@@ -159,23 +160,33 @@ def gather(root: Path, part: int, n: int) -> tuple[NDArray[np.float64], NDArray[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data")))
-    parser.add_argument("--pairs", type=int, default=2500)
+    parser.add_argument("--pairs", type=int, default=900)
+    parser.add_argument("--keep", type=Path, help="write features and truth there")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     values, truth = gather(arguments.data, 0, arguments.pairs)
-    mean, scale = values.mean(axis=0), values.std(axis=0) + 1e-9
-    model = LogisticRegression(C=1.0, max_iter=2000, class_weight="balanced").fit((values - mean) / scale, truth)
     held, held_truth = gather(arguments.data, 1, arguments.pairs // 3)
-    odds = model.decision_function((held - mean) / scale)
-    print(f"{len(truth)} pairs, {truth.mean():.2f} one cell's; held out {len(held)}")
-    print(f"AUC {roc_auc_score(held_truth, odds):.4f}, error {np.mean((odds > 0) != held_truth):.4f}")
-    for name, value in zip(FEATURES, (values.T), strict=True):
-        print(f"  {name}: AUC alone {roc_auc_score(truth, value):.3f}")
-    for name, array in (("_MEAN", mean), ("_SCALE", scale), ("_WEIGHTS", model.coef_[0])):
-        print(f"{name} = np.array([{', '.join(f'{v:.3f}' for v in array)}])")
-    print(f"_BIAS = {model.intercept_[0]:.3f}")
-    if "SAVE" in os.environ:
-        np.savez(os.environ["SAVE"], x=values, y=truth, hx=held, hy=held_truth)
+    if arguments.keep:
+        np.savez(arguments.keep, x=values, y=truth, hx=held, hy=held_truth)
+    fit(values, truth, held, held_truth)
+
+
+def fit(values: NDArray, truth: NDArray, held: NDArray, held_truth: NDArray) -> None:
+    """Fit on one half, judge on the other, print the module of constants."""
+    mean, scale = values.mean(axis=0), values.std(axis=0) + 1e-9
+    model = LogisticRegression(C=0.1, max_iter=5000)
+    model.fit(expanded((values - mean) / scale), truth)
+    odds = model.decision_function(expanded((held - mean) / scale))
+    error = np.mean((odds > 0) != held_truth)
+    print(f"# {len(truth)} pairs, {truth.mean():.2f} one cell's; held out {len(held)}: ")
+    print(f"# AUC {roc_auc_score(held_truth, odds):.4f}, error {error:.4f}")
+    for name, value in zip(FEATURES, values.T, strict=True):
+        print(f"# {name}: AUC alone {roc_auc_score(truth, value):.3f}")
+    for name, array in (("MEAN", mean), ("SCALE", scale), ("WEIGHTS", model.coef_[0])):
+        body = textwrap.fill(", ".join(f"{v:.3f}" for v in array), 96, initial_indent="    ",
+                             subsequent_indent="    ")
+        print(f"{name} = np.array([\n{body},\n])  # fmt: skip")
+    print(f"BIAS = {model.intercept_[0]:.3f}")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,9 @@ Verbose = Annotated[bool, typer.Option("--all-problems", help="List every proble
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path("millie-demo"),
+    out: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path(
+        "millie-demo"
+    ),
     patients: Annotated[
         int, typer.Option("--patients", min=4, help="Patients of each of the four classes.")
     ] = 8,
@@ -79,8 +81,10 @@ def demo(
         result = drawn.run(out, patients, seed, _config(config, "default", settings), progress)
     _prediction_table(result.prediction.predictions, result.truth)
     console = _console()
-    console.print(f"\nCross-validation on drawn films: {result.headline}")
-    console.print(f"Study report    {result.study_report}")
+    console.print("\nCross-validation on drawn films (shows that it runs, not how well):")
+    for line in result.study.lines:
+        console.print(f"  {line}")
+    console.print(f"Study report     {result.study.report}")
     console.print(f"Patients' report {result.prediction.report}")
     if open_report:
         typer.launch(result.prediction.report.resolve().as_uri())
@@ -102,7 +106,7 @@ def prepare(
     from millie import pipeline
 
     cohort = pipeline.prepare(dataset, root, out)
-    counts = {label: 0 for label in cohort.labels}
+    counts = dict.fromkeys(cohort.labels, 0)
     for patient in cohort.patients:
         if patient.label is not None:
             counts[patient.label] += 1
@@ -218,9 +222,10 @@ def crossval(
     chosen = _config(config, profile, words)
     with _progress() as progress:
         result = pipeline.crossval(store, out, chosen, controls=controls, progress=progress)
-    for line in result.lines():
+    for line in result.lines:
         _console().print(line)
     _console().print(f"Report -> {result.report}")
+    _finish(result.problems)
 
 
 @app.command()
@@ -277,7 +282,9 @@ def doctor() -> None:
     from millie import survey
 
     checks = survey.checks()
-    _table("millie doctor", ("check", "state", "found"), [(c.name, c.state, c.text) for c in checks])
+    _table(
+        "millie doctor", ("check", "state", "found"), [(c.name, c.state, c.text) for c in checks]
+    )
     if any(c.state == "fail" for c in checks):
         raise typer.Exit(1)
 
@@ -352,6 +359,11 @@ def _progress() -> Iterator[Progress]:
         yield step
 
 
+def _say(text: str) -> None:
+    """Print words that may hold anything: nothing in them is taken for markup."""
+    _console().print(text, markup=False)
+
+
 def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -362,7 +374,9 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) ->
     _console().print(table)
 
 
-def _prediction_table(predictions: Sequence[Prediction], truth: Mapping[str, str] | None = None) -> None:
+def _prediction_table(
+    predictions: Sequence[Prediction], truth: Mapping[str, str] | None = None
+) -> None:
     rows = []
     for one in predictions:
         chances = "  ".join(f"{label} {p:.2f}" for label, p in one.probabilities.items())
@@ -378,8 +392,10 @@ def _finish(problems: Sequence[Problem], *, every: bool = False) -> None:
     notes = len(problems) - len(failures)
     shown = problems if every else failures[:20]
     if shown:
-        rows = [(p.patient, p.source, p.error, p.message) for p in shown]
-        _table("What could not be used", ("patient", "file", "error", "what to do"), rows)
+        _console().print("\nWhat could not be used, and what to do:")
+    for p in shown:
+        where = "  ".join(filter(None, (p.patient, p.source)))
+        _say(f"  {where}\n      {p.error}: {p.message.removeprefix(f'{p.source}: ')}")
     if len(failures) > len(shown):
         _console().print(f"... and {len(failures) - len(shown)} more (--all-problems)")
     if notes and not every:

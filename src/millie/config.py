@@ -196,9 +196,7 @@ class Config(_Stage):
         path.write_text(to_toml(self), encoding="utf-8")
 
 
-def load(
-    path: Path | None = None, profile: str = "default", base: Config | None = None
-) -> Config:
+def load(path: Path | None = None, profile: str = "default", base: Config | None = None) -> Config:
     """Read a TOML file over a named profile.
 
     Args:

@@ -65,7 +65,8 @@ def run(
     pipeline.segment(pipeline.read_cohort([known]), store, config, engine, progress=progress)
     study = pipeline.crossval(store, out / "study", config, progress=progress)
     bundle = out / "bundle"
-    pipeline.train(store, bundle, config, name="demo", replace=True, progress=progress)
+    if not bundle.exists():
+        pipeline.train(store, bundle, config, name="demo", progress=progress)
     unlabelled = _without_labels(new)
     prediction = pipeline.predict(
         str(bundle), [unlabelled], out / "calls", engine=engine, progress=progress

@@ -61,7 +61,9 @@ class IngestTask:
 
         Equal digest, equal bag: a bag that carries it is not made again.
         """
-        files = [(s.name, s.kind, s.pixel_size, s.cell_label, _stamp(s)) for s in self.patient.images]
+        files = [
+            (s.name, s.kind, s.pixel_size, s.cell_label, _stamp(s)) for s in self.patient.images
+        ]
         facts = [self.config.digest("reading", "segmentation", "crops"), self.patient.label, files]
         return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
 
@@ -126,9 +128,7 @@ def _cells(task: IngestTask, tally: _Tally) -> Iterator[CellCrop]:
         pixels += one.image.shape[0] * one.image.shape[1]
         if len(ahead) >= _LOOK_AHEAD_IMAGES or pixels >= _LOOK_AHEAD_PIXELS:
             break
-    sample = sample_statistics(
-        ((f.image, f.pixel_size) for f in ahead), task.config.segmentation
-    )
+    sample = sample_statistics(((f.image, f.pixel_size) for f in ahead), task.config.segmentation)
     for one in chain(ahead, fields):
         try:
             found = list(_cells_of_field(one, task.config, sample, tally))

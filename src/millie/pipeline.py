@@ -6,20 +6,34 @@ stage knows only its own work. Nothing here prints: long work reports through a 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from millie.bags.store import BagReader, Store
+from millie.config import Config, load
 from millie.engine import Engine, Outcome, SerialEngine, Unit, shard
-from millie.errors import ConfigError, DataError, MillieError, MissingFileError, NoCellsError
-from millie.types import Cohort, Problem
+from millie.errors import (
+    ConfigError,
+    DataError,
+    ImageError,
+    MissingError,
+    MissingFileError,
+    NoCellsError,
+)
+from millie.ingest import IngestTask, ingest_patient
+from millie.outputs.detections import write_detection_overlay, write_detections
+from millie.outputs.report import write_prediction_run, write_report
+from millie.readers.cohort import read_folders, read_manifest, write_manifest
+from millie.readers.datasets import DATASETS
+from millie.readers.images import read_image
+from millie.segmentation import segment as find_cells
+from millie.types import Cell, Cohort, ImageSource, Prediction, Problem, SourceRecord
 
 if TYPE_CHECKING:
-    from millie.config import Config
     from millie.models.bundle import Bundle
-    from millie.types import Prediction
+    from millie.types import Field
 
 Progress = Callable[[str, int, int], None]
 """``progress(what, done, total)``; called often, must be cheap."""
@@ -44,7 +58,7 @@ class RunSummary:
     done: int = 0
     skipped: int = 0
     n_cells: int = 0
-    problems: tuple[Problem, ...] = field(default=())
+    problems: tuple[Problem, ...] = ()
 
     @property
     def failures(self) -> tuple[Problem, ...]:
@@ -59,9 +73,6 @@ def prepare(dataset: str, root: Path, out: Path) -> Cohort:
         ConfigError: no such data set.
         ManifestError: the folder is not that data set; the message shows the expected tree.
     """
-    from millie.readers.cohort import write_manifest
-    from millie.readers.datasets import DATASETS
-
     if dataset not in DATASETS:
         raise ConfigError(f"unknown data set '{dataset}'; known: {', '.join(sorted(DATASETS))}")
     cohort = DATASETS[dataset].prepare(root)
@@ -90,9 +101,6 @@ def segment(
     Raises:
         NoCellsError: not one patient gave a cell.
     """
-    from millie.bags.store import Store
-    from millie.ingest import IngestTask, ingest_patient
-
     bags = Store(store)
     bags.clean()
     bags.describe(cohort.name, config, cohort.labels, cohort.problems)
@@ -113,9 +121,7 @@ def _summarise(out: Path, outcomes: Iterable[Outcome], known: Iterable[Problem])
     problems, done, skipped, n_cells = list(known), 0, 0, 0
     for outcome in outcomes:
         if outcome.status == "failed":
-            problems.append(
-                Problem(outcome.unit, "", outcome.error, outcome.message, fatal=True)
-            )
+            problems.append(Problem(outcome.unit, "", outcome.error, outcome.message, fatal=True))
             continue
         done += outcome.status == "done"
         skipped += outcome.status == "skipped"
@@ -142,24 +148,57 @@ def train(
         TrainingError: too few patients of a class, or the loss diverged.
         StoreError: a bag is damaged or unfinished.
     """
-    from millie.bags.store import Store
     from millie.learning.fit import fit_bundle
 
     return fit_bundle(Store(store), config, out, name=name or out.name, progress=progress)
 
 
-def crossval(store: Path, out: Path, config: Config, progress: Progress = silent) -> Path:
-    """Cross-validate on a store, write numbers, figures and the study report.
+@dataclass(frozen=True, slots=True)
+class CrossvalSummary:
+    """How a cross-validation ended.
 
-    Returns:
-        path of ``report.html``.
+    Attributes:
+        lines: the main figures in words.
+        report: path of ``report.html``.
+        problems: patients that could not take part.
     """
-    from millie.bags.store import Store
-    from millie.learning.evaluate import crossval as run
-    from millie.outputs.report import write_report
 
-    run(Store(store), config, out, progress=progress)
-    return write_report(out)
+    lines: tuple[str, ...]
+    report: Path
+    problems: tuple[Problem, ...]
+
+
+def crossval(
+    store: Path,
+    out: Path,
+    config: Config,
+    *,
+    controls: bool = False,
+    progress: Progress = silent,
+) -> CrossvalSummary:
+    """Cross-validate on a store; write numbers, figures and the study report.
+
+    Args:
+        store: bags with labels.
+        out: folder for all files; finished folds found there are kept.
+        config: stages model, augment, training, evaluation and prediction are used.
+        controls: also measure what background, bag size, image files and shuffled labels reach.
+        progress: called often.
+
+    Raises:
+        TrainingError: too few patients of a class, or the loss diverged.
+        StoreError: a bag is damaged or unfinished.
+    """
+    from millie.learning.controls import run_controls
+    from millie.learning.evaluate import crossval as run
+
+    bags = Store(store)
+    result = run(bags, config, out, progress)
+    lines = result.lines()
+    if controls:
+        found = run_controls(bags, config, out, progress, main=result)
+        lines += [f"control {c.name}: AUC {c.auc.value:.3f}. {c.verdict}" for c in found]
+    return CrossvalSummary(tuple(lines), write_report(out, store), result.problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,17 +242,58 @@ def predict(
         ConfigError: a store whose crops are not the bundle's, or a setting that would change
             what the model was trained on (crops, model).
     """
-    from millie.bags.store import Store
     from millie.models.bundle import load_bundle
-    from millie.outputs.report import write_prediction_run
 
     model = load_bundle(bundle)
     settings = _settings_for(model, file, words)
     store, problems = _store_of(inputs, out, settings, engine, progress)
     predictions, failed = _predict_store(model, Store(store), settings, progress)
     problems = [*problems, *failed]
-    report = write_prediction_run(out, model.card(), predictions, Store(store), problems)
+    report = write_prediction_run(
+        out,
+        _card(model),
+        predictions,
+        Store(store),
+        problems,
+        read_field=lambda record: _read_again(record, settings),
+        progress=progress,
+    )
     return PredictSummary(out, report, tuple(predictions), tuple(problems))
+
+
+def _predict_store(
+    model: Bundle, store: Store, config: Config, progress: Progress
+) -> tuple[list[Prediction], list[Problem]]:
+    """One prediction a bag; a patient that fails is named and the others go on."""
+    from millie.inference.predict import bundle_runtimes, predict_bag
+
+    bags, problems = store.scan()
+    runtimes = bundle_runtimes(model, config.prediction)
+    predictions: list[Prediction] = []
+    for number, bag in enumerate(bags):
+        progress("predict", number, len(bags))
+        try:
+            with BagReader(bag.path) as reader:
+                predictions.append(predict_bag(model, reader, runtimes, config.prediction))
+        except DataError as error:
+            message = str(error)
+            problems.append(Problem(bag.patient, "", type(error).__name__, message, fatal=True))
+    progress("predict", len(bags), len(bags))
+    return predictions, problems
+
+
+def _card(model: Bundle) -> dict[str, str | list[str]]:
+    return {
+        "name": model.manifest.name,
+        "version": model.manifest.version,
+        "sha256": model.sha256,
+        "labels": list(model.labels),
+        "positive": model.manifest.positive,
+    }
+
+
+def _read_again(record: SourceRecord, config: Config) -> Field:
+    return read_image(ImageSource(Path(record.path), record.name), config.reading)
 
 
 def _settings_for(model: Bundle, file: Path | None, words: Sequence[str]) -> Config:
@@ -232,8 +312,6 @@ def _store_of(
     inputs: Sequence[Path], out: Path, config: Config, engine: Engine | None, progress: Progress
 ) -> tuple[Path, list[Problem]]:
     """The bag store to predict on: the one given, or a new one under ``out``."""
-    from millie.bags.store import Store
-
     if len(inputs) == 1 and (inputs[0] / "store.json").is_file():
         _check_crops(Store(inputs[0]), config)
         return inputs[0], []
@@ -258,8 +336,6 @@ def read_cohort(inputs: Sequence[Path]) -> Cohort:
         ManifestError: the manifest breaks its rules, or nothing usable is there.
         ConfigError: a manifest beside other inputs.
     """
-    from millie.readers.cohort import read_folders, read_manifest
-
     missing = [p for p in inputs if not p.exists()]
     if missing:
         raise MissingFileError(f"{missing[0]} does not exist; give folders, images or a manifest")
@@ -291,7 +367,8 @@ def detect(
     Raises:
         ImageError: not one of the files is a usable image.
     """
-    rows: list[list[str | int | float]] = []
+    rows: list[tuple[str, Cell]] = []
+    alone = len({path.name for path in images}) == len(images)
     problems: list[Problem] = []
     done = 0
     progress("detect", 0, len(images))
@@ -306,20 +383,14 @@ def detect(
         if refused:
             problems.append(Problem("", str(path), "Refused", f"no cells looked for: {refused}"))
         cells = [region.cell for region in found.regions]
-        rows += [_cell_row(path, cell) for cell in cells]
+        rows += [(str(path), cell) for cell in cells]
         if overlay:
             um_px = found.pixel_size.um_px if found.pixel_size else None
-            save_overlay(overlay, path, one.image, cells, um_px)
+            name = path.name if alone else str(path)
+            write_detection_overlay(overlay, name, one.image, cells, um_px)
         done += 1
         progress("detect", done, len(images))
     if not done:
         raise ImageError(f"no usable image: {problems[0].message}")
-    write_csv(out, DETECT_COLUMNS, rows)
+    write_detections(out, rows)
     return RunSummary(out, done=done, n_cells=len(rows), problems=tuple(problems))
-
-
-def _cell_row(path: Path, cell: Cell) -> list[str | int | float]:
-    return [
-        str(path), round(cell.x_px, 2), round(cell.y_px, 2), cell.left_px, cell.top_px,
-        cell.width_px, cell.height_px, round(cell.area_px, 1),
-    ]  # fmt: skip

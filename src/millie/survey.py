@@ -11,7 +11,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
@@ -21,7 +21,7 @@ from millie.config import Config, profiles
 from millie.engine import available_cores
 from millie.errors import MillieError
 
-Table = tuple[str, tuple[str, ...], list[tuple[str, ...]]]
+Table = tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]]
 
 _MIN_FREE_GB = 2.0
 _MIN_MEMORY_GB = 3.5
@@ -49,7 +49,10 @@ def models() -> Iterator[Table]:
     from millie.models.encoders import ENCODERS
 
     bundles = [load_bundle(name) for name in shipped_bundles()]
-    rows = [(b.name, b.version, ", ".join(b.labels), b.config.model.encoder) for b in bundles]
+    rows = [
+        (b.manifest.name, b.manifest.version, ", ".join(b.labels), b.config.model.encoder)
+        for b in bundles
+    ]
     yield "Models in this package", ("name", "version", "labels", "encoder"), rows
     encoders = [(e.name, str(e.dim), str(e.input_px), e.source) for e in ENCODERS.values()]
     yield "Encoders (model.encoder)", ("name", "features", "input px", "weights"), encoders

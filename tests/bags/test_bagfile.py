@@ -61,11 +61,12 @@ def test_provenance_is_read_back(tmp_path: Path, crops: Crops, meta: BagMeta) ->
     ]
     problem = Problem("p", "c.jpg", "ImageError", "cut short", fatal=False)
     meta = dataclasses.replace(meta, um_px=None, problems=(problem,))
-    write_bag(tmp_path / "a.h5", patient, crops(2), sources, meta)
+    later = Problem("p", "d.jpg", "ImageError", "empty", note=True)
+    write_bag(tmp_path / "a.h5", patient, crops(2), sources, meta, [later])
     with BagReader(tmp_path / "a.h5") as bag:
         assert bag.patient == patient
         assert bag.sources == tuple(sources)
-        assert bag.meta == meta
+        assert bag.meta == dataclasses.replace(meta, problems=(problem, later))
         assert len(bag.sha256) == 64
 
 

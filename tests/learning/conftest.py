@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from millie.bags.store import BagMeta, CellCrop, Store, write_bag
+from millie.bags.store import BagMeta, BagReader, CellCrop, Store, write_bag
 from millie.config import Config
+from millie.learning.ensemble import Material
 from millie.learning.sampling import EmbeddedCells
 from millie.learning.train import Task
 from millie.models.encoder import Encoder
@@ -121,3 +122,22 @@ def _write_patient(path: Path, patient: Patient, rng: np.random.Generator, confi
     sources = [SourceRecord("field.png", "0" * 64, ImageKind.FIELD, 0.1, 100, 200)]
     meta = BagMeta(16, 25.0, 0.1, config.digest("reading", "segmentation", "crops"))
     write_bag(path, patient, crops, sources, meta)
+
+
+def colour_features(store: Store) -> EmbeddedCells:
+    """A frozen encoder of four features: mean colour of the centre, and its contrast."""
+    features = {}
+    for bag in store.index():
+        with BagReader(bag.path) as reader:
+            images = reader.images(0, reader.n_cells).astype(np.float32) / 255
+        centre = images[:, 5:11, 5:11].mean(axis=(1, 2))
+        contrast = images.mean(axis=(1, 2, 3))[:, None] - centre.mean(axis=1, keepdims=True)
+        features[bag.patient] = np.concatenate([centre, contrast], axis=1)
+    return EmbeddedCells(features)
+
+
+@pytest.fixture(scope="session")
+def toy_material(toy_store: Store) -> Material:
+    """The store's cells by that encoder."""
+    source = colour_features(toy_store)
+    return Material(source, source.dim)

@@ -18,13 +18,14 @@ from millie.synthetic import (
     CohortConfig,
     FilmConfig,
     write_cohort,
+    write_configured_cohort,
 )
 from millie.synthetic import cohort as cohort_module
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TINY = CohortConfig(n_per_class=2, fields=(1, 2), cells=(2, 4), seed=5,
+TINY = CohortConfig(n_per_class=2, cells_per_patient=4, cells_per_field=(2, 4), seed=5,
                     film=FilmConfig(width_px=300, height_px=240, um_px=0.2))  # fmt: skip
 
 
@@ -35,7 +36,7 @@ def table(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_cohort(tmp_path_factory.mktemp("cohort") / "demo", TINY)
+    return write_configured_cohort(tmp_path_factory.mktemp("cohort") / "demo", TINY)
 
 
 def test_manifest_names_every_file_once(written: Path) -> None:
@@ -78,7 +79,7 @@ def test_nothing_in_names_or_order_tells_the_diagnosis(written: Path) -> None:
 
 
 def test_same_seed_same_bytes(written: Path, tmp_path: Path) -> None:
-    again = write_cohort(tmp_path / "again", TINY)
+    again = write_configured_cohort(tmp_path / "again", TINY)
     first = {p.relative_to(written.parent): p.read_bytes()
              for p in written.parent.rglob("*") if p.is_file()}  # fmt: skip
     second = {p.relative_to(again.parent): p.read_bytes()
@@ -100,7 +101,7 @@ def test_styles_and_sizes_do_not_depend_on_the_diagnosis(
     monkeypatch.setattr(cohort_module, "draw_field", spy)
     for label in ("normal", "APL"):
         drawn.clear()
-        write_cohort(tmp_path / label, replace(TINY, labels=(label,)))
+        write_configured_cohort(tmp_path / label, replace(TINY, labels=(label,)))
         seen[label] = list(drawn)
     assert seen["normal"] == seen["APL"]
     assert len({style for style, _ in seen["normal"]}) == 2, "one style a patient"
@@ -119,7 +120,7 @@ def test_png_keeps_the_pixels_that_were_drawn(
 
     monkeypatch.setattr(cohort_module, "draw_field", spy)
     config = replace(TINY, labels=("ALL",), n_per_class=1, image_format="png")
-    manifest = write_cohort(tmp_path / "png", config)
+    manifest = write_configured_cohort(tmp_path / "png", config)
     for row, image in zip(table(manifest), images, strict=True):
         read = cv2.imread(str(manifest.parent / row["path"]))
         assert read is not None
@@ -127,22 +128,22 @@ def test_png_keeps_the_pixels_that_were_drawn(
 
 
 def test_a_broken_run_leaves_no_cohort_and_the_next_one_succeeds(tmp_path: Path) -> None:
-    def stop(done: int, total: int) -> None:
-        assert total == 8
+    def stop(what: str, done: int, total: int) -> None:
+        assert (what, total) == ("drawing", 8)
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_cohort(tmp_path / "demo", TINY, stop)
+        write_configured_cohort(tmp_path / "demo", TINY, stop)
     assert not (tmp_path / "demo").exists()
-    assert write_cohort(tmp_path / "demo", TINY).is_file()
+    assert write_configured_cohort(tmp_path / "demo", TINY).is_file()
     assert [p.name for p in tmp_path.iterdir()] == ["demo"]
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "kept.txt").write_text("mine")
-    with pytest.raises(ConfigError, match="not empty"):
-        write_cohort(tmp_path, TINY)
+    with pytest.raises(ConfigError, match="holds no cohort"):
+        write_configured_cohort(tmp_path, TINY)
     assert (tmp_path / "kept.txt").read_text() == "mine"
 
 
@@ -172,9 +173,38 @@ def test_normal_differential_lies_in_the_reference_ranges() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"labels": ("CLL",)}, "unknown diagnosis 'CLL'"), ({"labels": ()}, "at least one"),
-     ({"n_per_class": 0}, "at least one"), ({"fields": (3, 2)}, "fields="),
-     ({"cells": (0, 2)}, "cells="), ({"image_format": "gif"}, "expected jpg or png")],
+     ({"n_per_class": 0}, "at least one"), ({"seed": -1}, "seed of at least 0"),
+     ({"cells_per_field": (0, 2)}, "cells_per_field="),
+     ({"cells_per_field": (3, 2)}, "cells_per_field="), ({"prefix": "../x"}, "prefix"),
+     ({"image_format": "gif"}, "expected jpg or png")],
 )  # fmt: skip
 def test_wrong_settings_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         replace(TINY, **change)
+
+
+def test_a_finished_cohort_is_kept_and_other_settings_are_refused(tmp_path: Path) -> None:
+    config = replace(TINY, labels=("normal",), n_per_class=1)
+    manifest = write_configured_cohort(tmp_path / "demo", config)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert write_configured_cohort(tmp_path / "demo", config) == manifest
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    with pytest.raises(ConfigError, match="other settings"):
+        write_configured_cohort(tmp_path / "demo", replace(config, seed=6))
+
+
+def test_every_patient_has_the_cells_that_were_asked_for(tmp_path: Path) -> None:
+    manifest = write_cohort(tmp_path / "demo", 1, 3, cells_per_patient=40, prefix="new")
+    patient_of = {row["path"]: row["patient"] for row in table(manifest)}
+    cells = [patient_of[row["file"]] for row in table(manifest.parent / "truth.csv")]
+    assert set(cells) == {"new001", "new002", "new003", "new004"}
+    assert all(40 <= cells.count(patient) < 40 + 32 for patient in set(cells))
+
+
+def test_every_setting_changes_the_digest() -> None:
+    changes: dict[str, Any] = {
+        "n_per_class": 3, "seed": 6, "cells_per_patient": 5, "cells_per_field": (2, 5),
+        "labels": ("ALL",), "prefix": "x", "film": FilmConfig(), "image_format": "png",
+    }  # fmt: skip
+    digests = {replace(TINY, **{name: value}).digest() for name, value in changes.items()}
+    assert len(digests | {TINY.digest()}) == len(changes) + 1

@@ -149,7 +149,7 @@ def train(
     return TrainedNetwork(network.eval(), state.best_epoch, tuple(state.history))
 
 
-def _run_epoch(  # noqa: PLR0917 - the parts of one loop
+def _run_epoch(
     network: MilNetwork,
     source: CellSource,
     task: Task,

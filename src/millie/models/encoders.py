@@ -2,7 +2,8 @@
 
 Weights come from a file that the user names, from a package, or by name from the Hugging Face Hub.
 What was published under a hash is hashed before it is read; tensors are then checked for names,
-shapes and finite values. Nothing is unpickled. The architectures stand in modules of their own.
+shapes and finite values. A torch archive is read as tensors only (weights_only). The architectures
+stand in modules of their own.
 """
 
 from __future__ import annotations

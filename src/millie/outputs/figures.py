@@ -27,6 +27,7 @@ OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 _INK, _MUTED, _GRID = "#1c2430", "#5a6472", "#dfe4ea"
 _POINTS_SHOWN = 6000
+_LONGEST_TEXT = 60
 _SVG: dict[Any, Any] = {"svg.hashsalt": "millie", "svg.fonttype": "none"}
 
 
@@ -106,17 +107,20 @@ def patients_figure(
         axes.axhline(row, color=_GRID, linewidth=0.8, zorder=0)
     if threshold is not None:
         axes.axvline(threshold, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
-    axes.set_yticks(range(len(scores)), [f"{k} (n = {len(v)})" for k, v in scores.items()])
+    axes.set_yticks(
+        range(len(scores)), [f"{_literal(k[:24])} (n = {len(v)})" for k, v in scores.items()]
+    )
     axes.set(xlim=(-0.02, 1.02), ylim=(len(scores) - 0.5, -0.5))
     _label(axes, xlabel, "", title)
     return _uri(figure)
 
 
-def scatter_figure(points: Mapping[str, Floats], title: str) -> str:
+def scatter_figure(points: Mapping[str, Floats], axis_names: tuple[str, str], title: str) -> str:
     """Cells in the plane of two components, coloured by class; an SVG data URI.
 
     Args:
         points: (n, 2) for each class. At most some thousands are drawn, evenly over the rows.
+        axis_names: of the horizontal and the vertical axis.
         title: above the figure.
     """
     figure = Figure(figsize=(6.2, 4.2), layout="constrained")
@@ -137,7 +141,7 @@ def scatter_figure(points: Mapping[str, Floats], title: str) -> str:
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1)
-    _label(axes, "component 1", "component 2", title)
+    _label(axes, *axis_names, title)
     return _uri(figure)
 
 
@@ -179,8 +183,10 @@ def _label(axes: Axes, x: str, y: str, title: str) -> None:
 
 
 def _literal(text: str) -> str:
-    """Text that matplotlib draws as it is: no formulas, no characters that XML refuses."""
+    """Text that matplotlib draws as it is: no formulas, nothing that XML refuses, not too long."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    if len(shown) > _LONGEST_TEXT:
+        shown = shown[: _LONGEST_TEXT - 1] + "…"
     return shown.replace("$", r"\$")
 
 

@@ -142,7 +142,7 @@ def shrunk(image: NDArray[np.uint8], side_px: int) -> Image.Image:
 def jpeg_bytes(image: Image.Image, quality: int = 88) -> bytes:
     """Encode as JPEG; colour is kept at full resolution, for stain is what a reader looks at."""
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=quality, subsampling=0, optimize=True)
+    image.save(stream, "JPEG", quality=quality, subsampling=0)
     return stream.getvalue()
 
 

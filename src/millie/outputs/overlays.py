@@ -93,11 +93,15 @@ def safe_names(names: Iterable[str], suffix: str) -> list[str]:
     stems = [_UNSAFE.sub("-", name).strip("-")[:_LONGEST_NAME] for name in plain]
     lowered = [stem.lower() for stem in stems]
     return [
-        stem + suffix
-        if stem == own and lowered.count(stem.lower()) == 1
-        else f"{stem}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-") + suffix
+        (stem if stem and stem == own and lowered.count(stem.lower()) == 1 else _hashed(stem, name))
+        + suffix
         for name, own, stem in zip(given, plain, stems, strict=True)
     ]
+
+
+def _hashed(stem: str, name: str) -> str:
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{stem}-{digest}" if stem else digest
 
 
 def _without_ending(name: str) -> str:

@@ -100,8 +100,9 @@ def patient_page(
     order = evidence_order(scores, run.model.labels.index(evidence.focus))
     cells_for = _strip(album, evidence.cells_for, evidence, own)
     cells_against = _strip(album, evidence.cells_against, evidence, own)
-    shown = _gallery(album, order, evidence, own)
-    used = sum(len(cell.picture.uri) for cell in (*cells_for, *cells_against, *shown))
+    room = _PAGE_BYTES - _bytes_of([*cells_for, *cells_against])
+    shown = _gallery(album, order, evidence, own, min(room, _GALLERY_BYTES))
+    room -= _bytes_of(shown)
     return render(
         "patient.html.j2",
         patient=result.patient,
@@ -114,7 +115,7 @@ def patient_page(
         cells_against=cells_against,
         more_for=_rest(evidence.cells_for),
         facts=facts,
-        fields=_fields(album, evidence, overlays, _PAGE_BYTES - used),
+        fields=_fields(album, evidence, overlays, room),
         sheet=(overlays / CONTACT_SHEET).is_file(),
         gallery=shown,
         not_shown=len(order) - len(shown),
@@ -203,17 +204,24 @@ def _strip(
     ]
 
 
+def _bytes_of(cells: Sequence[EvidenceCell]) -> int:
+    return sum(len(cell.picture.uri) for cell in cells)
+
+
 def _gallery(
-    album: Album, order: Sequence[int], evidence: Evidence, own: NDArray[np.float32]
+    album: Album,
+    order: Sequence[int],
+    evidence: Evidence,
+    own: NDArray[np.float32],
+    room_bytes: int,
 ) -> list[EvidenceCell]:
     """The first cells of the order, as many as the page has room for."""
     found: list[EvidenceCell] = []
-    left = _GALLERY_BYTES
     for number in order[:GALLERY_CELLS]:
         mark = evidence.marks.get(number)
         picture = album.picture(number, _GALLERY_PX)
-        left -= len(picture.uri)
-        if left < 0:
+        room_bytes -= len(picture.uri)
+        if room_bytes < 0:
             break
         text, supports = (mark.text, mark.supports) if mark else ("", False)
         found.append(EvidenceCell(picture, text, supports, float(own[number])))

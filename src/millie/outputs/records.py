@@ -100,8 +100,13 @@ class PatientResult:
             prediction.reasons,
             prediction.label,
             {label: float(p) for label, p in prediction.probabilities.items()},
-            prediction.n_cells,
-            dict(prediction.winners),
+            int(prediction.n_cells),
+            {
+                label: tuple(
+                    Winner(int(w.cell), float(w.contribution), int(w.features)) for w in winners
+                )
+                for label, winners in prediction.winners.items()
+            },
         )
 
     @classmethod

@@ -7,7 +7,7 @@ cells. It computes no figure of merit; those stand in ``metrics.json``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ from millie.outputs.tables import number, read_csv, read_json
 
 _TITLES = {
     "auc": "ROC AUC",
-    "average_precision": "Average precision",
-    "balanced_accuracy": "Balanced accuracy",
+    "auc_bootstrap": "ROC AUC, bootstrap interval",
+    "auc_repeats": "ROC AUC, mean of single repeats",
+    "auc_folds": "ROC AUC, mean of folds",
+    "auc_within_positive": "ROC AUC within patients of the positive class",
     "macro_auc": "ROC AUC, mean over classes",
-    "ece": "Calibration error",
-    "calibration_error": "Calibration error",
-    "brier": "Brier score",
 }
+_FIRST = (
+    "auc", "auc_folds", "average_precision", "balanced_accuracy", "sensitivity", "specificity",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,7 @@ class StudyPatient:
         label: diagnosis.
         n_cells: cells in the bag.
         calls: how often each class was called.
+        call: by the probabilities averaged over repeats, at the mean threshold.
         wrong: share of the repeats with a wrong call.
         probability: mean over repeats, of the positive class; also ``lowest`` and ``highest``.
     """
@@ -73,15 +76,11 @@ class StudyPatient:
     label: str
     n_cells: int
     calls: dict[str, int]
+    call: str
     wrong: float
     probability: float
     lowest: float
     highest: float
-
-    @property
-    def usual_call(self) -> str:
-        """The call made most often; ties go to a wrong one."""
-        return max(self.calls, key=lambda call: (self.calls[call], call != self.label, call))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,6 @@ class CellScore:
         patient: whose bag; ``cell`` its index there.
         source: the image.
         label: expert's type, or empty.
-        smudge: whether it is a smudge cell.
         probabilities: of each class, in the study's order.
     """
 
@@ -100,7 +98,6 @@ class CellScore:
     cell: int
     source: str
     label: str
-    smudge: bool
     probabilities: tuple[float, ...]
 
 
@@ -122,7 +119,7 @@ class Study:
         classes: in the order of every table.
         positive: the class of the binary numbers.
         n_by_class: patients of each class.
-        headline: numbers with intervals.
+        headline: the main numbers with intervals; also ``others``.
         confusion: of patients, or None.
         cells: ``metrics.json``'s part on cells, or None where no cell has a label.
         protocol: how the study was made, in words, one entry a paragraph.
@@ -137,6 +134,7 @@ class Study:
     positive: str
     n_by_class: dict[str, int]
     headline: tuple[Measure, ...]
+    others: tuple[Measure, ...]
     confusion: Matrix | None
     cells: Mapping[str, Any] | None
     protocol: tuple[str, ...]
@@ -158,14 +156,16 @@ def read_study(folder: Path) -> Study:
     try:
         classes = tuple(str(name) for name in metrics["classes"])
         positive = str(metrics["positive"])
-        patients, threshold = _read_patients(folder / "predictions.csv", positive)
+        patients, threshold = _read_patients(folder / "predictions.csv", classes, positive)
+        headline = metrics["headline"]
         return Study(
             folder,
             classes,
             positive,
             {str(k): int(v) for k, v in metrics["n_by_class"].items()},
-            tuple(measures(metrics["headline"])),
-            matrix(metrics.get("confusion"), classes, classes),
+            tuple(measures({k: headline[k] for k in _FIRST if k in headline})),
+            (*measures({k: v for k, v in headline.items() if k not in _FIRST}), *_more(metrics)),
+            matrix(metrics.get("confusion"), classes, [f"called {name}" for name in classes]),
             metrics.get("cells"),
             _paragraphs(metrics.get("protocol", "")),
             {str(k): str(v) for k, v in metrics.get("environment", {}).items()},
@@ -183,21 +183,13 @@ def read_study(folder: Path) -> Study:
 
 
 def measures(entries: Mapping[str, Any]) -> list[Measure]:
-    """Every entry that is an estimate (an object with a ``value``) or a plain number."""
-    found = []
-    for name, entry in entries.items():
-        measure = measure_of(title_of(name), entry)
-        if measure is not None:
-            found.append(measure)
-    return found
+    """Every entry that is an estimate: an object with a ``value``."""
+    found = (measure_of(title_of(name), entry) for name, entry in entries.items())
+    return [measure for measure in found if measure is not None]
 
 
 def measure_of(title: str, entry: object) -> Measure | None:
     """An estimate as written by the evaluation, or None if the entry is something else."""
-    if isinstance(entry, bool):
-        return None
-    if isinstance(entry, int | float):
-        return Measure(title, float(entry), None, None, "")
     if not isinstance(entry, Mapping) or not isinstance(entry.get("value"), int | float):
         return None
     low, high = entry.get("low"), entry.get("high")
@@ -208,6 +200,24 @@ def measure_of(title: str, entry: object) -> Measure | None:
         None if high is None else float(high),
         str(entry.get("method", "")),
     )
+
+
+def _more(metrics: Mapping[str, Any]) -> list[Measure]:
+    """Numbers that stand beside the headline: without smudge cells, spread over folds."""
+    found = []
+    part = metrics.get("without_smudge")
+    if isinstance(part, Mapping):
+        n = part.get("n_patients_with_smudge", "some")
+        measure = measure_of(f"ROC AUC without smudge cells ({n} patients have them)", part["auc"])
+        found += [measure] if measure else []
+    spread = metrics.get("fold_spread")
+    if isinstance(spread, Mapping) and isinstance(spread.get("auc"), Mapping):
+        sd = float(spread["auc"]["sd"])
+        method = f"mean of folds; standard deviation {sd:.3f}, which is no interval"
+        found.append(
+            Measure("ROC AUC over folds", float(spread["auc"]["mean"]), None, None, method)
+        )
+    return found
 
 
 def title_of(name: str) -> str:
@@ -243,7 +253,6 @@ def read_cells(study: Study) -> list[CellScore]:
                 int(number(row["cell"], path, "cell")),
                 row.get("source", ""),
                 row.get("cell_label", ""),
-                row.get("smudge", "").lower() in {"1", "true"},
                 scores,
             )
         )
@@ -278,7 +287,7 @@ def read_controls(study: Study) -> tuple[tuple[Control, ...], str]:
     entries = content.get("controls", [])
     controls = tuple(
         Control(
-            str(entry.get("name", "")),
+            title_of(str(entry.get("name", ""))),
             str(entry.get("description", "")),
             tuple(measures({k: v for k, v in entry.items() if isinstance(v, Mapping)})),
         )
@@ -318,18 +327,23 @@ def _paragraphs(text: object) -> tuple[str, ...]:
     return tuple(part for part in str(text).split("\n") if part.strip())
 
 
-def _read_patients(path: Path, positive: str) -> tuple[tuple[StudyPatient, ...], float | None]:
+def _read_patients(
+    path: Path, classes: Sequence[str], positive: str
+) -> tuple[tuple[StudyPatient, ...], float | None]:
     """Patients in the order of their first line, and the mean threshold."""
-    column = f"probability_{positive}"
+    columns = [f"probability_{name}" for name in classes]
     rows: dict[str, list[dict[str, str]]] = {}
     thresholds = []
-    for row in read_csv(path, ["patient", "label", "call", column]):
+    for row in read_csv(path, ["patient", "label", "call", "threshold", *columns]):
         rows.setdefault(row["patient"], []).append(row)
-        if row.get("threshold"):
-            thresholds.append(number(row["threshold"], path, "threshold"))
+        thresholds.append(number(row["threshold"], path, "threshold"))
+    index = list(classes).index(positive)
     patients = []
     for patient, lines in rows.items():
-        scores = [number(line[column], path, column) for line in lines]
+        values = np.array([[number(line[c], path, c) for c in columns] for line in lines])
+        cut = np.mean([float(line["threshold"]) for line in lines])
+        mean = values.mean(axis=0)
+        others = np.where(np.arange(len(classes)) == index, -np.inf, mean)
         label = lines[0]["label"]
         calls = Counter(line["call"] for line in lines)
         patients.append(
@@ -338,10 +352,11 @@ def _read_patients(path: Path, positive: str) -> tuple[tuple[StudyPatient, ...],
                 label,
                 int(number(lines[0].get("n_cells") or "0", path, "n_cells")),
                 dict(calls),
+                positive if mean[index] >= cut else classes[int(others.argmax())],
                 1 - calls[label] / len(lines),
-                float(np.mean(scores)),
-                min(scores),
-                max(scores),
+                float(mean[index]),
+                float(values[:, index].min()),
+                float(values[:, index].max()),
             )
         )
     return tuple(patients), float(np.mean(thresholds)) if thresholds else None

@@ -25,7 +25,7 @@ from millie.outputs.figures import (
     scatter_figure,
 )
 from millie.outputs.gallery import Album, CellPicture
-from millie.outputs.page import render
+from millie.outputs.page import percent, render
 from millie.outputs.study import (
     CellScore,
     Matrix,
@@ -86,6 +86,7 @@ class CellResults:
     roc: str
     matrix: Matrix | None
     notes: tuple[str, ...]
+    by_label: tuple[Mapping[str, Any], ...]
 
 
 def study_page(folder: Path, store: Path | None = None) -> str:
@@ -104,21 +105,25 @@ def study_page(folder: Path, store: Path | None = None) -> str:
     bags = _find_store(study, store)
     controls, verdict = read_controls(study)
     n_splits, overlaps = check_splits(folder)
-    wrong = sorted(
-        (p for p in study.patients if p.usual_call != p.label), key=lambda p: (-p.wrong, p.patient)
-    )
+    wrong = sorted((p for p in study.patients if p.call != p.label), key=_worst_first)
     return render(
         "study.html.j2",
         study=study,
         band_roc=_roc_of_patients(study),
         calibration=_calibration(study),
         dots=_dots(study),
-        components=_components(folder),
+        components=_components(study),
+        space=_part(study, "pca").get("space", ""),
+        calibration_numbers=[
+            (name, float(value))
+            for name, value in _part(study, "calibration").items()
+            if name in {"error", "brier"}
+        ],
         cell_results=_cell_results(study),
         galleries=_class_galleries(study, cells, bags) if bags else (),
         wrong=_wrong_galleries(study, cells, wrong[:_WRONG_PATIENTS], bags) if bags else (),
         n_wrong=len(wrong),
-        patients=sorted(study.patients, key=lambda p: (-p.wrong, p.label, -p.probability)),
+        patients=sorted(study.patients, key=_worst_first),
         controls=controls,
         verdict=verdict,
         n_splits=n_splits,
@@ -180,25 +185,36 @@ def _dots(study: Study) -> str:
     )
 
 
-def _components(folder: Path) -> list[tuple[str, str]]:
+def _part(study: Study, name: str) -> Mapping[str, Any]:
+    part = study.metrics.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _components(study: Study) -> list[tuple[str, str]]:
     """PCA figures: by diagnosis, and by cell type where experts named some."""
-    if not (folder / "pca.csv").is_file():
+    if not (study.folder / "pca.csv").is_file():
         return []
-    labels, types, places = read_components(folder)
+    labels, types, places = read_components(study.folder)
+    shares = _part(study, "pca").get("explained_variance", [])
+    axes = [f"component {i + 1} ({percent(float(share))})" for i, share in enumerate(shares)]
+    axes = axes if len(axes) == 2 else ["component 1", "component 2"]
     found = []
     if labels:
-        found.append(_scatter(labels, places, "Cells by the patient's diagnosis"))
+        found.append(_scatter(labels, places, axes, "Cells by the patient's diagnosis"))
     if any(types):
         common = [name for name, _ in Counter(filter(None, types)).most_common(_CELL_TYPES)]
         shown = [name if name in common else "other" for name in types]
-        found.append(_scatter(shown, places, "Cells by type (expert)"))
+        found.append(_scatter(shown, places, axes, "Cells by type (expert)"))
     return found
 
 
-def _scatter(names: Sequence[str], places: Floats, title: str) -> tuple[str, str]:
+def _scatter(
+    names: Sequence[str], places: Floats, axes: Sequence[str], title: str
+) -> tuple[str, str]:
     order = sorted(set(names), key=lambda name: (name == "other", name))
     chosen = np.asarray(names, dtype=object)
-    return scatter_figure({n: places[chosen == n] for n in order}, title), title
+    points = {name: places[chosen == name] for name in order}
+    return scatter_figure(points, (axes[0], axes[1]), title), title
 
 
 def _cell_results(study: Study) -> CellResults | None:
@@ -215,6 +231,7 @@ def _cell_results(study: Study) -> CellResults | None:
         matrix(part.get("confusion"), part.get("rows", study.classes),
                part.get("columns", study.classes)),
         tuple(str(part[key]) for key in ("protocol", "note", "description") if part.get(key)),
+        tuple(row for row in part.get("by_label", ()) if isinstance(row, Mapping)),
     )  # fmt: skip
 
 
@@ -251,14 +268,11 @@ def _wrong_galleries(
     diagnoses = {p.patient: p.label for p in study.patients}
     found = []
     for patient in wrong:
-        called = patient.usual_call
-        if called not in study.classes:
-            continue
-        index = study.classes.index(called)
+        index = study.classes.index(patient.call)
         own = [cell for cell in cells if cell.patient == patient.patient]
         own.sort(key=lambda c: (-c.probabilities[index], c.cell))
         pictures = _pictures(own[:_CELLS_OF_WRONG], index, diagnoses, store)
-        found.append(WrongPatient(patient, called, pictures))
+        found.append(WrongPatient(patient, patient.call, pictures))
     return tuple(found)
 
 
@@ -287,6 +301,11 @@ def _pictures(
         for cell in cells
         if (cell.patient, cell.cell) in pictures
     )
+
+
+def _worst_first(patient: StudyPatient) -> tuple[bool, float, str, float, str]:
+    right = patient.call == patient.label
+    return right, -patient.wrong, patient.label, -patient.probability, patient.patient
 
 
 def _total(table: Matrix | None) -> int:

@@ -47,10 +47,10 @@ def read_csv(path: Path, required: Sequence[str] = ()) -> Iterator[dict[str, str
                 raise DataError(
                     f"{path}: column '{missing[0]}' is missing; got {', '.join(header) or 'none'}"
                 )
-            for number, row in enumerate(reader, start=2):
+            for line, row in enumerate(reader, start=2):
                 if len(row) != len(header):
                     raise DataError(
-                        f"{path}, line {number}: {len(row)} cells, expected {len(header)}; "
+                        f"{path}, line {line}: {len(row)} cells, expected {len(header)}; "
                         "the file was cut short or edited: run the command again"
                     )
                 yield dict(zip(header, map(unquote_formula, row), strict=True))
@@ -86,11 +86,6 @@ def number(text: str, path: Path, column: str) -> float:
         return float(text)
     except ValueError as error:
         raise DataError(f"{path}, column '{column}': got '{text}', expected a number") from error
-
-
-def probability_columns(header: Iterable[str]) -> list[str]:
-    """The classes that a table has probabilities for, in its order."""
-    return [name.removeprefix(_PROBABILITY) for name in header if name.startswith(_PROBABILITY)]
 
 
 def write_predictions(

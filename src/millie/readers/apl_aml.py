@@ -32,23 +32,28 @@ from typing import TYPE_CHECKING
 
 from millie.config import ReadingConfig
 from millie.errors import DataError, ManifestError, MissingError
-from millie.readers.content import copy_note, note, sha256_of
+from millie.readers.content import contested_note, copy_note, note, problem, sha256_of
 from millie.readers.decoding import decoder_boundary, open_checked
 from millie.readers.images import find_images, read_bytes
+from millie.readers.published import Dataset, Layout
 from millie.readers.table import Row, read_table
 from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-LAYOUT = """\
+LAYOUT = Layout(
+    name="apl_aml",
+    anchors=("master.csv", "All/"),
+    tree="""\
 ROOT/
 ├── master.csv                  (Patient_ID, Diagnosis, Cohort, Age at Diagnosis, Gender)
 └── All/
     ├── Patient_00/
     │   ├── Signed slides/<cell type>/*.jpg
     │   └── Unsigned slides/*.jpg
-    └── Patient_32/<smear>/Signed slides/<cell type>/*.jpg"""
+    └── Patient_32/<smear>/Signed slides/<cell type>/*.jpg""",
+)
 
 CELL_UM_PX = 0.1
 OVERVIEW_UM_PX = 0.2
@@ -120,8 +125,7 @@ def prepare(root: Path) -> Cohort:
         ManifestError: the folder is not this set (the message shows both trees), or
             ``master.csv`` breaks its rules.
     """
-    root = root.resolve()
-    _check_layout(root)
+    root = LAYOUT.check(root)
     rows = _read_master(root / "master.csv")
     problems = list(_strangers(root, rows))
     files: dict[str, list[_File]] = {}
@@ -129,7 +133,7 @@ def prepare(root: Path) -> Cohort:
         try:
             files[id_] = [_read_file(path, root, id_) for path in find_images(root / "All" / id_)]
         except (DataError, MissingError) as error:
-            problems.append(_problem(id_, "", error, fatal=True))
+            problems.append(problem(id_, "", error, fatal=True))
     problems += _leave_out_shared(files)
     patients = []
     for id_, own in files.items():
@@ -139,38 +143,12 @@ def prepare(root: Path) -> Cohort:
             patients.append(_patient(rows[id_], id_, images))
         else:
             nothing = ManifestError(f"{id_}: no image below {root / 'All' / id_}")
-            problems.append(_problem(id_, "", nothing, fatal=True))
+            problems.append(problem(id_, "", nothing, fatal=True))
     if not patients:
-        raise ManifestError(f"{root}: no patient of master.csv has an image in All\n{_trees(root)}")
+        raise ManifestError(f"{root}: no patient of master.csv has an image in All\n{LAYOUT.trees(root)}")
     cohort = Cohort("apl_aml", tuple(patients), tuple(problems))
     notes = (*_type_notes(files, cohort), *_count_notes(cohort))
     return Cohort(cohort.name, cohort.patients, (*cohort.problems, *notes))
-
-
-def _check_layout(root: Path) -> None:
-    if (root / "master.csv").is_file() and (root / "All").is_dir():
-        return
-    above = next((p for p in root.parents if (p / "master.csv").is_file()), None)
-    below = next((p.parent for p in sorted(root.glob("*/master.csv"))), None)
-    if above is not None:
-        advice = f"too deep: give --root {above}"
-    elif below is not None:
-        advice = f"too shallow: give --root {below}"
-    else:
-        absent = [n for n in ("master.csv", "All") if not (root / n).exists()]
-        advice = f"{' and '.join(absent) or 'master.csv'} missing: see the data set's source"
-    raise ManifestError(f"{root} is not the set apl_aml; {advice}\n{_trees(root)}")
-
-
-def _trees(root: Path) -> str:
-    """The expected tree and the one found."""
-    if not root.is_dir():
-        return f"expected:\n{LAYOUT}\nfound: no such folder"
-    entries = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
-    shown = [f"├── {name}" for name in entries[:8]]
-    more = [f"└── ... {len(entries) - 8} more"] if len(entries) > 8 else []
-    found = "\n".join([f"{root}/", *(shown or ["(empty)"]), *more])
-    return f"expected:\n{LAYOUT}\nfound:\n{found}"
 
 
 def _read_master(path: Path) -> dict[str, Row]:
@@ -208,7 +186,7 @@ def _strangers(root: Path, rows: Mapping[str, Row]) -> Iterator[Problem]:
     for folder in sorted((root / "All").iterdir()):
         if folder.is_dir() and folder.name not in rows:
             error = ManifestError(f"All/{folder.name} has no row in master.csv: left out")
-            yield _problem(folder.name, "", error)
+            yield problem(folder.name, "", error)
 
 
 def _read_file(path: Path, root: Path, patient: str) -> _File:
@@ -224,7 +202,7 @@ def _read_file(path: Path, root: Path, patient: str) -> _File:
             size = open_checked(data, name, config).size
         kind = ImageKind.FIELD if max(size) >= _OVERVIEW_SIDE_PX else ImageKind.CELL
     except (DataError, MissingError) as error:
-        flaw = _problem(patient, name, error)
+        flaw = problem(patient, name, error)
     # Files without content are not copies of each other: their name stands for it.
     return _File(
         path=path,
@@ -260,7 +238,7 @@ def _leave_out_shared(files: dict[str, list[_File]]) -> Iterator[Problem]:
             own.remove(file)
             whose = ", ".join(sorted(owners[file.sha256]))
             error = ManifestError(f"the same bytes lie in {whose}: left out of each")
-            yield _problem(id_, file.name, error)
+            yield problem(id_, file.name, error)
 
 
 def _merge(patient: str, files: Iterable[_File]) -> tuple[tuple[ImageSource, ...], list[Problem]]:
@@ -275,8 +253,7 @@ def _merge(patient: str, files: Iterable[_File]) -> tuple[tuple[ImageSource, ...
         problems += [copy_note(patient, copy.name, kept.name) for copy in copies]
         types = sorted({f.cell_type for f in same if f.cell_type is not None})
         if len(types) > 1:
-            text = f"signed as {' and as '.join(types)}: its cell label is left empty"
-            problems.append(note(patient, kept.name, text))
+            problems.append(contested_note(patient, kept.name, types))
         if kept.flaw is not None:
             problems.append(kept.flaw)
         if kept.kind is ImageKind.FIELD:
@@ -343,5 +320,32 @@ def _count_notes(cohort: Cohort) -> Iterator[Problem]:
             yield note("", "", text)
 
 
-def _problem(patient: str, source: str, error: Exception, *, fatal: bool = False) -> Problem:
-    return Problem(patient, source, type(error).__name__, str(error), fatal=fatal)
+APL_AML = Dataset(
+    name="apl_aml",
+    summary="APL against other AML, single cells of blood films, 106 patients",
+    description=(
+        "CellaVision crops of single leukocytes in peripheral blood, APL against other AML: 106 "
+        "patients, 25,724 files, 0.1 um/px (Sidhom et al., npj Precision Oncology 2021). The "
+        "Discovery cohort becomes split 'train', the later Validation cohort split 'test'."
+    ),
+    source=(
+        "figshare doi 10.6084/m9.figshare.14294675; "
+        "kaggle.com/eugeneshenderov/acute-promyelocytic-leukemia-apl; github.com/sidhomj/DeepAPL"
+    ),
+    terms="Copyright Johns Hopkins University; see the source before any use.",
+    patients="As published; the folders below a patient's are that patient's, however deep.",
+    labels="APL, AML; from master.csv.",
+    traps=(
+        "An extra folder level for the smear occurs in patients with APL only: images are ordered "
+        "by their digest, which knows no folder.",
+        "Unsigned slides mostly repeat signed cells byte for byte: counted once.",
+        "A cell signed into two class folders keeps no cell label.",
+        "A few unsigned files are overviews at half the magnification: taken as fields.",
+        "A few files are cut short: named, not dropped in silence.",
+        "The class folders are cell labels: for evaluation only.",
+        "The Discovery and the Validation cohort were stained and scanned at different times.",
+    ),
+    verified="On the published files of the Discovery cohort.",
+    layout=LAYOUT,
+    prepare=prepare,
+)

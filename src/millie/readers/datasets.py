@@ -1,4 +1,4 @@
-"""Published data sets: what they are, where to get them, and their adapters, in one table.
+"""Published data sets in one table: listed, explained, prepared by name.
 
 The package ships adapters, never images: each set has terms of its own. An adapter reads the
 published layout as it lies on disk and says what is wrong with it; see the module of each.
@@ -6,55 +6,55 @@ published layout as it lies on disk and says what is wrong with it; see the modu
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+import difflib
 
-from millie.readers import apl_aml
-from millie.types import Cohort
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """A published set of images with diagnoses.
-
-    Attributes:
-        name: as typed on the command line.
-        description: what it shows and how large it is.
-        source: where to get it.
-        terms: under which conditions.
-        layout: the folder tree that ``prepare`` expects.
-        prepare: reads the folder of the set into a cohort; raises ManifestError, showing the
-            expected tree beside the one found, if the folder is not that set.
-    """
-
-    name: str
-    description: str
-    source: str
-    terms: str
-    layout: str
-    prepare: Callable[[Path], Cohort]
-
+from millie.errors import ConfigError
+from millie.readers.all_idb import ALL_IDB1, ALL_IDB2
+from millie.readers.apl_aml import APL_AML
+from millie.readers.cell_types import AML_LMU, BONE_MARROW_MLL, PBC
+from millie.readers.listed import ASH, MARROW_RIECHERT
+from millie.readers.munich import MUNICH_AML
+from millie.readers.published import Dataset
 
 DATASETS: dict[str, Dataset] = {
     dataset.name: dataset
     for dataset in (
-        Dataset(
-            name="apl_aml",
-            description=(
-                "CellaVision crops of single leukocytes in peripheral blood, APL against other "
-                "AML: 106 patients, 25,724 files, 0.1 um/px (Sidhom et al. 2021). The Discovery "
-                "cohort becomes split 'train', the later Validation cohort split 'test'."
-            ),
-            source=(
-                "figshare doi 10.6084/m9.figshare.14294675; "
-                "kaggle.com/eugeneshenderov/acute-promyelocytic-leukemia-apl; "
-                "github.com/sidhomj/DeepAPL"
-            ),
-            terms="Copyright Johns Hopkins University; see the source before any use.",
-            layout=apl_aml.LAYOUT,
-            prepare=apl_aml.prepare,
-        ),
+        ALL_IDB1,
+        ALL_IDB2,
+        ASH,
+        APL_AML,
+        MARROW_RIECHERT,
+        PBC,
+        MUNICH_AML,
+        AML_LMU,
+        BONE_MARROW_MLL,
     )
 }
 """The data sets that ``millie prepare`` knows, by name."""
+
+
+def dataset(name: str) -> Dataset:
+    """The data set of a name.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
+    meant = f"; '{near[0]}' may be meant" if near else ""
+    raise ConfigError(f"unknown data set '{name}'{meant}; known: {', '.join(DATASETS)}")
+
+
+def listing() -> list[tuple[str, str]]:
+    """Name and one line about each data set, in the order of the table."""
+    return [(known.name, known.summary) for known in DATASETS.values()]
+
+
+def explain(name: str) -> str:
+    """What a data set is, where to get it, its terms, traps and folder tree, as plain text.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    return dataset(name).explain()

@@ -1,25 +1,22 @@
 """CSV tables in and out: text, separators, quoting, whole files or none.
 
 Owns the form of a table, not its meaning. Cells that a spreadsheet would take for a formula are
-written with a leading ``'`` that reading takes away again.
+written with a leading ``'`` that reading takes away again; how files are written is files.py.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.errors import ManifestError, MissingFileError
+from millie.files import quote_formula, unquote_formula, write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ def read_table(path: Path) -> tuple[list[str], list[Row]]:
                     f"{path}, line {reader.line_num}: {len(cells)} cells, expected {len(columns)} "
                     "as in the first line; quote cells that hold the separator"
                 )
-            values = (_unquoted(cell) for cell in cells)
+            values = (unquote_formula(cell) for cell in cells)
             rows.append(Row(reader.line_num, dict(zip(columns, values, strict=True))))
     except csv.Error as error:
         raise ManifestError(
@@ -106,31 +103,10 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\r\n")  # so that both are quoted in cells
     writer.writerow(columns)
-    writer.writerows([_quoted(cell) for cell in row] for row in rows)
+    writer.writerows([quote_formula(cell) for cell in row] for row in rows)
     try:
         data = buffer.getvalue().encode()
     except UnicodeEncodeError as error:
         near = error.object[max(0, error.start - 40) : error.end + 40]
         raise ManifestError(f"{path}: not valid UTF-8: {near!r}; rename the file") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _write_atomically(path, data)
-
-
-def _quoted(cell: str) -> str:
-    return f"'{cell}" if _FORMULA.match(cell) else cell
-
-
-def _unquoted(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_bytes(path, data)

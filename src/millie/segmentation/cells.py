@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from millie.segmentation.objects import describe, is_leukocyte, smudge_odds
+from millie.segmentation.objects import describe, leukocyte_odds, smudge_odds
 from millie.types import Cell, CellRegion
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def cells_of(
     regions = []
     for outline in outlines(stain, nuclei, work_um, config.min_nucleus_um2):
         features = describe(outline.window, outline.nucleus, outline.body, stain, work_um)
-        odds = is_leukocyte(features)
+        odds = leukocyte_odds(features)
         if odds <= 0:
             continue
         region = _region(outline, stain, nuclei, shape, um_px, (odds, smudge_odds(features)))

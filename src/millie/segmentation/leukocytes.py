@@ -186,7 +186,7 @@ def _diameters(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], float]:
         factor /= 2
         if max(image.shape[:2]) * factor < _SMALLEST_SIDE_PX:
             return np.concatenate(parts), nucleus_px
-        small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(small, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
 
 
 def _size_name(image: NDArray[np.uint8]) -> str:

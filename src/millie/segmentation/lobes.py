@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from millie.segmentation import lobe_model
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -31,16 +33,11 @@ FEATURES = (
     "excess_um2",
     "cover",
     "roundness",
-    "smaller_roundness",
-    "neck_of_large",
+    "hull_empty",
+    "hull_plasma",
 )
 _LARGE_UM2 = 110.0  # a joint nucleus above it is unusual
-_WHOLE_UM2 = 28.0  # a piece above it may be a nucleus by itself
 _REACH_UM = 14.0  # centres further apart are never one nucleus
-_MEAN = np.array([8.008, 1.698, 0.387, 0.662, 0.356, 0.359, 15.087, 2.659, 3.718, 8.554, 0.400, 0.451, 0.526, 0.757])
-_SCALE = np.array([2.974, 2.070, 0.724, 0.153, 0.227, 0.204, 4.606, 0.958, 0.758, 23.166, 0.163, 0.155, 0.195, 3.335])
-_WEIGHTS = np.array([-0.709, 0.316, 3.707, -1.691, -0.462, 1.920, -3.340, 0.361, 0.545, 0.053, 2.170, -0.186, -0.074, 0.099])
-_BIAS = 2.160
 
 
 @dataclass(slots=True, eq=False)
@@ -149,9 +146,23 @@ def pair_features(
         max((small + large) * work_um**2 - _LARGE_UM2, 0.0),
         (small + large) / (np.pi * max(float(radius), 1.0) ** 2),
         min(_roundness(a), _roundness(b)),
-        _roundness(min((a, b), key=lambda piece: piece.area_px)),
-        contact * work_um * float(small * work_um**2 > _WHOLE_UM2),
+        *_between(hull, stain),
     ])  # fmt: skip
+
+
+def _between(hull: NDArray[np.float32], stain: StainMap) -> tuple[float, float]:
+    """Shares of the hull of two pieces that are empty, and that are cytoplasm."""
+    left, top, width, height = cv2.boundingRect(hull)
+    inside = np.zeros((height, width), np.uint8)
+    cv2.fillConvexPoly(inside, np.rint(hull - (left, top)).astype(np.int32), 1)
+    window = np.s_[top : top + height, left : left + width]
+    density, score = stain.density[window], stain.score[window]
+    inside = inside[: density.shape[0], : density.shape[1]] > 0
+    red = stain.red_like(window)
+    total = max(float(inside.sum()), 1.0)
+    empty = float((inside & ((density < stain.empty_below) | red)).sum()) / total
+    plasma = float((inside & ~red & (density >= stain.empty_below) & (score < stain.threshold)).sum())
+    return empty, plasma / total
 
 
 def _roundness(piece: Piece) -> float:
@@ -160,9 +171,16 @@ def _roundness(piece: Piece) -> float:
     return piece.area_px / (np.pi * max(float(radius), 1.0) ** 2)
 
 
+def expanded(standardised: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Features, then all their products: (..., F) -> (..., F + F (F + 1) / 2)."""
+    rows, columns = np.triu_indices(standardised.shape[-1])
+    return np.concatenate([standardised, standardised[..., rows] * standardised[..., columns]], -1)
+
+
 def log_odds(features: NDArray[np.float64]) -> float:
     """Logarithm of the odds that two pieces are one cell's."""
-    return float((features - _MEAN) / _SCALE @ _WEIGHTS + _BIAS)
+    values = np.clip((features - lobe_model.MEAN) / lobe_model.SCALE, -4, 4)
+    return float(expanded(values) @ lobe_model.WEIGHTS + lobe_model.BIAS)
 
 
 def _near(a: Piece, b: Piece, work_um: float) -> bool:

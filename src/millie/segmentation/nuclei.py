@@ -14,6 +14,7 @@ import numpy as np
 from scipy.ndimage import find_objects
 
 from millie.segmentation.lobes import grouped
+from millie.segmentation.watershed import flood
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,20 +113,7 @@ def _divided(
     n, seeds = cv2.connectedComponents(peaks.astype(np.uint8), connectivity=8)
     if n <= 2:
         return own.astype(np.int32)
-    markers = cv2.copyMakeBorder(seeds, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    relief = 255 - cv2.normalize(distance, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
-    relief = cv2.copyMakeBorder(relief, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=255)
-    inside = cv2.copyMakeBorder(own.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
-    markers[inside == 0] = n
-    labels = cv2.watershed(cv2.merge([relief] * 3), markers)
-    labels = labels[1:-1, 1:-1]
-    sure = own & (labels > 0) & (labels < n)
-    _, nearest = cv2.distanceTransformWithLabels(
-        (~sure).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    of_pixel = np.zeros(int(nearest.max()) + 1, np.int32)
-    of_pixel[nearest[sure]] = labels[sure]
-    return np.where(own, of_pixel[nearest], 0).astype(np.int32)
+    return flood(seeds.astype(np.int32), distance, own)
 
 
 def _filled(mask: NDArray[np.uint8], largest: float) -> NDArray[np.uint8]:

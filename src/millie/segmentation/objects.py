@@ -29,7 +29,11 @@ FEATURES = (
     "fine_texture",
 )
 _RING_UM = 0.75
-_SMALL_UM2 = 16.0
+_LENIENCE = 1.0  # log odds
+_LEUKOCYTE_WEIGHTS = np.array([2.288, 4.385, 0.843, -20.650, -14.165, 8.581, -6.860, -10.493, -31.887])
+_LEUKOCYTE_BIAS = -11.391
+_SMUDGE_WEIGHTS = np.array([1.355, -0.288, -2.393, 7.838, -5.445, 7.356, -9.732, -16.152, -16.229])
+_SMUDGE_BIAS = 6.092
 
 
 def describe(
@@ -79,11 +83,15 @@ def describe(
     ])  # fmt: skip
 
 
-def is_leukocyte(features: NDArray[np.float64]) -> float:
-    """Log odds that the object is a leukocyte, against platelets and debris."""
-    return float(features[0] - np.log(_SMALL_UM2)) * 4
+def leukocyte_odds(features: NDArray[np.float64]) -> float:
+    """Log odds that the object is a leukocyte, against platelets and debris.
+
+    Zero is where the models of both kinds were equally rare in training, moved by
+    :data:`_LENIENCE` towards keeping cells: a blast lost costs more than a platelet kept.
+    """
+    return float(features @ _LEUKOCYTE_WEIGHTS + _LEUKOCYTE_BIAS + _LENIENCE)
 
 
 def smudge_odds(features: NDArray[np.float64]) -> float:
     """Log odds that a leukocyte is a smudge cell."""
-    return float(-5 + 0 * features[0])
+    return float(features @ _SMUDGE_WEIGHTS + _SMUDGE_BIAS)

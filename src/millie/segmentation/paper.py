@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from millie.segmentation.watershed import flood
 from millie.types import Cell, CellRegion, Detection
 
 if TYPE_CHECKING:
@@ -91,12 +92,7 @@ def _watershed(
 ) -> NDArray[np.int32]:
     """Flood the distance map from the peaks; 0 is background."""
     _, seeds = cv2.connectedComponents(peaks.astype(np.uint8), connectivity=8)
-    markers = seeds.astype(np.int32) + 1
-    markers[(mask > 0) & ~peaks] = 0
-    relief = 255 - cv2.normalize(distance, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
-    labels = cv2.watershed(cv2.merge([relief] * 3), markers) - 1
-    labels[(labels < 0) | (mask == 0)] = 0
-    return np.asarray(labels, dtype=np.int32)
+    return flood(seeds.astype(np.int32), distance, mask > 0)
 
 
 def _without_small(labels: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -16,9 +16,13 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_PADDING = 8  # intensity up to which a pixel is black padding
+_SAMPLE_PX = 40_000  # statistics of colour are taken from about so many pixels
 _BIN = 0.02  # natural units of optical density
 _NUCLEUS_FLOOR = 0.16  # lowest projected density of a nucleus: palest stain seen on real films
 _RED_CELL_MARGIN = 0.06
+_FAINTEST = 0.25  # a nucleus has at least this share of the darkest nuclei's score
+_HIGHEST = 0.6  # threshold beyond which pale nuclei would be lost whatever the field says
 _DENSITY = (-np.log((np.arange(256) + 1.0) / 256.0)).astype(np.float32)
 # Red + green - 1.6 blue removes pink red cells, 2 green - red - blue purple and blue ones.
 _PROJECTIONS = np.array([[1.0, 1.0, -1.6], [-1.3, 2.6, -1.3], [1.0, 1.0, 1.0]], dtype=np.float32)
@@ -68,21 +72,24 @@ def stain_map(work: NDArray[np.uint8]) -> StainMap:
     Args:
         work: uint8 RGB (H, W, 3).
     """
-    valid = work.max(axis=2) > 8
-    density = np.take(_DENSITY, work)
-    background = _background(density, valid)
-    density -= background
-    both = cv2.transform(density, _PROJECTIONS)
-    total = both[:, :, 2]
-    score = np.minimum(both[:, :, 0], both[:, :, 1])
-    score = cv2.GaussianBlur(score, (3, 3), 0)
-    score[~valid] = 0
-    total[~valid] = 0
-    red = _red_cell_density(total, score)
-    typical, threshold = _threshold(score, total, red)
-    colour = np.exp(-background.reshape(-1, 3).mean(axis=0)) * 256 - 1
-    rgb = tuple(int(v) for v in np.clip(np.round(colour), 0, 255))
-    foreground = float(np.mean(total > max(0.5 * red, 0.1)))
+    valid = (cv2.max(cv2.max(work[:, :, 0], work[:, :, 1]), work[:, :, 2]) > _PADDING).view(np.bool_)
+    density = cv2.LUT(work, _DENSITY)
+    step = max(1, round(float(np.sqrt(valid.size / _SAMPLE_PX))))
+    thin = np.s_[::step, ::step]
+    background = _background(density[thin], valid[thin])
+    matrix = np.column_stack([_PROJECTIONS, -_PROJECTIONS @ background])
+    both = cv2.transform(density, matrix)
+    first, second, total = cv2.split(both)
+    score = cv2.GaussianBlur(cv2.min(first, second), (3, 3), 0)
+    if not valid.all():
+        score[~valid] = 0
+        total[~valid] = 0
+    red = _red_cell_density(total[thin], score[thin])
+    typical, threshold = _threshold(score[thin], total[thin], red)
+    colour = np.exp(-background) * 256 - 1
+    red_value, green, blue = (int(v) for v in np.clip(np.round(colour), 0, 255))
+    foreground = float(np.mean(total[thin] > max(0.5 * red, 0.1)))
+    rgb = (red_value, green, blue)
     return StainMap(score, total, rgb, threshold, red, typical, foreground, valid)
 
 
@@ -115,9 +122,13 @@ def _threshold(
     score: NDArray[np.float32], total: NDArray[np.float32], red: float
 ) -> tuple[float, float]:
     """Score of a typical red cell, and the level above which a nucleus may be."""
+    dark = score[score > _NUCLEUS_FLOOR]
+    floor = _NUCLEUS_FLOOR
+    if len(dark) * 500 > score.size:
+        floor = max(floor, _FAINTEST * float(np.percentile(dark, 95)))
     body = score[np.abs(total - red) < 0.35 * red]
     if red == 0 or len(body) < 50:
-        return 0.0, _NUCLEUS_FLOOR
+        return 0.0, min(floor, _HIGHEST)
     low, middle = np.percentile(body, [16, 50])
     end = middle + 3.0 * (middle - low) + _RED_CELL_MARGIN
-    return float(middle), float(max(_NUCLEUS_FLOOR, min(end, 0.6)))
+    return float(middle), float(min(max(floor, end), _HIGHEST))

@@ -6,6 +6,7 @@ from millie.synthetic.cohort import (
     CohortConfig,
     Disease,
     write_cohort,
+    write_configured_cohort,
 )
 from millie.synthetic.film import FilmConfig, SyntheticField, TrueCell, draw_cell, draw_field
 from millie.synthetic.leukocytes import CellType
@@ -25,4 +26,5 @@ __all__ = [
     "draw_field",
     "draw_style",
     "write_cohort",
+    "write_configured_cohort",
 ]

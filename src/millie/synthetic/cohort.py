@@ -14,10 +14,12 @@ mixed with them in a share that varies between patients.
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import os
+import re
 import shutil
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
@@ -30,11 +32,13 @@ from millie.synthetic.stain import draw_style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from millie.synthetic.film import SyntheticField
 
 MANIFEST_NAME = "manifest.csv"
 TRUTH_NAME = "truth.csv"
+DESCRIPTION_NAME = "cohort.json"
 MANIFEST_COLUMNS = ("patient", "label", "path", "kind", "um_px")
 TRUTH_COLUMNS = ("file", "type", "x_px", "y_px", "left_px", "top_px", "width_px", "height_px",
                  "area_px", "at_border")  # fmt: skip
@@ -94,72 +98,96 @@ DISEASES: Mapping[str, Disease] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CohortConfig:
-    """Size of a cohort and of its fields.
+    """What is drawn, and how large.
 
     Attributes:
         n_per_class: patients of each label, at least 1.
+        seed: of everything, at least 0.
+        cells_per_patient: leukocytes of each patient, at least; fields are added until it is
+            reached.
+        cells_per_field: range of the number of leukocytes of a field.
         labels: of :data:`DISEASES`.
-        fields: range of the number of fields of a patient.
-        cells: range of the number of leukocytes of a field.
+        prefix: start of every patient's pseudonym: letters, digits, ``-`` and ``_``.
         film: settings of the fields; its style is replaced by each patient's.
-        image_format: of the files; PNG keeps the pixels that were drawn, artefacts included.
-        seed: of everything.
+        image_format: of the files; png keeps the pixels that were drawn, artefacts included.
 
     Raises:
         ConfigError: an unknown label, an empty or descending range, or fewer than one patient.
     """
 
     n_per_class: int = 7
+    seed: int = 0
+    cells_per_patient: int = 90
+    cells_per_field: tuple[int, int] = (20, 32)
     labels: tuple[str, ...] = tuple(DISEASES)
-    fields: tuple[int, int] = (3, 4)
-    cells: tuple[int, int] = (20, 32)
+    prefix: str = "P"
     film: FilmConfig = field(default_factory=FilmConfig)
     image_format: Literal["jpg", "png"] = "jpg"
-    seed: int = 0
 
     def __post_init__(self) -> None:
         for label in self.labels:
             if label not in DISEASES:
                 known = ", ".join(DISEASES)
                 raise ConfigError(f"unknown diagnosis '{label}'; expected one of: {known}")
-        for name in ("fields", "cells"):
-            low, high = getattr(self, name)
-            if not 1 <= low <= high:
-                raise ConfigError(
-                    f"CohortConfig.{name}=({low}, {high}): expected 1 <= lowest <= highest"
-                )
-        if self.n_per_class < 1 or not self.labels:
+        low, high = self.cells_per_field
+        if not 1 <= low <= high:
+            raise ConfigError(f"cells_per_field=({low}, {high}): expected 1 <= lowest <= highest")
+        if min(self.n_per_class, self.cells_per_patient, len(self.labels)) < 1 or self.seed < 0:
             raise ConfigError(
-                f"{self.n_per_class} patients of {len(self.labels)} diagnoses: expected at "
-                "least one of each"
+                f"{self.n_per_class} patients of {len(self.labels)} diagnoses with "
+                f"{self.cells_per_patient} cells, seed {self.seed}: expected at least one of each "
+                "and a seed of at least 0"
             )
         if self.image_format not in {"jpg", "png"}:
             raise ConfigError(f"image format '{self.image_format}': expected jpg or png")
+        if not re.fullmatch(r"[A-Za-z0-9_-]*", self.prefix):
+            raise ConfigError(f"prefix '{self.prefix}': expected letters, digits, - and _ only")
+
+    def digest(self) -> str:
+        """SHA-256 (hex): equal settings, equal digest."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 def write_cohort(
-    folder: Path, config: CohortConfig, progress: Callable[[int, int], None] | None = None
+    folder: Path,
+    n_per_class: int = 7,
+    seed: int = 0,
+    *,
+    cells_per_patient: int = 90,
+    prefix: str = "P",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Path:
+    """Draw a cohort of all diagnoses into a folder; see :func:`write_configured_cohort`."""
+    config = CohortConfig(
+        n_per_class=n_per_class, seed=seed, cells_per_patient=cells_per_patient, prefix=prefix
+    )
+    return write_configured_cohort(folder, config, progress)
+
+
+def write_configured_cohort(
+    folder: Path, config: CohortConfig, progress: Callable[[str, int, int], None] | None = None
 ) -> Path:
     """Draw a cohort into a new folder.
 
-    ``manifest.csv`` (patient, label, path, kind, um_px), ``truth.csv`` (a row a leukocyte) and
-    ``images/<patient>/field_<n>.<format>``. The folder appears only when all is written: a run
-    that is broken off leaves ``.<name>.partial`` beside it, which the next one replaces.
+    ``manifest.csv`` (patient, label, path, kind, um_px), ``truth.csv`` (a row a leukocyte),
+    ``images/<patient>/field_<n>.<format>`` and ``cohort.json`` (digest of the settings). The
+    folder appears only when all is written: a run that is broken off leaves ``.<name>.partial``
+    beside it, which the next one replaces. A cohort of the same settings is left as it is.
 
     Args:
-        folder: does not exist yet, or is empty.
-        config: size and seed; the same, the same files to the byte.
-        progress: called with (patients done, patients) after each.
+        folder: does not exist yet, or is empty, or holds the cohort of the same settings.
+        config: the same, the same files to the byte.
+        progress: called with ("drawing", patients done, patients) after each.
 
     Returns:
         Path of the manifest.
 
     Raises:
-        ConfigError: the folder is not empty.
+        ConfigError: something else lies in the folder.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} exists and is not empty: name a new folder or empty it")
     place = folder.resolve()
+    if _is_there(place, config):
+        return folder / MANIFEST_NAME
     partial = place.parent / f".{place.name}.partial"
     if partial.exists():
         shutil.rmtree(partial)
@@ -169,8 +197,21 @@ def write_cohort(
     return folder / MANIFEST_NAME
 
 
+def _is_there(folder: Path, config: CohortConfig) -> bool:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    description = folder / DESCRIPTION_NAME
+    if not description.is_file():
+        raise ConfigError(f"{folder} exists and holds no cohort: name a new or an empty folder")
+    if config.digest() not in description.read_text(encoding="utf-8"):
+        raise ConfigError(
+            f"{folder} holds a cohort drawn with other settings: name a new folder or remove it"
+        )
+    return True
+
+
 def _write_all(
-    root: Path, config: CohortConfig, progress: Callable[[int, int], None] | None
+    root: Path, config: CohortConfig, progress: Callable[[str, int, int], None] | None
 ) -> None:
     order, *seeds = np.random.SeedSequence(config.seed).spawn(
         1 + config.n_per_class * len(config.labels)
@@ -180,15 +221,17 @@ def _write_all(
     manifest: list[dict[str, Any]] = []
     truth: list[dict[str, Any]] = []
     for number, (label, seed) in enumerate(zip(labels.tolist(), seeds, strict=True), start=1):
-        patient = f"P{number:03d}"
+        patient = f"{config.prefix}{number:03d}"
         for path, drawn in _write_patient(root, patient, DISEASES[label], config, seed):
             manifest.append({"patient": patient, "label": label, "path": path, "kind": "field",
                              "um_px": drawn.um_px})  # fmt: skip
             truth += _truth_rows(path, drawn)
         if progress is not None:
-            progress(number, len(seeds))
+            progress("drawing", number, len(seeds))
     _write_table(root / TRUTH_NAME, TRUTH_COLUMNS, truth)
     _write_table(root / MANIFEST_NAME, MANIFEST_COLUMNS, manifest)
+    description = {"schema": 1, "digest": config.digest(), "seed": config.seed}
+    (root / DESCRIPTION_NAME).write_text(json.dumps(description, indent=2), encoding="utf-8")
 
 
 def _write_patient(
@@ -204,12 +247,14 @@ def _write_patient(
     film = replace(config.film, style=style)
     differential = disease.differential(blood)
     (root / "images" / patient).mkdir(parents=True)
-    result = []
-    for index in range(1, int(amount.integers(config.fields[0], config.fields[1] + 1)) + 1):
-        n = int(amount.integers(config.cells[0], config.cells[1] + 1))
+    result: list[tuple[str, SyntheticField]] = []
+    missing = config.cells_per_patient
+    while missing > 0:
+        n = int(amount.integers(config.cells_per_field[0], config.cells_per_field[1] + 1))
+        missing -= n
         counts = blood.multinomial(n, list(differential.values())).tolist()
         drawn = draw_field(film, dict(zip(differential, counts, strict=True)), drawing)
-        path = f"images/{patient}/field_{index}.{config.image_format}"
+        path = f"images/{patient}/field_{len(result) + 1:02d}.{config.image_format}"
         _write_image(root / path, drawn, quality)
         result.append((path, drawn))
     return result

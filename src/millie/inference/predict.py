@@ -1,0 +1,183 @@
+"""From a bag to a patient's call, in the memory of one batch of crops.
+
+One pass over the bag: decode, encode, score each cell alone, fuse. Nothing is random: the same bag,
+bundle and settings give the same prediction. This module owns that pass; the explanation, the gates
+and the runtime have their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from millie.bags.loading import apply_background
+from millie.bags.store import BagReader
+from millie.config import PredictionConfig
+from millie.errors import ConfigError, NoCellsError
+from millie.inference.embed import Progress, ahead
+from millie.inference.explain import StreamedBag, find_winners
+from millie.inference.gates import (
+    CallRule,
+    QualityMeter,
+    SampleQuality,
+    decide,
+    failed_gates,
+    reference_distance,
+)
+from millie.inference.runtime import FeatureRuntime, feature_runtime
+from millie.models.bundle import Bundle
+from millie.types import Prediction, Winner
+
+
+def bundle_runtimes(
+    bundle: Bundle, config: PredictionConfig, weights: Path | None = None
+) -> list[FeatureRuntime]:
+    """What computes a bundle's features: one runtime, or one for each network with its own encoder.
+
+    Args:
+        bundle: the model.
+        config: which runtime.
+        weights: file with the pretrained weights, where they cannot be had by name.
+
+    Raises:
+        BundleError: the encoder on this machine has other weights than the bundle names.
+        MissingWeightsError: they are not on this machine.
+        MissingPackageError: openvino was asked for and is not installed.
+    """
+    return [feature_runtime(encoder, config) for encoder in bundle.encoders(weights)]
+
+
+def predict_bag(
+    bundle: Bundle,
+    reader: BagReader,
+    runtime: FeatureRuntime | Sequence[FeatureRuntime],
+    config: PredictionConfig,
+    progress: Progress | None = None,
+) -> Prediction:
+    """Call a patient.
+
+    Args:
+        bundle: the model.
+        reader: the patient's bag, with crops of the bundle's size.
+        runtime: of the bundle, see :func:`bundle_runtimes`; a single one, or as many as networks.
+        config: batch size, gates, winners.
+        progress: called after each batch of cells.
+
+    Raises:
+        NoCellsError: the bag is empty.
+        ConfigError: crops of another size, or runtimes that do not fit the bundle.
+        StoreError: the bag is damaged.
+        BundleError: a feature is not finite, or an unknown limit in the bundle.
+    """
+    runtimes = _checked(bundle, reader, runtime)
+    seen = _pass(bundle, reader, runtimes, config, progress)
+    manifest = bundle.manifest
+    quality = seen.meter.result(reference_distance(bundle.reference, seen.mean))
+    probabilities = dict(zip(bundle.labels, seen.probabilities.tolist(), strict=True))
+    rule = CallRule(manifest.positive, manifest.threshold, manifest.qc)
+    failed = failed_gates(quality, manifest.qc, config, bundle.reference)
+    state, reasons = decide(probabilities, rule, quality, failed, config)
+    return Prediction(
+        patient=reader.patient_id,
+        state=state,
+        reasons=reasons,
+        label=bundle.labels[int(np.argmax(seen.probabilities))],
+        probabilities=probabilities,
+        cell_probabilities=seen.cell_probabilities,
+        winners=seen.winners,
+        n_cells=quality.n_usable,
+        model=bundle.name,
+        model_sha256=bundle.sha256,
+    )
+
+
+def sample_quality(
+    bundle: Bundle,
+    reader: BagReader,
+    runtime: FeatureRuntime | Sequence[FeatureRuntime],
+    config: PredictionConfig,
+) -> SampleQuality:
+    """What the gates of a bundle see of a bag; raises as :func:`predict_bag`."""
+    seen = _pass(bundle, reader, _checked(bundle, reader, runtime), config, None)
+    return seen.meter.result(reference_distance(bundle.reference, seen.mean))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """A bag after the pass: probabilities (C,) and (N, C), winners, mean features (D,)."""
+
+    probabilities: NDArray[np.float64]
+    cell_probabilities: NDArray[np.float32]
+    winners: dict[str, tuple[Winner, ...]]
+    meter: QualityMeter
+    mean: torch.Tensor
+
+
+def _pass(
+    bundle: Bundle,
+    reader: BagReader,
+    runtimes: Sequence[FeatureRuntime],
+    config: PredictionConfig,
+    progress: Progress | None,
+) -> _Seen:
+    bags = [StreamedBag(network, reader.n_cells) for network in bundle.networks]
+    cell_probabilities = np.zeros((reader.n_cells, len(bundle.labels)), np.float32)
+    meter = QualityMeter(reader.cells)
+    total = torch.zeros(bundle.networks[0].dim, dtype=torch.float64)
+    for start, images in ahead(_crops(bundle, reader, config.batch_size, meter)):
+        features = [torch.from_numpy(run(images)) for run in runtimes]
+        own = features if len(features) == len(bags) else features * len(bags)
+        logits = torch.stack([bag.add(start, f) for bag, f in zip(bags, own, strict=True)])
+        stop = start + len(images)
+        cell_probabilities[start:stop] = bundle.probabilities(logits).numpy()
+        total += features[0].double().sum(dim=0)
+        if progress is not None:
+            progress(stop, reader.n_cells)
+    probabilities = bundle.probabilities(torch.stack([bag.logits() for bag in bags]))
+    return _Seen(
+        probabilities=probabilities.numpy(),
+        cell_probabilities=cell_probabilities,
+        winners=find_winners(bags, bundle.labels, config.winners),
+        meter=meter,
+        mean=total / reader.n_cells,
+    )
+
+
+def _crops(
+    bundle: Bundle, reader: BagReader, batch_size: int, meter: QualityMeter
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Batches as the encoder shall see them; the meter sees them untouched."""
+    for start in range(0, reader.n_cells, batch_size):
+        images = reader.images(start, start + batch_size)
+        masks = reader.masks(start, start + batch_size)
+        meter.add(images, masks)
+        yield start, apply_background(images, masks, bundle.config.model.background)
+
+
+def _checked(
+    bundle: Bundle, reader: BagReader, runtime: FeatureRuntime | Sequence[FeatureRuntime]
+) -> list[FeatureRuntime]:
+    runtimes = list(runtime) if isinstance(runtime, Sequence) else [runtime]
+    manifest = bundle.manifest
+    if reader.n_cells == 0:
+        raise NoCellsError(
+            f"the bag of patient '{reader.patient_id}' has no cells: nothing to call"
+        )
+    got = (reader.meta.size_px, reader.meta.size_um)
+    if got != (manifest.size_px, manifest.size_um):
+        raise ConfigError(
+            f"{reader.path} holds crops of {got[0]} px over {got[1]} um, {bundle.name} expects "
+            f"{manifest.size_px} px over {manifest.size_um} um: cut the bag with its settings"
+        )
+    dims = {r.dim for r in runtimes} | {network.dim for network in bundle.networks}
+    if len(runtimes) not in {1, len(bundle.networks)} or len(dims) != 1:
+        raise ConfigError(
+            f"{len(runtimes)} runtimes for {len(bundle.networks)} networks with features "
+            f"{sorted(dims)}: take them from bundle_runtimes"
+        )
+    return runtimes

@@ -1,0 +1,294 @@
+"""From a training part to a calibrated ensemble: who holds out whom, temperature, threshold.
+
+Every choice is made inside the training part. With several networks the part is dealt into as many
+stratified shares and each network leaves one out: it is stopped on that share, and its
+probabilities there are out of fold, so that every training patient gives one honest probability to
+fit temperature and threshold on, and every training patient also trains. With one network the
+validation part plays that role. This module owns no test patients.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from millie.errors import TrainingError
+from millie.inference.explain import StreamedBag, find_winners
+from millie.learning.calibration import apply_temperature, fit_temperature, youden_threshold
+from millie.learning.metrics import both_classes
+from millie.learning.sampling import CellSource, DrawnBag, whole_bag
+from millie.learning.splits import check_classes, cut_validation, deal
+from millie.learning.train import (
+    Progress,
+    Task,
+    TrainedNetwork,
+    bag_logits,
+    embedded_chunks,
+    silent,
+    train,
+)
+from millie.models.bundle import ensemble_probabilities
+from millie.models.network import build_network
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from millie.config import Config, PredictionConfig
+    from millie.models.encoder import Encoder
+    from millie.models.network import MilNetwork
+    from millie.types import Winner
+
+    Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Material:
+    """Cells, and the encoder that learns with the rest.
+
+    Attributes:
+        source: of the cells.
+        dim: features of an embedding.
+        new_encoder: seed -> encoder to be trained; None: cells are embeddings already.
+    """
+
+    source: CellSource
+    dim: int
+    new_encoder: Callable[[int], Encoder] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """The patients of one training part and what is to be told apart.
+
+    Attributes:
+        classes: in the order of the logits.
+        positive: the class of the threshold.
+        labels: diagnosis by patient.
+        patients: the whole training part.
+        seed: of everything random.
+    """
+
+    classes: tuple[str, ...]
+    positive: str
+    labels: Mapping[str, str]
+    patients: tuple[str, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ensemble:
+    """Trained networks with what makes their output usable.
+
+    Attributes:
+        members: the networks with their histories.
+        held_out: the patients that each network did not train on.
+        temperature: divides the log of the mean probability.
+        threshold: calibrated probability of the positive class from which it is called.
+        out_of_fold: uncalibrated probabilities (C,) of patients by a network that had not trained
+            on them.
+    """
+
+    members: tuple[TrainedNetwork, ...]
+    held_out: tuple[tuple[str, ...], ...]
+    temperature: float
+    threshold: float
+    out_of_fold: Mapping[str, Floats]
+
+    @property
+    def networks(self) -> list[MilNetwork]:
+        """The networks alone."""
+        return [member.network for member in self.members]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """Calibrated probabilities of one patient.
+
+    Attributes:
+        bag: (C,) of the patient.
+        cells: (n, C) of each cell alone.
+        winners: for each class the cells that made it, strongest first.
+    """
+
+    bag: Floats
+    cells: Floats
+    winners: Mapping[str, tuple[Winner, ...]]
+
+
+def fit_ensemble(
+    material: Material,
+    cast: Cast,
+    config: Config,
+    *,
+    progress: Progress = silent,
+    folder: Path | None = None,
+) -> Ensemble:
+    """Train ``training.ensemble`` networks and calibrate them.
+
+    Args:
+        material: cells of at least the cast's patients.
+        cast: the training part.
+        config: ``model``, ``training``, ``augment``, ``prediction.batch_size``.
+        progress: called after each epoch.
+        folder: for logs and checkpoints; None: neither.
+
+    Raises:
+        TrainingError: fewer than two patients of a class, or the loss is not finite.
+    """
+    shares = hold_out(cast, config)
+    members = []
+    for number, share in enumerate(shares):
+        seed = cast.seed * 1000 + number
+        stopping = share if config.training.validation_fraction > 0 else ()
+        task = Task(
+            cast.classes,
+            cast.labels,
+            tuple(p for p in cast.patients if p not in set(share)),
+            stopping,
+            seed,
+        )
+        network = fresh_network(material, task, config)
+        name = f"network-{number}"
+        member = train(
+            network, material.source, task, config, progress=progress, folder=folder, name=name
+        )
+        members.append(member)
+    out_of_fold = _out_of_fold(members, shares, material, config)
+    temperature, threshold = calibrate(out_of_fold, cast)
+    return Ensemble(tuple(members), tuple(shares), temperature, threshold, out_of_fold)
+
+
+def hold_out(cast: Cast, config: Config) -> list[tuple[str, ...]]:
+    """The share of the training part that each network leaves out.
+
+    Raises:
+        TrainingError: fewer than two patients of a class.
+    """
+    labels = {p: cast.labels[p] for p in cast.patients}
+    check_classes(labels, at_least=2, purpose="training with patients held out")
+    rng = np.random.default_rng([cast.seed, 1])
+    count = config.training.ensemble
+    if count == 1:
+        return [cut_validation(labels, config.training.validation_fraction, rng)[1]]
+    shares = deal(labels, min(count, *Counter(labels.values()).values()), rng)
+    return [shares[i % len(shares)] for i in range(count)]
+
+
+def fresh_network(material: Material, task: Task, config: Config) -> MilNetwork:
+    """An untrained network for a task.
+
+    Embeddings of a frozen encoder are centred and divided by one common scale, both from the
+    training cells. One scale for all features keeps rare, small features small: divided by their
+    own deviation they would rule the maximum, which costs AUC. An encoder that is trained is left
+    to find its own scale.
+    """
+    if material.new_encoder is not None:
+        encoder = material.new_encoder(task.seed)
+        return build_network(config.model, task.classes, encoder=encoder, seed=task.seed)
+    network = build_network(config.model, task.classes, feature_dim=material.dim, seed=task.seed)
+    source = material.source
+    network.standardiser.fit(source.cells(p, whole_bag(source, p).indices) for p in task.train)
+    std = network.standardiser.std
+    std.copy_(std.square().mean().sqrt().expand_as(std))
+    return network
+
+
+def calibrate(out_of_fold: Mapping[str, Floats], cast: Cast) -> tuple[float, float]:
+    """Temperature and threshold from probabilities of patients that were not trained on.
+
+    Returns:
+        Temperature (1 without patients), threshold of the calibrated probability (0.5 where not
+        both classes were held out).
+    """
+    if not out_of_fold:
+        return 1.0, 0.5
+    patients = sorted(out_of_fold)
+    p = np.stack([out_of_fold[patient] for patient in patients])
+    truth = np.array([cast.classes.index(cast.labels[patient]) for patient in patients])
+    temperature = fit_temperature(p, truth)
+    index = cast.classes.index(cast.positive)
+    positive = truth == index
+    if not both_classes(positive):
+        return temperature, 0.5
+    return temperature, youden_threshold(positive, apply_temperature(p, temperature)[:, index])
+
+
+def score_bag(
+    networks: Sequence[MilNetwork],
+    source: CellSource,
+    bag: DrawnBag,
+    classes: Sequence[str],
+    *,
+    temperature: float,
+    config: PredictionConfig,
+) -> Scored:
+    """Probabilities of a patient and of each cell alone, averaged over networks, calibrated.
+
+    The arithmetic of :func:`millie.inference.predict.predict_bag`: deterministic, and it holds one
+    batch of crops at a time.
+    """
+    streams, cells = [], []
+    for network in networks:
+        streamed, of_cells = _stream(network, source, bag, config.batch_size)
+        streams.append(streamed)
+        cells.append(of_cells)
+    logits = torch.stack([streamed.logits() for streamed in streams])
+    return Scored(
+        ensemble_probabilities(logits, temperature).numpy(),
+        ensemble_probabilities(torch.stack(cells), temperature).numpy(),
+        find_winners(streams, classes, config.winners),
+    )
+
+
+@torch.no_grad()
+def _stream(
+    network: MilNetwork, source: CellSource, bag: DrawnBag, batch_size: int
+) -> tuple[StreamedBag, torch.Tensor]:
+    """The bag as the network saw it, and the logits (n, C) of its cells."""
+    streamed, cells, start = StreamedBag(network, len(bag)), [], 0
+    for chunk in embedded_chunks(network, source, bag, batch_size):
+        cells.append(streamed.add(start, chunk))
+        start += len(chunk)
+    return streamed, torch.cat(cells)
+
+
+def _out_of_fold(
+    members: Sequence[TrainedNetwork],
+    shares: Sequence[tuple[str, ...]],
+    material: Material,
+    config: Config,
+) -> dict[str, Floats]:
+    """Mean probabilities of each held-out patient over the networks that held it out."""
+    size = config.prediction.batch_size
+    logits: dict[str, list[torch.Tensor]] = {}
+    for member, share in zip(members, shares, strict=True):
+        for patient in share:
+            bag = whole_bag(material.source, patient)
+            logits.setdefault(patient, []).append(
+                bag_logits(member.network, material.source, bag, size)
+            )
+    return {
+        patient: ensemble_probabilities(torch.stack(each), 1.0).numpy()
+        for patient, each in sorted(logits.items())
+    }
+
+
+def check_enough(labels: Mapping[str, str]) -> None:
+    """Refuse a cohort too small to train on.
+
+    Raises:
+        TrainingError: fewer than two classes, or fewer than two patients of one.
+    """
+    if not labels:
+        raise TrainingError(
+            "no patient has both a label and cells: check the label column of the manifest"
+        )
+    check_classes(labels, at_least=2, purpose="training")

@@ -1,0 +1,242 @@
+"""The model that is kept: trained on every labelled patient, calibrated out of fold, bundled.
+
+How well it works on new patients is measured by :mod:`millie.learning.evaluate` with the same
+procedure inside each fold; nothing here is a figure of merit. Owns what goes into a bundle.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from millie import __version__
+from millie.inference.gates import reference_features
+from millie.learning.calibration import apply_temperature
+from millie.learning.ensemble import Cast, Ensemble, Material, fit_ensemble
+from millie.learning.material import open_material, participants
+from millie.learning.metrics import choose_positive, roc_auc
+from millie.learning.sampling import whole_bag
+from millie.learning.train import Progress, embedded_chunks, silent
+from millie.models.bundle import BundleDescription, save_bundle
+from millie.models.bundle_folder import check_target
+from millie.types import RESEARCH_USE_ONLY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from millie.bags.store import Store
+    from millie.config import Config
+    from millie.models.network import MilNetwork
+    from millie.types import Problem
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fitted:
+    """All that a bundle needs.
+
+    Attributes:
+        networks: the ensemble, in evaluation mode.
+        classes: in the order of the logits.
+        positive: the class of the threshold.
+        threshold: calibrated probability from which it is called.
+        temperature: of the calibration.
+        encoder_sha256: digest of the encoder's weights before training.
+        reference: features of the training patients, for out-of-distribution checks.
+        provenance: how it was trained, JSON values.
+        problems: patients that could not take part.
+    """
+
+    networks: list[MilNetwork]
+    classes: tuple[str, ...]
+    positive: str
+    threshold: float
+    temperature: float
+    encoder_sha256: str
+    reference: dict[str, Tensor]
+    provenance: dict[str, Any]
+    problems: tuple[Problem, ...]
+
+
+def fit(
+    store: Store,
+    config: Config,
+    progress: Progress = silent,
+    *,
+    folder: Path | None = None,
+    material: tuple[Material, str] | None = None,
+) -> Fitted:
+    """Train on all labelled patients of a store.
+
+    Args:
+        store: bags with labels.
+        config: ``model``, ``training``, ``augment``, ``evaluation.positive``.
+        progress: called after each epoch and patient.
+        folder: for logs and checkpoints: run again with it, a killed training goes on; None:
+            neither is written.
+        material: cells and encoder digest to use instead of those that the configuration names.
+
+    Raises:
+        TrainingError: too few patients of a class, or the loss is not finite.
+        StoreError: a bag is damaged.
+    """
+    who = participants(store)
+    positive = choose_positive(who.classes, list(who.labels.values()), config.evaluation.positive)
+    patients = tuple(sorted(who.labels))
+    cells, encoder_sha256 = material or open_material(store, patients, config, progress)
+    cast = Cast(who.classes, positive, who.labels, patients, config.training.seed)
+    ensemble = fit_ensemble(cells, cast, config, progress=progress, folder=folder)
+    return Fitted(
+        ensemble.networks,
+        who.classes,
+        positive,
+        ensemble.threshold,
+        ensemble.temperature,
+        encoder_sha256,
+        _reference(ensemble, cells, cast, config),
+        _provenance(ensemble, cells, cast, config, store),
+        who.problems,
+    )
+
+
+def fit_bundle(
+    store: Store,
+    config: Config,
+    out: Path,
+    name: str,
+    progress: Progress = silent,
+    *,
+    version: str = "1",
+    material: tuple[Material, str] | None = None,
+) -> Path:
+    """Train on all labelled patients and write a bundle.
+
+    Logs and checkpoints lie beside the bundle in ``<out>.training/`` (checkpoints until the bundle
+    is there), so that a killed run goes on when it is started again.
+
+    Args:
+        store: bags with labels.
+        config: all settings.
+        out: folder of the bundle; must not exist.
+        name: of the model.
+        progress: called after each epoch and patient.
+        version: of the model.
+        material: as in :func:`fit`.
+
+    Returns:
+        the bundle's folder.
+
+    Raises:
+        ConfigError: ``out`` exists.
+        TrainingError: too few patients of a class, or the loss is not finite.
+        StoreError: a bag is damaged.
+    """
+    check_target(out, replace=False)
+    work = out.with_name(f"{out.name}.training")
+    fitted = fit(store, config, progress, folder=work, material=material)
+    description = BundleDescription(
+        name=name,
+        version=version,
+        labels=fitted.classes,
+        positive=fitted.positive,
+        threshold=fitted.threshold,
+        temperature=fitted.temperature,
+        provenance=fitted.provenance,
+        card=model_card(name, fitted),
+    )
+    save_bundle(
+        out, fitted.networks, config, description, fitted.encoder_sha256,
+        reference=fitted.reference,
+    )  # fmt: skip
+    for checkpoint in work.glob("*.checkpoint.safetensors"):
+        checkpoint.unlink()
+    return out
+
+
+def _reference(
+    ensemble: Ensemble, material: Material, cast: Cast, config: Config
+) -> dict[str, Tensor]:
+    """Mean features of each training patient by the first network's encoder; none below three."""
+    if len(cast.patients) < 3:
+        return {}
+    return reference_features(
+        torch.stack(
+            [_mean_features(ensemble.networks[0], material, p, config) for p in cast.patients]
+        )
+    )
+
+
+@torch.no_grad()
+def _mean_features(network: MilNetwork, material: Material, patient: str, config: Config) -> Tensor:
+    bag = whole_bag(material.source, patient)
+    total = torch.zeros(network.dim, dtype=torch.float64)
+    batch = config.prediction.batch_size
+    for chunk in embedded_chunks(network, material.source, bag, batch):
+        total += chunk.double().sum(dim=0)
+    return total / len(bag)
+
+
+def _provenance(
+    ensemble: Ensemble, material: Material, cast: Cast, config: Config, store: Store
+) -> dict[str, Any]:
+    """Who was trained on and how; pseudonyms only as a digest."""
+    description = store.description
+    found: dict[str, Any] = {
+        "research_use_only": RESEARCH_USE_ONLY,
+        "cohort": description.name,
+        "n_patients": len(cast.patients),
+        "n_by_class": dict(sorted(Counter(cast.labels[p] for p in cast.patients).items())),
+        "cells_sha256": material.source.digest(cast.patients),
+        "config_sha256": config.digest(),
+        "seed": config.training.seed,
+        "best_epochs": [member.best_epoch for member in ensemble.members],
+        "n_held_out": [len(share) for share in ensemble.held_out],
+        "millie": __version__,
+        "torch": str(torch.__version__),
+        "platform": platform.platform(terse=True),
+    }
+    auc = out_of_fold_auc(ensemble, cast)
+    if auc is not None:
+        found["out_of_fold_auc"] = auc
+        found["out_of_fold_note"] = (
+            "of single networks on the training patients that each left out; used for calibration, "
+            "not a measure of performance: see `millie crossval`"
+        )
+    return found
+
+
+def out_of_fold_auc(ensemble: Ensemble, cast: Cast) -> float | None:
+    """AUC on the held-out shares; None where no positive or no negative patient was held out."""
+    patients = sorted(ensemble.out_of_fold)
+    positive = np.array([cast.labels[p] == cast.positive for p in patients], bool)
+    if not patients or positive.all() or not positive.any():
+        return None
+    p = np.stack([ensemble.out_of_fold[patient] for patient in patients])
+    score = apply_temperature(p, ensemble.temperature)[:, cast.classes.index(cast.positive)]
+    return roc_auc(positive, score)
+
+
+def model_card(name: str, fitted: Fitted) -> str:
+    """A short card in Markdown: what the model is, from what, and what it must not be used for."""
+    facts: Mapping[str, Any] = fitted.provenance
+    counts = ", ".join(f"{n} {label}" for label, n in facts["n_by_class"].items())
+    return f"""# {name}
+
+{RESEARCH_USE_ONLY}
+
+Tells {", ".join(fitted.classes)} apart from images of leukocytes; `{fitted.positive}` is called
+from a calibrated probability of {fitted.threshold:.3f} on.
+
+- Trained on {facts["n_patients"]} patients ({counts}) of `{facts["cohort"]}`, from diagnoses alone;
+  no cell was labelled.
+- Networks: {len(fitted.networks)}, probabilities averaged, temperature {fitted.temperature:.2f}.
+- Performance is not stated here: it is what `millie crossval` measures with the same settings, and
+  what data from another source show.
+"""

@@ -1,0 +1,114 @@
+"""From a bag store to what training reads: cells as embeddings or crops, labels, flags.
+
+Owns the choice between cached embeddings (frozen encoder) and crops (end to end), and names the
+patients that cannot take part. Features are computed by :mod:`millie.inference.embed`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from millie.bags.store import BagReader, Store
+from millie.inference.embed import embed_bag
+from millie.inference.runtime import feature_runtime
+from millie.learning.ensemble import Material, check_enough
+from millie.learning.sampling import EmbeddedCells, StoredCells
+from millie.learning.train import Progress, silent
+from millie.models.encoders import build_encoder
+from millie.models.weights import weights_digest
+from millie.types import Cell, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from millie.config import Config
+    from millie.models.encoder import Encoder
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Participants:
+    """Who can take part.
+
+    Attributes:
+        labels: diagnosis by patient; each has at least one cell.
+        problems: patients left out, and why.
+    """
+
+    labels: Mapping[str, str]
+    problems: tuple[Problem, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Diagnoses, sorted: the order of logits and probabilities."""
+        return tuple(sorted(set(self.labels.values())))
+
+
+def participants(store: Store) -> Participants:
+    """Patients with a label and cells.
+
+    Raises:
+        MissingFileError: no store.
+        StoreError: a bag cannot be read.
+        TrainingError: fewer than two classes, or fewer than two patients of one.
+    """
+    labels: dict[str, str] = {}
+    problems = []
+    for bag in store.index():
+        if not bag.label:
+            problems.append(_left_out(bag.patient, "no diagnosis: not used for training"))
+        elif bag.n_cells == 0:
+            problems.append(_left_out(bag.patient, "no cell was found: not used for training"))
+        else:
+            labels[bag.patient] = bag.label
+    check_enough(labels)
+    return Participants(labels, tuple(problems))
+
+
+def open_material(
+    store: Store, patients: Sequence[str], config: Config, progress: Progress = silent
+) -> tuple[Material, str]:
+    """Cells of patients as the configuration wants them.
+
+    With a frozen encoder all embeddings are computed (or read from the store's cache) and held in
+    memory: float32, 5 kB a cell of 1280 features.
+
+    Returns:
+        The material, and the SHA-256 (hex) of the encoder's weights before training.
+
+    Raises:
+        MissingWeightsError: pretrained weights cannot be had.
+        StoreError: a bag is damaged.
+    """
+    encoder = build_encoder(config.model, seed=config.training.seed)
+    digest = weights_digest(encoder)
+    if config.training.mode == "end_to_end":
+        source = StoredCells(store, config.model.background)
+
+        def new_encoder(seed: int) -> Encoder:
+            return build_encoder(config.model, seed=seed)
+
+        return Material(source, encoder.dim, new_encoder), digest
+    runtime = feature_runtime(encoder, config.prediction)
+    features = {}
+    for done, patient in enumerate(patients, start=1):
+        with BagReader(store.path_of(patient)) as reader:
+            features[patient] = embed_bag(
+                reader,
+                runtime,
+                digest,
+                batch_size=config.prediction.batch_size,
+                background=config.model.background,
+            )
+        progress("embed", done, len(patients))
+    return Material(EmbeddedCells(features), encoder.dim), digest
+
+
+def cells_of(store: Store, patient: str) -> list[Cell]:
+    """The table of a patient's cells."""
+    with BagReader(store.path_of(patient), verify=False) as reader:
+        return reader.cells
+
+
+def _left_out(patient: str, message: str) -> Problem:
+    return Problem(patient, "", "DataError", message)

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from millie.config import ModelConfig
+from millie.inference import explain
+from millie.inference.explain import StreamedBag, class_evidence, find_winners
+from millie.models.aggregators import AGGREGATORS
+from millie.models.network import MilNetwork, build_network
+
+N, DIM = 23, 12
+LABELS = ("ALL", "AML", "APL")
+
+
+def network_of(aggregator: str, seed: int = 0) -> MilNetwork:
+    config = ModelConfig(aggregator=aggregator, hidden=(8,), top_k=3)
+    network = build_network(config, LABELS, DIM, seed=seed).eval()
+    network.standardiser.fit(torch.randn(50, DIM, generator=torch.Generator().manual_seed(9)))
+    return network
+
+
+def cells() -> torch.Tensor:
+    return torch.randn(N, DIM, generator=torch.Generator().manual_seed(1))
+
+
+def streamed(network: MilNetwork, features: torch.Tensor, batch: int) -> StreamedBag:
+    bag = StreamedBag(network, len(features))
+    for start in range(0, len(features), batch):
+        bag.add(start, features[start : start + batch])
+    return bag
+
+
+def plain_contributions(network: MilNetwork, features: torch.Tensor) -> np.ndarray:
+    """The obvious way: the whole bag in memory, gradient x feature by autograd."""
+    inputs = network.standardiser(features).detach().requires_grad_()
+    fused = network.aggregator(inputs[None]).bag
+    evidence = class_evidence(network.head(fused)[0])
+    return np.stack(
+        [
+            (torch.autograd.grad(e, inputs, retain_graph=True)[0] * inputs).sum(1).detach().numpy()
+            for e in evidence
+        ],
+        axis=1,
+    )
+
+
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
+@pytest.mark.parametrize("chunk", [4, 1024])
+def test_streamed_contributions_equal_the_plain_ones(
+    aggregator: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explain, "_CHUNK", chunk)
+    network, features = network_of(aggregator), cells()
+    found = streamed(network, features, 5).contributions()
+    assert found.shape == (N, 3)
+    np.testing.assert_allclose(found, plain_contributions(network, features), atol=2e-6)
+
+
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
+@pytest.mark.parametrize("batch", [1, 7, N])
+def test_streamed_logits_equal_the_plain_ones(aggregator: str, batch: int) -> None:
+    network, features = network_of(aggregator), cells()
+    bag = StreamedBag(network, N)
+    alone = torch.cat([bag.add(i, features[i : i + batch]) for i in range(0, N, batch)])
+    with torch.no_grad():
+        torch.testing.assert_close(bag.logits(), network.bag_logits(features[None])[0])
+        torch.testing.assert_close(alone, network.cell_logits(features))
+
+
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
+def test_every_feature_is_won_once(aggregator: str) -> None:
+    features = cells()
+    won = streamed(network_of(aggregator), features, 4).features_won()
+    assert won.tolist() == np.bincount(features.argmax(dim=0), minlength=N).tolist()
+    assert won.sum() == DIM
+
+
+def test_under_max_a_feature_goes_to_its_cell_alone() -> None:
+    bag = streamed(network_of("max"), cells(), 4)
+    parts, won = bag.contributions(), bag.features_won()
+    assert (parts[won == 0] == 0).all()
+    assert (parts[won > 0] != 0).any()
+
+
+def test_of_cells_that_tie_the_first_wins() -> None:
+    features = torch.ones(6, DIM)
+    for batch in (1, 2, 6):
+        assert streamed(network_of("max"), features, batch).features_won().tolist() == [
+            DIM, 0, 0, 0, 0, 0,
+        ]  # fmt: skip
+
+
+def test_evidence_is_the_log_odds() -> None:
+    logits = torch.tensor([1.0, -2.0, 0.5])
+    p = logits.softmax(0)
+    torch.testing.assert_close(class_evidence(logits), (p / (1 - p)).log())
+
+
+@pytest.mark.parametrize("aggregator", AGGREGATORS)
+@pytest.mark.parametrize("networks", [1, 3])
+def test_winners_are_ordered_shares(aggregator: str, networks: int) -> None:
+    bags = [streamed(network_of(aggregator, seed), cells(), 8) for seed in range(networks)]
+    winners = find_winners(bags, LABELS, N)
+    assert tuple(winners) == LABELS
+    for found in winners.values():
+        shares = [winner.contribution for winner in found]
+        assert shares == sorted(shares, reverse=True)
+        assert all(share > 0 for share in shares)
+        assert sum(shares) == pytest.approx(1, abs=1e-6)
+        assert len({winner.cell for winner in found}) == len(found)
+    few = find_winners(bags, LABELS, 2)
+    assert all(few[label] == winners[label][:2] for label in LABELS)
+
+
+def test_the_order_of_cells_only_renames_the_winners() -> None:
+    features, order = cells(), torch.randperm(N, generator=torch.Generator().manual_seed(3))
+    for aggregator in AGGREGATORS:
+        network = network_of(aggregator)
+        one = find_winners([streamed(network, features, 4)], LABELS, 5)
+        two = find_winners([streamed(network, features[order], 6)], LABELS, 5)
+        for label in LABELS:
+            assert [w.cell for w in one[label]] == [int(order[w.cell]) for w in two[label]]
+            for a, b in zip(one[label], two[label], strict=True):
+                assert a.contribution == pytest.approx(b.contribution, abs=1e-5)
+                assert a.features == b.features
+
+
+def test_a_planted_cell_is_found() -> None:
+    network, features = network_of("max"), cells()
+    direction = torch.autograd.grad(
+        class_evidence(network.head(torch.zeros(1, DIM))[0])[2], [*network.head.parameters()]
+    )
+    assert direction
+    probe = torch.zeros(1, DIM, requires_grad=True)
+    (gradient,) = torch.autograd.grad(class_evidence(network.head(probe)[0])[2], probe)
+    features[11] = network.standardiser.mean + 6 * gradient[0].sign() * network.standardiser.std
+    (first, *_) = find_winners([streamed(network, features, 4)], LABELS, 5)["APL"]
+    assert first.cell == 11
+    assert first.contribution > 0.5

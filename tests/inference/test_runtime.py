@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from millie.config import ModelConfig, PredictionConfig
+from millie.errors import BundleError, MissingPackageError
+from millie.inference.runtime import OpenVinoRuntime, TorchRuntime, feature_runtime
+from millie.models.encoders import Encoder, build_encoder, new_encoder
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return new_encoder("resnet_small").eval()
+
+
+@pytest.fixture(scope="module")
+def openvino(encoder: Encoder) -> OpenVinoRuntime:
+    return OpenVinoRuntime(encoder)
+
+
+def noise(count: int, size_px: int = 64) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, size_px, size_px, 3), dtype=np.uint8)
+
+
+def test_openvino_equals_torch(encoder: Encoder, openvino: OpenVinoRuntime) -> None:
+    images = noise(5)
+    expected, found = TorchRuntime(encoder)(images), openvino(images)
+    assert found.dtype == np.float32
+    assert found.shape == (5, encoder.dim) == (5, openvino.dim)
+    assert np.abs(found - expected).max() <= 1e-4
+
+
+@pytest.mark.parametrize("kind", ["torch", "openvino"])
+def test_a_batch_equals_one_by_one(encoder: Encoder, openvino: OpenVinoRuntime, kind: str) -> None:
+    runtime = openvino if kind == "openvino" else TorchRuntime(encoder)
+    images = noise(4)
+    single = np.concatenate([runtime(images[i : i + 1]) for i in range(4)])
+    np.testing.assert_allclose(runtime(images), single, atol=1e-5)
+    np.testing.assert_array_equal(runtime(images), runtime(images))
+    assert runtime(images[:0]).shape == (0, encoder.dim)
+
+
+def test_features_do_not_depend_on_the_state_of_the_module(encoder: Encoder) -> None:
+    images = noise(2)
+    expected = TorchRuntime(encoder)(images)
+    encoder.train()
+    try:
+        np.testing.assert_array_equal(TorchRuntime(encoder)(images), expected)
+        assert np.abs(OpenVinoRuntime(encoder)(images) - expected).max() <= 1e-4
+        assert encoder.training, "left as it was"
+    finally:
+        encoder.eval()
+
+
+def test_the_configuration_chooses(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {w: feature_runtime(encoder, PredictionConfig(runtime=w)).name
+             for w in ("auto", "torch", "openvino")}  # fmt: skip
+    assert names == {"auto": "openvino", "torch": "torch", "openvino": "openvino"}
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(MissingPackageError, match=r"prediction\.runtime=torch"):
+        feature_runtime(encoder, PredictionConfig(runtime="openvino"))
+
+
+def test_both_runtimes_state_the_weights(encoder: Encoder, openvino: OpenVinoRuntime) -> None:
+    assert openvino.digest == TorchRuntime(encoder).digest
+    other = new_encoder("resnet_small")
+    with torch.no_grad():
+        next(iter(other.parameters())).add_(1e-3)
+    assert TorchRuntime(other).digest != openvino.digest
+
+
+def test_features_that_are_not_finite_are_refused() -> None:
+    encoder = new_encoder("resnet_small")
+    with torch.no_grad():
+        next(iter(encoder.parameters())).fill_(torch.nan)
+    with pytest.raises(BundleError, match="not finite"):
+        TorchRuntime(encoder)(noise(1))
+
+
+def test_openvino_is_loaded_without_its_telemetry() -> None:
+    code = (
+        "import sys\n"
+        "from millie.models.encoders import new_encoder\n"
+        "from millie.inference.runtime import OpenVinoRuntime\n"
+        "OpenVinoRuntime(new_encoder('resnet_small'))\n"
+        "assert 'openvino' in sys.modules\n"
+        "assert sys.modules['openvino_telemetry'] is None\n"
+        "assert not [m for m in sys.modules if m.startswith('openvino_telemetry.')]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own interpreter
+
+
+@pytest.mark.realdata
+def test_the_default_encoder_has_parity_on_real_cells(data_root: Path) -> None:
+    paths = sorted((data_root / "pbc_cells").rglob("*.jpg"))[::1500]
+    images = np.stack([np.asarray(Image.open(p).convert("RGB").resize((224, 224))) for p in paths])
+    encoder = build_encoder(ModelConfig())
+    expected, found = TorchRuntime(encoder)(images), OpenVinoRuntime(encoder)(images)
+    assert np.abs(expected).max() > 0.5, "features are alive"
+    assert np.abs(found - expected).max() <= 1e-4

@@ -1,0 +1,111 @@
+"""The final model: trained on everybody, calibrated out of fold, in a bundle that loads."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from millie.bags.store import Store
+from millie.config import Config
+from millie.errors import ConfigError, MissingFileError, TrainingError
+from millie.learning.fit import fit, fit_bundle
+from millie.models.bundle import load_bundle
+from millie.models.encoders import build_encoder
+from millie.models.weights import weights_digest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class KilledError(Exception):
+    """Stands for kill -9."""
+
+
+@pytest.fixture(scope="module")
+def config() -> Config:
+    return Config().with_settings([
+        "model.encoder=resnet_small", "model.pretrained=false", "prediction.runtime=torch",
+        "model.hidden=[8]", "training.optimiser=adamw", "training.learning_rate=0.02",
+        "training.max_epochs=6", "training.ensemble=3", "crops.size_px=16",
+    ])  # fmt: skip
+
+
+def test_everything_a_bundle_needs(toy_store: Store, config: Config) -> None:
+    fitted = fit(toy_store, config)
+    assert fitted.classes == ("AML", "APL")
+    assert fitted.positive == "APL"
+    assert len(fitted.networks) == 3
+    assert 0 < fitted.threshold < 1
+    assert fitted.temperature > 0
+    assert fitted.encoder_sha256 == weights_digest(build_encoder(config.model))
+    assert fitted.reference["mean"].shape == (256,)
+    assert fitted.provenance["n_by_class"] == {"AML": 6, "APL": 6}
+    assert sum(fitted.provenance["n_held_out"]) == 12
+    text = json.dumps(fitted.provenance)
+    assert "apl-00" not in text, "no pseudonyms in a bundle"
+
+
+def test_bundle_loads_and_reproduces_its_golden_sample(
+    toy_store: Store, config: Config, tmp_path: Path
+) -> None:
+    folder = fit_bundle(toy_store, config, tmp_path / "model", "toy")
+    bundle = load_bundle(folder)
+    bundle.check()
+    assert bundle.labels == ("AML", "APL")
+    assert bundle.manifest.positive == "APL"
+    assert not bundle.manifest.encoder.trained
+    assert "research use only" in bundle.card.lower()
+    assert not list(tmp_path.rglob("*.checkpoint.safetensors"))
+    assert (tmp_path / "model.training" / "network-0.csv").is_file()
+
+
+def test_killed_and_run_again_gives_the_same_weights(
+    toy_store: Store, config: Config, tmp_path: Path
+) -> None:
+    def kill(what: str, done: int, _total: int) -> None:
+        if (what, done) == ("network-1", 4):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        fit_bundle(toy_store, config, tmp_path / "a", "toy", kill)
+    assert not (tmp_path / "a").exists()
+    first = load_bundle(fit_bundle(toy_store, config, tmp_path / "a", "toy"))
+    second = load_bundle(fit_bundle(toy_store, config, tmp_path / "b", "toy"))
+    assert (
+        first.manifest.files["weights.safetensors"] == second.manifest.files["weights.safetensors"]
+    )
+    assert first.manifest.threshold == second.manifest.threshold
+
+
+def test_end_to_end_bundle_carries_its_encoders(
+    toy_store: Store, config: Config, tmp_path: Path
+) -> None:
+    short = config.with_settings([
+        "training.mode=end_to_end", "training.max_epochs=1", "training.ensemble=1",
+    ])  # fmt: skip
+    bundle = load_bundle(fit_bundle(toy_store, short, tmp_path / "model", "toy"))
+    assert bundle.manifest.encoder.trained
+    assert bundle.networks[0].encoder is not None
+    with torch.no_grad():
+        assert bundle.networks[0].embed(torch.rand(2, 3, 16, 16)).shape == (2, 256)
+
+
+def test_an_existing_folder_is_refused_before_training(
+    toy_store: Store, config: Config, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    with pytest.raises(ConfigError, match="exists"):
+        fit_bundle(toy_store, config, tmp_path / "model", "toy", lambda *_: pytest.fail("trained"))
+
+
+def test_no_store_is_named(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="no store at"):
+        fit(Store(tmp_path / "nothing"), config)
+
+
+def test_an_empty_store_is_refused(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="both a label and cells"):
+        fit(Store(tmp_path), config)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from millie.outputs.curves import roc_band, roc_points
+from millie.outputs.figures import (
+    BinPoint,
+    calibration_figure,
+    histogram_figure,
+    patients_figure,
+    roc_figure,
+    roc_lines_figure,
+    scatter_figure,
+)
+
+HOSTILE = "<b>$x_{1}$ & \"'\u0000\u202e"
+
+
+def svg(uri: str) -> str:
+    head, _, content = uri.partition(",")
+    assert head == "data:image/svg+xml;base64"
+    text = base64.b64decode(content).decode()
+    ElementTree.fromstring(text)  # noqa: S314 - our own drawing, to see that it is XML
+    return text
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=40).filter(
+        lambda rows: len({row[0] for row in rows}) == 2
+    )
+)
+def test_area_under_the_points_is_the_share_of_ordered_pairs(rows: list[tuple[bool, int]]) -> None:
+    positive = np.array([row[0] for row in rows])
+    score = np.array([row[1] for row in rows], dtype=float)
+    fpr, tpr = roc_points(positive, score)
+    assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
+    above, below = score[positive][:, None], score[~positive][None, :]
+    pairs = ((above > below) + 0.5 * (above == below)).mean()
+    assert np.trapezoid(tpr, fpr) == pytest.approx(pairs)
+
+
+def test_band_holds_the_curve_and_is_the_same_for_the_same_seed() -> None:
+    rng = np.random.default_rng(1)
+    positive = np.arange(60) < 25
+    score = rng.normal(positive * 1.0, 1)
+    bands = [roc_band(positive, score, np.random.default_rng(0), resamples=200) for _ in range(2)]
+    np.testing.assert_array_equal(bands[0].low, bands[1].low)
+    band = bands[0]
+    height = np.interp(band.grid, band.fpr, band.tpr)
+    assert ((band.low - 0.06 <= height) & (height <= band.high + 0.06)).all()
+    assert (band.low <= band.high).all()
+    assert (band.n_positive, band.n_negative) == (25, 35)
+
+
+def test_every_figure_is_an_svg_and_equal_data_gives_equal_bytes() -> None:
+    positive = np.array([True, False, True, False])
+    score = np.array([0.9, 0.2, 0.4, 0.5])
+    band = roc_band(positive, score, np.random.default_rng(0), resamples=20)
+    points = [BinPoint(0.2, 0.0, 0.0, 0.5, 3), BinPoint(0.8, 1.0, 0.5, 1.0, 3)]
+    for draw in (
+        lambda: roc_figure(band, HOSTILE),
+        lambda: calibration_figure(points, HOSTILE),
+        lambda: patients_figure({HOSTILE: score, "b": score[:0]}, 0.5, HOSTILE, HOSTILE),
+        lambda: scatter_figure(
+            {HOSTILE: np.zeros((3, 2)), "b": np.ones((2, 2))}, (HOSTILE, "y"), HOSTILE
+        ),
+        lambda: histogram_figure(score, HOSTILE),
+        lambda: roc_lines_figure({HOSTILE: (score, score), "b": (score, score)}, HOSTILE),
+    ):
+        text = svg(draw())
+        assert text == svg(draw())
+        assert "http" not in text.replace("http://www.w3.org", "").replace(
+            "http://purl.org", ""
+        ).replace("http://creativecommons.org", "").replace("https://matplotlib.org", "")
+
+
+def test_names_are_drawn_as_they_are() -> None:
+    text = svg(scatter_figure({"<b>$x$": np.zeros((3, 2))}, ("x", "y"), "t"))
+    assert "&lt;b&gt;$x$" in text
+
+
+def test_no_global_plotting_state() -> None:
+    code = "import sys, millie.outputs.report; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from millie.bags.store import BagReader
+from millie.errors import ImageError, MissingFileError
+from millie.outputs.evidence import Evidence, Mark
+from millie.outputs.gallery import Album
+from millie.outputs.overlays import draw_boxes, overlay_names, safe_names, write_overlays
+from millie.types import Cell, Field, ImageKind, SourceRecord
+
+from .conftest import MakeBag, field_image, read_field
+
+FOR = np.array([213, 94, 0])
+AGAINST = np.array([0, 114, 178])
+CELL = Cell(0, 200, 150, 180, 130, 40, 40, 1000)
+
+
+def has_colour(image: Image.Image, colour: np.ndarray) -> bool:
+    return bool((np.asarray(image) == colour).all(axis=2).any())
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=40), unique=True, max_size=8))
+def test_file_names_are_safe_and_distinct(names: list[str]) -> None:
+    files = safe_names(names, ".jpg")
+    assert len({f.lower() for f in files}) == len(names)
+    for name in files:
+        assert name.endswith(".jpg")
+        assert not set(name) & set('/\\:*?"<>|\0')
+        assert not name.startswith(("-", "."))
+
+
+def test_plain_names_stay_and_twins_are_told_apart() -> None:
+    assert safe_names(["a/Im001_1.jpg", "Im002.tif"], ".jpg") == ["Im001_1.jpg", "Im002.jpg"]
+    first, second = safe_names(["a/x.jpg", "b/x.jpg"], ".jpg")
+    assert first != second
+
+
+def test_field_keeps_its_shape_and_cells_their_pixels() -> None:
+    image = field_image()
+    drawn = np.asarray(draw_boxes(image, {0: CELL}, {0: Mark("1", supports=True)}))
+    assert drawn.shape == image.shape
+    np.testing.assert_array_equal(drawn[131:169, 181:219], image[131:169, 181:219])
+
+
+@pytest.mark.parametrize(("supports", "colour"), [(True, FOR), (False, AGAINST)])
+def test_winning_cells_have_their_own_colour(supports: bool, colour: np.ndarray) -> None:
+    image = field_image()
+    assert has_colour(draw_boxes(image, {0: CELL}, {0: Mark("1", supports)}), colour)
+    assert not has_colour(draw_boxes(image, {0: CELL}, {}), colour)
+
+
+def test_sides_differ_by_line_and_not_by_colour_alone() -> None:
+    image = field_image(600, 800)
+    one = np.asarray(draw_boxes(image, {0: CELL}, {0: Mark("1", supports=True)}))
+    other = np.asarray(draw_boxes(image, {0: CELL}, {0: Mark("1", supports=False)}))
+    assert (one == FOR).all(axis=2).sum() > 1.2 * (other == AGAINST).all(axis=2).sum()
+
+
+def test_lines_grow_with_the_image() -> None:
+    marks = {0: Mark("1", supports=True)}
+    small, large = (
+        int((np.asarray(draw_boxes(field_image(h, w), {0: CELL}, marks)) == FOR).all(2).sum())
+        for h, w in ((300, 400), (1500, 2000))
+    )
+    assert large > 1.5 * small
+
+
+def test_huge_fields_are_shrunk() -> None:
+    image = np.full((100, 8192, 3), 200, np.uint8)
+    cell = replace(CELL, left_px=8000, top_px=20)
+    drawn = draw_boxes(image, {0: cell}, {0: Mark("1", supports=True)})
+    assert drawn.size == (4096, 50)
+    columns = np.flatnonzero((np.asarray(drawn) == FOR).all(axis=2).any(axis=0))
+    assert 3970 < columns.min() < 4010
+
+
+def test_scale_bar_stands_where_it_hides_no_cell() -> None:
+    image = np.full((300, 400, 3), 200, np.uint8)
+    low_left = replace(CELL, left_px=0, top_px=260, width_px=60, height_px=40)
+    drawn = np.asarray(draw_boxes(image, {0: low_left}, {}, um_px=0.1))
+    assert (drawn[262:298, 2:58] == 200).all()
+    assert (drawn != 200).any(axis=2)[200:, 250:].any()
+
+
+def evidence(marks: dict[int, Mark]) -> Evidence:
+    return Evidence("APL", "AML", (), (), marks)
+
+
+def test_fields_get_overlays_and_crops_one_contact_sheet(tmp_path: Path, make_bag: MakeBag) -> None:
+    kinds = (ImageKind.FIELD, ImageKind.CELL, ImageKind.CELL)
+    store = make_bag("p", kinds=kinds)
+    with BagReader(store.path_of("p")) as bag:
+        lost = write_overlays(
+            tmp_path / "o", Album(bag), evidence({1: Mark("1", supports=True)}), range(6),
+            read_field,
+        )  # fmt: skip
+    assert lost == []
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["cells.jpg", "im0.jpg"]
+    with Image.open(tmp_path / "o" / "im0.jpg") as opened:
+        assert opened.size == (400, 300)
+
+
+def test_fields_that_are_gone_or_have_changed_are_named(tmp_path: Path, make_bag: MakeBag) -> None:
+    store = make_bag("p", kinds=(ImageKind.FIELD,) * 3)
+
+    def reader(record: SourceRecord) -> Field:
+        if record.name.endswith("im0.jpg"):
+            raise MissingFileError("gone")
+        if record.name.endswith("im1.jpg"):
+            raise ImageError("cut short")
+        return replace(read_field(record), sha256="0" * 64)
+
+    with BagReader(store.path_of("p")) as bag:
+        lost = write_overlays(tmp_path / "o", Album(bag), evidence({}), range(6), reader)
+        assert lost == [f"slide/im{i}.jpg" for i in range(3)]
+        assert write_overlays(tmp_path / "o", Album(bag), evidence({}), range(6), None) == lost
+
+
+def test_a_field_called_cells_does_not_collide_with_the_contact_sheet() -> None:
+    sources = [SourceRecord("cells.png", "0", ImageKind.FIELD, None, 1, 1)]
+    assert overlay_names(sources) == {0: "field-cells.jpg"}

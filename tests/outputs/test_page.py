@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from markupsafe import Markup
+
+from millie.outputs.page import count, decimal, moment, percent, probability, visible
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.0, "<0.01"), (0.004, "<0.01"), (0.5, "0.50"), (0.9949, ">0.99"), (1.0, ">0.99")],
+)
+def test_no_probability_is_shown_as_certain(value: float, shown: str) -> None:
+    assert probability(value) == shown
+
+
+def test_numbers_in_words() -> None:
+    assert percent(0.004) == "<1\u00a0%"
+    assert percent(0) == "0\u00a0%"
+    assert decimal(None) == decimal(math.nan) == "–"
+    assert (count(1, "cell"), count(1204, "cell")) == ("1 cell", "1,204 cells")
+    assert count(2, "entry", "entries") == "2 entries"
+
+
+def test_times_are_shown_in_utc() -> None:
+    assert moment("2026-01-02T05:04:05+02:00") == "2026-01-02 03:04 UTC"
+    assert moment("2026-01-02T05:04:05") == "2026-01-02 05:04"
+    assert moment("yesterday") == "yesterday"
+
+
+def test_hidden_and_turning_characters_become_visible() -> None:
+    assert visible("a\u202eb\u0000c") == "a\ufffdb\ufffdc"
+    assert visible("µm\u00a0") == "µm\u00a0"
+    assert visible(Markup("\u202e")) == "\u202e"
+    assert visible(3) == 3

@@ -1,0 +1,86 @@
+"""The command line: words, messages, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from millie import cli
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["millie", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "prepare", "detect", "segment", "train", "crossval", "predict", "report", "models",
+     "doctor"],
+)  # fmt: skip
+def test_every_command_explains_itself(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, command, "--help") == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_help_does_not_import_torch() -> None:
+    code = "import sys, millie.cli; sys.exit('torch' in sys.modules or 'cv2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603
+
+
+def test_an_error_is_one_message_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "segment", str(tmp_path / "no.csv"), "--out", str(tmp_path)) == 2
+    shown = capsys.readouterr().err
+    assert "does not exist" in shown.replace("\n", " ")
+    assert "Traceback" not in shown
+
+
+def test_a_wrong_setting_names_the_right_ones(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["segment", str(films), "--out", str(tmp_path / "s"), "--set", "crops.size=3"]
+    assert _run(monkeypatch, *words) == 2
+    assert "unknown key 'crops.size'; known here: size_px" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_a_shard_that_is_none_is_refused(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "segment", str(films), "--out", str(tmp_path), "--shard", "x") == 2
+    assert "expected i/n" in capsys.readouterr().err
+
+
+def test_detect_ends_with_1_when_one_image_of_two_failed(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = next(films.parent.rglob("*.jpg"))
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no image")
+    words = ["detect", str(good), str(bad), "--out", str(tmp_path / "c.csv")]
+    assert _run(monkeypatch, *words) == 1
+    shown = capsys.readouterr().out
+    assert "bad.jpg" in shown
+    assert "cells in 1 images" in shown
+
+
+def test_models_and_doctor_print_what_is_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "models") == 0
+    assert "efficientnet_lite0" in capsys.readouterr().out
+    assert _run(monkeypatch, "doctor") == 0
+    assert "torchvision" in capsys.readouterr().out

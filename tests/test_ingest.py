@@ -1,0 +1,124 @@
+"""One patient: images to a bag, nothing lost in silence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from millie.bags.store import BagReader, Store
+from millie.errors import NoCellsError
+from millie.ingest import IngestTask, ingest_patient
+from millie.pipeline import read_cohort
+from millie.synthetic import CellType, draw_cell
+from millie.types import ImageKind, ImageSource, Patient, PixelSize
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from millie.config import Config
+
+
+@pytest.fixture
+def patient(films: Path) -> Patient:
+    return read_cohort([films]).patients[0]
+
+
+def _bag(store: Path, patient: Patient, config: Config) -> BagReader:
+    ingest_patient(IngestTask(patient, store, config))
+    return BagReader(Store(store).path_of(patient.id))
+
+
+def test_a_drawn_field_gives_its_cells(
+    patient: Patient, tiny_config: Config, tmp_path: Path
+) -> None:
+    with _bag(tmp_path, patient, tiny_config) as bag:
+        assert 5 <= bag.n_cells <= 8  # six are drawn; a smudge may be lost, a platelet clump found
+        assert bag.images(0, bag.n_cells).shape[1:] == (32, 32, 3)
+        assert bag.label == patient.label
+        assert all(cell.area_um2 is not None for cell in bag.cells)
+        assert bag.sources[0].kind is ImageKind.FIELD
+
+
+def test_again_is_skipped_and_other_settings_are_not(
+    patient: Patient, tiny_config: Config, tmp_path: Path
+) -> None:
+    task = IngestTask(patient, tmp_path, tiny_config)
+    first = ingest_patient(task)
+    again = ingest_patient(task)
+    assert again["skipped"] is True
+    assert again["n_cells"] == first["n_cells"]
+    other = replace(task, config=tiny_config.with_settings(["crops.size_um=20"]))
+    assert "skipped" not in ingest_patient(other)
+
+
+def test_the_same_images_give_the_same_bytes(
+    patient: Patient, tiny_config: Config, tmp_path: Path
+) -> None:
+    bags = []
+    for name in ("a", "b"):
+        with _bag(tmp_path / name, patient, tiny_config) as bag:
+            bags.append(bag.path.read_bytes())
+    assert bags[0] == bags[1]
+
+
+def test_a_broken_file_is_named_and_the_rest_counts(
+    patient: Patient, tiny_config: Config, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    images = (*patient.images, ImageSource(broken, "broken.jpg"))
+    summary = ingest_patient(
+        IngestTask(replace(patient, images=images), tmp_path / "store", tiny_config)
+    )
+    assert summary["n_cells"] >= 5
+    assert [(p["source"], p["error"]) for p in summary["problems"]] == [
+        ("broken.jpg", "ImageError")
+    ]
+
+
+def test_a_patient_without_any_cell_says_why(tiny_config: Config, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.png"
+    cv2.imwrite(str(empty), np.full((300, 400, 3), 235, np.uint8))
+    source = ImageSource(empty, "empty.png", ImageKind.FIELD, PixelSize(0.12))
+    task = IngestTask(Patient("p", "APL", (source,)), tmp_path / "store", tiny_config)
+    with pytest.raises(NoCellsError, match="p: no cell in 1 images"):
+        ingest_patient(task)
+    assert not Store(tmp_path / "store").path_of("p").exists()
+
+
+@pytest.mark.parametrize("um_px", [None, 0.1])
+def test_a_single_cell_crop_passes_through_centred(
+    um_px: float | None, tiny_config: Config, tmp_path: Path
+) -> None:
+    drawn = draw_cell(CellType.MYELOBLAST, 0.1, 300, np.random.default_rng(1))
+    path = tmp_path / "cell.png"
+    cv2.imwrite(str(path), cv2.cvtColor(drawn.image, cv2.COLOR_RGB2BGR))
+    size = None if um_px is None else PixelSize(um_px)
+    source = ImageSource(path, "cell.png", None, size, cell_label="myeloblast")
+    with _bag(tmp_path / "store", Patient("p", None, (source,)), tiny_config) as bag:
+        assert bag.n_cells == 1
+        cell = bag.cells[0]
+        assert abs(cell.x_px - 150) < 20
+        assert abs(cell.y_px - 150) < 20
+        assert cell.label == "myeloblast"
+        assert bag.sources[0].kind is ImageKind.CELL
+        centre = bag.image(0)[12:20, 12:20].mean()
+        assert centre < bag.image(0)[:3].mean(), "the nucleus is darker than the edge"
+
+
+def test_smudge_cells_are_left_out_on_demand(tiny_config: Config, tmp_path: Path) -> None:
+    drawn = draw_cell(CellType.SMUDGE, 0.1, 300, np.random.default_rng(2))
+    path = tmp_path / "cell.png"
+    cv2.imwrite(str(path), cv2.cvtColor(drawn.image, cv2.COLOR_RGB2BGR))
+    source = ImageSource(path, "cell.png", ImageKind.CELL, PixelSize(0.1))
+    patient = Patient("p", None, (source,))
+    with _bag(tmp_path / "kept", patient, tiny_config) as bag:
+        flagged = sum(cell.smudge for cell in bag.cells)
+    config = tiny_config.with_settings(["crops.keep_smudge=false"])
+    if flagged:
+        with pytest.raises(NoCellsError, match="no cell"):
+            ingest_patient(IngestTask(patient, tmp_path / "dropped", config))
