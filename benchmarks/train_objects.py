@@ -15,11 +15,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import segmentation as sets
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+import segmentation as sets
 from millie.config import SegmentationConfig
 from millie.segmentation.cells import outlines
 from millie.segmentation.nuclei import find_nuclei

@@ -24,11 +24,16 @@ if TYPE_CHECKING:
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(RuntimeError, match="disk"), replacing(path) as stream:
-        stream.write(b"half")
-        raise RuntimeError("disk")
+    with pytest.raises(RuntimeError, match="disk"):
+        _write_half_and_fail(path)
     assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def _write_half_and_fail(path: Path) -> None:
+    with replacing(path) as stream:
+        stream.write(b"half")
+        raise RuntimeError("disk")
 
 
 def test_folders_are_made(tmp_path: Path) -> None:
@@ -52,10 +57,11 @@ def test_two_names_never_share_a_file(first: str, second: str) -> None:
 
 
 def test_a_table_reads_back(tmp_path: Path) -> None:
-    rows = [["=1+1", 1, 0.1, None, True]]
+    rows = [["=1+1", 1, 0.1, None, True], ["a\rb", 1, 0.5, "\r", False]]
     path = write_csv(tmp_path / "t.csv", ["a", "b", "c", "d", "e"], rows)
     with path.open(encoding="utf-8", newline="") as stream:
-        header, row = csv.reader(stream)
+        header, row, odd = csv.reader(stream)
     assert header == ["a", "b", "c", "d", "e"]
     assert row == ["'=1+1", "1", "0.1", "", "1"]
     assert float(row[2]) == 0.1
+    assert odd == ["a\rb", "1", "0.5", "'\r", "0"]

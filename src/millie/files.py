@@ -11,13 +11,16 @@ import csv
 import hashlib
 import io
 import os
+import platform
 import re
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+_STALE_S = 24 * 3600.0
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(10))]
@@ -28,16 +31,18 @@ Value = str | int | float | bool | None
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a hidden temporary file that takes the place of ``path`` when the block ends well.
+    """Open a temporary file that takes the place of ``path`` when the block ends well.
 
     The folder is made if missing. After an error nothing is left behind and an older ``path`` is
-    untouched. Of several writers the last wins.
+    untouched; what a killed process left is removed when the same file is written again. Of several
+    writers the last wins.
 
     Raises:
         OSError: the file cannot be written (disk full, no permission).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    remove_stale(path.parent, path.name)
+    temporary = temporary_path(path)
     try:
         with temporary.open("xb") as stream:
             yield stream
@@ -45,7 +50,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(stream.fileno())
         publish(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def publish(temporary: Path, path: Path) -> None:
@@ -88,10 +94,14 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Value]]
     """
     with replacing(path) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([quote_formula(name) for name in header])
+        plain = csv.writer(text, lineterminator="\n")
+        # Before Python 3.13 the writer leaves a lone CR bare, which no reader takes back.
+        quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+        plain.writerow([quote_formula(name) for name in header])
         for row in rows:
-            writer.writerow([_cell(value) for value in row])
+            cells = [_cell(value) for value in row]
+            has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
+            (quoting if has_return else plain).writerow(cells)
         text.detach()
     return path
 
@@ -118,6 +128,58 @@ def safe_id(name: str) -> str:
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
     readable = re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_-")[:48]
     return f"{readable or 'patient'}.{digest[:12]}"
+
+
+def remove_stale(folder: Path, name: str = "") -> list[Path]:
+    """Remove temporary files of dead processes.
+
+    A file is stale if its process on this machine is gone, or if it was last written a day ago.
+
+    Args:
+        folder: where to look.
+        name: final name of the file concerned; empty: any.
+
+    Returns:
+        the files that were removed.
+    """
+    removed = []
+    for path in sorted(folder.glob("*.tmp")):
+        final, _, owner = path.name.removesuffix(".tmp").rpartition("~")[0].partition("~")
+        if (name and final != name) or not _is_stale(path, owner):
+            continue
+        with suppress(OSError):
+            path.unlink()
+            removed.append(path)
+    return removed
+
+
+def temporary_path(path: Path) -> Path:
+    """A new name beside ``path`` that tells who is writing: host and process."""
+    return path.with_name(f"{path.name}~{_host()}~{os.getpid()}~{secrets.token_hex(4)}.tmp")
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40]
+
+
+def _is_stale(path: Path, owner: str) -> bool:
+    host, _, process = owner.partition("~")
+    if host == _host() and process.isdigit():
+        return not _is_alive(int(process))
+    try:
+        return time.time() - path.stat().st_mtime > _STALE_S
+    except OSError:
+        return False
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _cell(value: Value) -> str | int | float:

@@ -18,11 +18,10 @@ from millie.bags.files import (
     new_file,
     open_file,
     read_seal,
-    remove_stale,
-    safe_id,
     write_text,
 )
 from millie.errors import ConfigError, MissingFileError, StoreError
+from millie.files import remove_stale, safe_id
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=80)
 

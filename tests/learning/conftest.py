@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from millie.learning.ensemble import Material
 from millie.learning.sampling import EmbeddedCells
 from millie.learning.train import Task
 from millie.models.encoder import Encoder
+from millie.models.encoders import ENCODERS, EncoderSpec
 from millie.types import Cell, ImageKind, Patient, SourceRecord
 
 DIM = 12
@@ -49,6 +50,15 @@ def tiny_encoder() -> Callable[[], Encoder]:
             return encoder.eval()
 
     return build
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tiny_in_table(tiny_encoder: Callable[[], Encoder]) -> Iterator[None]:
+    """``model.encoder=tiny`` names the small encoder while these tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        spec = EncoderSpec("tiny", 6, 16, "(x - 0.5) / 0.25", "", "", tiny_encoder)
+        patch.setitem(ENCODERS, "tiny", spec)
+        yield
 
 
 def planted(n: int, seed: int = 0, strength: float = 4.0) -> tuple[dict, dict[str, str]]:

@@ -41,7 +41,7 @@ def test_a_number_that_gives_the_class_away_is_seen() -> None:
     splits = make_splits(labels, 3, 2, 0)
     tell = {p: [rng.normal() + 4 * truth[p]] for p in labels}
     noise = {p: [rng.normal()] for p in labels}
-    assert regress(tell, truth, splits, Config()).low > 0.9
+    assert regress(tell, truth, splits, Config()).low > 0.8
     assert regress(noise, truth, splits, Config()).low < 0.5
 
 
@@ -71,7 +71,7 @@ def test_overall_names_the_loud_ones() -> None:
 
 def test_all_controls_run_on_a_store(toy_store: Store, tmp_path: Path) -> None:
     config = Config().with_settings([
-        "model.encoder=resnet_small", "model.pretrained=false", "prediction.runtime=torch",
+        "model.encoder=tiny", "model.pretrained=false", "prediction.runtime=torch",
         "model.hidden=[8]", "training.max_epochs=2", "training.ensemble=1",
         "evaluation.folds=2", "evaluation.bootstrap=100",
     ])  # fmt: skip

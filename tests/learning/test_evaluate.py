@@ -230,7 +230,7 @@ def test_frozen_embeddings_are_made_from_the_store(
     toy_store: Store, config: Config, tmp_path: Path
 ) -> None:
     small = config.with_settings([
-        "model.encoder=resnet_small", "model.pretrained=false", "prediction.runtime=torch",
+        "model.encoder=tiny", "model.pretrained=false", "prediction.runtime=torch",
         "evaluation.repeats=1", "training.max_epochs=2",
     ])  # fmt: skip
     steps: list[tuple[str, int, int]] = []

@@ -27,7 +27,7 @@ class KilledError(Exception):
 @pytest.fixture(scope="module")
 def config() -> Config:
     return Config().with_settings([
-        "model.encoder=resnet_small", "model.pretrained=false", "prediction.runtime=torch",
+        "model.encoder=tiny", "model.pretrained=false", "prediction.runtime=torch",
         "model.hidden=[8]", "training.optimiser=adamw", "training.learning_rate=0.02",
         "training.max_epochs=6", "training.ensemble=3", "crops.size_px=16",
     ])  # fmt: skip
@@ -41,7 +41,7 @@ def test_everything_a_bundle_needs(toy_store: Store, config: Config) -> None:
     assert 0 < fitted.threshold < 1
     assert fitted.temperature > 0
     assert fitted.encoder_sha256 == weights_digest(build_encoder(config.model))
-    assert fitted.reference["mean"].shape == (256,)
+    assert fitted.reference["mean"].shape == (6,)
     assert fitted.provenance["n_by_class"] == {"AML": 6, "APL": 6}
     assert sum(fitted.provenance["n_held_out"]) == 12
     text = json.dumps(fitted.provenance)
@@ -90,13 +90,14 @@ def test_end_to_end_bundle_carries_its_encoders(
     assert bundle.manifest.encoder.trained
     assert bundle.networks[0].encoder is not None
     with torch.no_grad():
-        assert bundle.networks[0].embed(torch.rand(2, 3, 16, 16)).shape == (2, 256)
+        assert bundle.networks[0].embed(torch.rand(2, 3, 16, 16)).shape == (2, 6)
 
 
 def test_an_existing_folder_is_refused_before_training(
     toy_store: Store, config: Config, tmp_path: Path
 ) -> None:
     (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "something").touch()
     with pytest.raises(ConfigError, match="exists"):
         fit_bundle(toy_store, config, tmp_path / "model", "toy", lambda *_: pytest.fail("trained"))
 

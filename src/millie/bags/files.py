@@ -1,8 +1,8 @@
-"""Files that are whole or not there: atomic writing, and a seal that shows any changed bit.
+"""HDF5 files that are whole or not there, with a seal that shows any changed bit.
 
 An HDF5 file of millie begins with a user block, which the HDF5 library skips: a line with the kind
 of file and the SHA-256 of everything behind the block. One file, so file and digest cannot part.
-This module owns temporary names, syncing, renaming, seals and safe file names; it knows no bags.
+This module owns the seal and the errors of reading and writing; it knows no bags.
 """
 
 from __future__ import annotations
@@ -10,10 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import platform
-import re
-import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,28 +18,12 @@ from typing import Any
 
 import h5py
 
+from millie import files
 from millie.errors import MillieError, MissingFileError, StoreError
+from millie.files import publish, remove_stale, temporary_path
 
 _BLOCK_BYTES = 512
 _MAGIC = b"millie sealed HDF5 1 "
-_STALE_S = 24 * 3600.0
-_RESERVED = frozenset(
-    ["con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(10))]
-)
-
-
-def safe_id(patient_id: str) -> str:
-    """A file name (without suffix) for any patient id: readable, safe, and its own.
-
-    Ids of lower-case letters, digits, ``-`` and ``_`` stay as they are. In all others unsafe
-    characters become ``_`` and 48 bits of the id's SHA-256 follow after a dot, so that two ids
-    never share a name, not even where capitals do not count.
-    """
-    if re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", patient_id) and patient_id not in _RESERVED:
-        return patient_id
-    digest = hashlib.sha256(patient_id.encode("utf-8", "surrogatepass")).hexdigest()
-    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", patient_id).strip("_-")[:48]
-    return f"{readable or 'patient'}.{digest[:12]}"
 
 
 class _Disk(io.FileIO):
@@ -110,7 +90,7 @@ def new_file(path: Path) -> Iterator[NewFile]:
     with _write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_stale(path.parent, path.name)
-        temporary = _temporary(path)
+        temporary = temporary_path(path)
         try:
             with _Disk(temporary, "x+") as disk:
                 # v110: metadata carry checksums.
@@ -122,7 +102,7 @@ def new_file(path: Path) -> Iterator[NewFile]:
                     hdf.attrs["complete"] = True
                 new.check()
             _seal(temporary)
-            _publish(temporary, path)
+            publish(temporary, path)
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
@@ -135,17 +115,7 @@ def write_text(path: Path, text: str) -> None:
         StoreError: the file cannot be written.
     """
     with _write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(path)
-        try:
-            with temporary.open("x", encoding="utf-8", newline="\n") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            _publish(temporary, path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        files.write_text(path, text)
 
 
 def read_seal(path: Path) -> str:
@@ -232,57 +202,6 @@ def read_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def remove_stale(folder: Path, name: str = "") -> list[Path]:
-    """Remove temporary files of dead processes.
-
-    A file is stale if its process on this machine is gone, or if it was last written a day ago.
-
-    Args:
-        folder: where to look.
-        name: final name of the file concerned; empty: any.
-
-    Returns:
-        the files that were removed.
-    """
-    removed = []
-    for path in sorted(folder.glob("*.tmp")):
-        final, _, owner = path.name.removesuffix(".tmp").rpartition("~")[0].partition("~")
-        if (name and final != name) or not _is_stale(path, owner):
-            continue
-        with suppress(OSError):
-            path.unlink()
-            removed.append(path)
-    return removed
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f"{path.name}~{_host()}~{os.getpid()}~{secrets.token_hex(4)}.tmp")
-
-
-def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9-]", "-", platform.node())[:40]
-
-
-def _is_stale(path: Path, owner: str) -> bool:
-    host, _, process = owner.partition("~")
-    if host == _host() and process.isdigit():
-        return not _is_alive(int(process))
-    try:
-        return time.time() - path.stat().st_mtime > _STALE_S
-    except OSError:
-        return False
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
 def _block(digest: str) -> bytes:
     return (_MAGIC + digest.encode("ascii", "replace") + b"\n").ljust(_BLOCK_BYTES, b"\0")
 
@@ -295,16 +214,6 @@ def _seal(path: Path) -> None:
         stream.write(_block(digest))
         stream.flush()
         os.fsync(stream.fileno())
-
-
-def _publish(temporary: Path, path: Path) -> None:
-    temporary.replace(path)
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 @contextmanager

@@ -17,9 +17,10 @@ from typing import Any
 
 from millie.bags.bagfile import BagMeta, BagReader, CellCrop, write_bag
 from millie.bags.embeddings import FOLDER, embeddings_path, read_embeddings, write_embeddings
-from millie.bags.files import check_seal, read_errors, remove_stale, safe_id, write_text
+from millie.bags.files import check_seal, read_errors, write_text
 from millie.config import Config
 from millie.errors import DataError, MissingFileError, StoreError
+from millie.files import remove_stale, safe_id
 from millie.types import Problem
 
 __all__ = [

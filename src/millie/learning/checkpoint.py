@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from millie.learning.atomic import write_bytes
+from millie.files import write_bytes
 from millie.models.weights import tensors_digest
 
 if TYPE_CHECKING:

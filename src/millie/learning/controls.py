@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from millie.bags.store import BagReader
-from millie.learning.atomic import write_text
+from millie.files import write_text
 from millie.learning.evaluate import CrossvalResult, crossval
 from millie.learning.intervals import Estimate, delong_interval
 from millie.learning.material import participants

@@ -74,6 +74,7 @@ class Cast:
         labels: diagnosis by patient.
         patients: the whole training part.
         seed: of everything random.
+        validation: what a single network leaves out; None: cut here.
     """
 
     classes: tuple[str, ...]
@@ -81,6 +82,7 @@ class Cast:
     labels: Mapping[str, str]
     patients: tuple[str, ...]
     seed: int
+    validation: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,6 +178,8 @@ def hold_out(cast: Cast, config: Config) -> list[tuple[str, ...]]:
     check_classes(labels, at_least=2, purpose="training with patients held out")
     rng = np.random.default_rng([cast.seed, 1])
     count = config.training.ensemble
+    if count == 1 and cast.validation is not None:
+        return [cast.validation]
     if count == 1:
         return [cut_validation(labels, config.training.validation_fraction, rng)[1]]
     shares = deal(labels, min(count, *Counter(labels.values()).values()), rng)

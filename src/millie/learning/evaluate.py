@@ -22,8 +22,8 @@ import torch
 from millie import __version__
 from millie.config import to_toml
 from millie.engine import available_cores
+from millie.files import write_text
 from millie.learning import summary, tables
-from millie.learning.atomic import write_text
 from millie.learning.cells import cell_part
 from millie.learning.folds import FoldResult, Study, finish_fold
 from millie.learning.material import Participants, cells_of, open_material, participants

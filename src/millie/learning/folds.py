@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from millie import __version__
-from millie.learning.atomic import write_bytes, write_text
+from millie.files import write_bytes, write_text
 from millie.learning.ensemble import (
     Cast,
     Ensemble,
@@ -151,7 +151,7 @@ def run_fold(
     """Train on the training part alone, then score the test patients once."""
     part = tuple(sorted((*fold.train, *fold.validation)))
     seed = study.config.training.seed * 100_003 + fold.repeat * 101 + fold.fold
-    cast = Cast(study.classes, study.positive, study.labels, part, seed)
+    cast = Cast(study.classes, study.positive, study.labels, part, seed, fold.validation)
     ensemble = fit_ensemble(study.material, cast, study.config, progress=progress, folder=logs)
     patients, cells, winners = {}, {}, {}
     for patient in fold.test:
@@ -265,7 +265,8 @@ def read_fold(folder: Path, name: str, digest: str) -> FoldResult | None:
 
 def _parse(content: dict[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -> FoldResult:
     def under(kind: str) -> dict[str, NDArray[np.float32]]:
-        return {k.removeprefix(kind): v for k, v in arrays.items() if k.startswith(kind)}
+        # in the order of the patients, so that tables are the same as from a fold that was run
+        return {p: arrays[kind + p] for p in content["patients"] if kind + p in arrays}
 
     patients = {
         p: PatientScore(

@@ -6,11 +6,11 @@ Owns the files; the numbers come from :mod:`millie.learning.train`.
 from __future__ import annotations
 
 import importlib
-from dataclasses import asdict, fields
+from dataclasses import asdict, astuple, fields
 from typing import TYPE_CHECKING
 
 from millie.errors import MissingPackageError
-from millie.learning.atomic import write_csv
+from millie.files import write_csv
 from millie.learning.checkpoint import EpochRecord
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def write_log(
         MissingPackageError: TensorBoard is wanted but not installed.
     """
     if kind == "csv":
-        write_csv(folder / f"{name}.csv", _COLUMNS, (asdict(record) for record in history))
+        write_csv(folder / f"{name}.csv", _COLUMNS, map(astuple, history))
         return
     target = folder / "tensorboard" / name
     for old in target.glob("events.*"):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from millie.errors import ConfigError, ManifestError, MissingFileError, TrainingError
-from millie.learning.atomic import write_text
+from millie.files import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from millie.bags.store import BagReader
-from millie.learning.atomic import write_csv
+from millie.files import write_csv
 from millie.learning.cells import CellScores, cell_map
 from millie.learning.metrics import make_calls
 from millie.learning.sampling import whole_bag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 def write_predictions(study: Study, results: Sequence[FoldResult], path: Path) -> None:
     """A row a patient and repeat."""
     columns = ["patient", "label", "repeat", "fold", *_columns(study), "threshold", "call"]
-    write_csv(path, [*columns, "n_cells"], _prediction_rows(study, results))
+    _write(path, [*columns, "n_cells"], _prediction_rows(study, results))
 
 
 def write_cells(study: Study, results: Sequence[FoldResult], store: Store, path: Path) -> None:
     """A row a cell, scored alone by the fold that did not train on its patient; repeat 0."""
     columns = ["patient", "cell", "source", "x_px", "y_px", "cell_label", "smudge", "repeat"]
     sources = {p: _source_names(store, p) for p in study.labels}
-    write_csv(path, [*columns, *_columns(study)], _cell_rows(study, results, sources))
+    _write(path, [*columns, *_columns(study)], _cell_rows(study, results, sources))
 
 
 def write_winners(results: Sequence[FoldResult], path: Path) -> None:
@@ -47,7 +47,7 @@ def write_winners(results: Sequence[FoldResult], path: Path) -> None:
         for name, winners in by_class.items()
         for winner in winners
     )
-    write_csv(path, ["patient", "class", "cell", "contribution", "features"], rows)
+    _write(path, ["patient", "class", "cell", "contribution", "features"], rows)
 
 
 def _prediction_rows(study: Study, results: Sequence[FoldResult]) -> Iterator[dict[str, object]]:
@@ -112,7 +112,7 @@ def write_map(study: Study, results: Sequence[FoldResult], path: Path) -> dict[s
         for patient, points in found.points.items()
         for number, point in enumerate(points)
     )
-    write_csv(path, ["patient", "cell", "label", "cell_label", "pc1", "pc2"], rows)
+    _write(path, ["patient", "cell", "label", "cell_label", "pc1", "pc2"], rows)
     return {"explained_variance": list(found.explained), "space": space}
 
 
@@ -135,6 +135,10 @@ def labelled_cells(study: Study, results: Sequence[FoldResult]) -> CellScores:
 
 def _named(study: Study, values: Sequence[float]) -> dict[str, object]:
     return {f"probability_{c}": v for c, v in zip(study.classes, values, strict=True)}
+
+
+def _write(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    write_csv(path, columns, ([row[column] for column in columns] for row in rows))
 
 
 def _columns(study: Study) -> list[str]:

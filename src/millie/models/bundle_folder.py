@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 
 from millie.errors import BundleError, ConfigError, MissingFileError
+from millie.files import sync_folder
 from millie.models.manifest import MANIFEST, FileRecord, Manifest, from_bytes
 
 _MAX_MANIFEST_BYTES = 4_000_000
@@ -105,7 +106,7 @@ def write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-        _sync_folder(new)
+        sync_folder(new)
         old = Path(hidden) / "old"
         if folder.exists():
             folder.rename(old)
@@ -115,7 +116,7 @@ def write_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
             if old.exists():
                 old.rename(folder)
             raise
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
 
 def _shipped_root() -> Path:
@@ -130,11 +131,3 @@ def _read_plain(path: Path, limit: int) -> bytes:
     if size > limit:
         raise BundleError(f"{path} was altered: {size} bytes, expected at most {limit}; {_REMEDY}")
     return path.read_bytes()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

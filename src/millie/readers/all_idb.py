@@ -220,7 +220,9 @@ def _cohort(
     name: str, patients: list[Patient], problems: list[Problem], published: dict[str, int]
 ) -> Cohort:
     counts = Counter(patient.label or "" for patient in patients)
-    text = "patients are not known: each image stands for one, and may share its patient with others"
+    text = (
+        "patients are not known: each image stands for one, and may share its patient with others"
+    )
     notes = [note("", "", text), *count_notes(counts, published, "images")]
     return Cohort(name, tuple(patients), (*problems, *notes))
 
@@ -242,8 +244,10 @@ ALL_IDB1 = Dataset(
     patients=_BY_IMAGE,
     labels="ALL, normal; from the file names (_1, _0).",
     traps=(
-        "All images of 1712 x 1368 px show ALL: size, scale and camera give the class away. Each "
-        "image gets its own um/px, and its camera stands in the column scanner.",
+        (
+            "All images of 1712 x 1368 px show ALL: size, scale and camera give the class away. "
+            "Each image gets its own um/px, and its camera stands in the column scanner."
+        ),
         "15 of the positive images carry an arrow that was drawn into the picture.",
         "Im093_0 and Im108_0 are the same file: counted once.",
         "The cells of all_idb2 were cut out of these fields.",
@@ -268,8 +272,10 @@ ALL_IDB2 = Dataset(
     labels="ALL, normal; from the file names. Cell labels: lymphoblast, no blast.",
     traps=(
         "Every crop comes from an ALL-IDB1 field: a model trained there has seen these cells.",
-        "Crops Im001 to Im071 come from the camera that shows ALL only (0.110 um/px, bluish "
-        "background), those from Im080 on from the other (0.088); Im072 to Im079 get no scale.",
+        (
+            "Crops Im001 to Im071 come from the camera that shows ALL only (0.110 um/px, bluish "
+            "background), those from Im080 on from the other (0.088); Im072 to Im079 get no scale."
+        ),
         "'no blast' is any leukocyte of a healthy person, mature ones for the most part.",
         "A few crops are cut short by the edge of the field (for example 257 x 220 px).",
     ),

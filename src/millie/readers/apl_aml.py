@@ -36,7 +36,7 @@ from millie.readers.content import contested_note, copy_note, note, problem, sha
 from millie.readers.decoding import decoder_boundary, open_checked
 from millie.readers.images import find_images, read_bytes
 from millie.readers.published import Dataset, Layout
-from millie.readers.table import Row, read_table
+from millie.readers.table import Row, age_of, read_table
 from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize, Problem
 
 if TYPE_CHECKING:
@@ -145,7 +145,9 @@ def prepare(root: Path) -> Cohort:
             nothing = ManifestError(f"{id_}: no image below {root / 'All' / id_}")
             problems.append(problem(id_, "", nothing, fatal=True))
     if not patients:
-        raise ManifestError(f"{root}: no patient of master.csv has an image in All\n{LAYOUT.trees(root)}")
+        raise ManifestError(
+            f"{root}: no patient of master.csv has an image in All\n{LAYOUT.trees(root)}"
+        )
     cohort = Cohort("apl_aml", tuple(patients), tuple(problems))
     notes = (*_type_notes(files, cohort), *_count_notes(cohort))
     return Cohort(cohort.name, cohort.patients, (*cohort.problems, *notes))
@@ -281,17 +283,9 @@ def _patient(row: Row, id_: str, images: tuple[ImageSource, ...]) -> Patient:
         site="Johns Hopkins",
         scanner="CellaVision",
         split=SPLITS[row.cells["cohort"].strip().lower()],
-        age=_age(row.cells["age at diagnosis"]),
+        age=age_of(row.cells["age at diagnosis"]),
         sex=row.cells["gender"].strip(),
     )
-
-
-def _age(text: str) -> float | None:
-    try:
-        age = float(text)
-    except ValueError:
-        return None
-    return age if 0 <= age <= 130 else None
 
 
 def _type_notes(files: Mapping[str, Sequence[_File]], cohort: Cohort) -> Iterator[Problem]:
@@ -336,14 +330,16 @@ APL_AML = Dataset(
     patients="As published; the folders below a patient's are that patient's, however deep.",
     labels="APL, AML; from master.csv.",
     traps=(
-        "An extra folder level for the smear occurs in patients with APL only: images are ordered "
-        "by their digest, which knows no folder.",
+        (
+            "An extra folder level for the smear occurs in patients with APL only: images are "
+            "ordered by their digest, which knows no folder."
+        ),
         "Unsigned slides mostly repeat signed cells byte for byte: counted once.",
         "A cell signed into two class folders keeps no cell label.",
         "A few unsigned files are overviews at half the magnification: taken as fields.",
         "A few files are cut short: named, not dropped in silence.",
         "The class folders are cell labels: for evaluation only.",
-        "The Discovery and the Validation cohort were stained and scanned at different times.",
+        "The Validation cohort was collected later: a random split over both hides that.",
     ),
     verified="On the published files of the Discovery cohort.",
     layout=LAYOUT,

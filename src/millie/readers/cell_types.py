@@ -189,6 +189,9 @@ _MARROW_IMAGES = {
     "NGB": 9968, "NGS": 29424, "NIF": 3538, "OTH": 294, "PEB": 2740, "PLM": 7629, "PMO": 11994,
 }  # fmt: skip
 
+_LMU_ONLY = tuple(f"{name}/" for name in _LMU_IMAGES if name not in _MARROW_IMAGES)
+_MARROW_ONLY = tuple(f"{name}/" for name in _MARROW_IMAGES if name not in _LMU_IMAGES)
+
 _PBC = _Classes(
     layout=Layout(
         name="pbc",
@@ -217,6 +220,7 @@ _LMU = _Classes(
         name="aml_lmu",
         anchors=tuple(f"{name}/" for name in _LMU_IMAGES),
         any_anchor=True,
+        foreign=_MARROW_ONLY,
         tree=_tree("", "{" + ",".join(_LMU_IMAGES) + "}", "MYO_0001.tiff ...")
         + f"\n{RATINGS} beside ROOT or in it  (file, type, second and third rating)",
     ),
@@ -234,6 +238,7 @@ _MARROW = _Classes(
         name="bone_marrow_mll",
         anchors=tuple(f"{name}/" for name in _MARROW_IMAGES),
         any_anchor=True,
+        foreign=_LMU_ONLY,
         tree=_tree(
             "├── BLA/0001-1000/BLA_00001.jpg ...   (large classes in folders of 1,000)\n",
             "{" + ",".join(_MARROW_IMAGES) + "}",
@@ -303,12 +308,14 @@ AML_LMU = Dataset(
     labels="None: AML and control cells are mixed. Cell types as cell labels.",
     traps=(
         "Nothing says whose a cell is: it cannot train or test a call for a patient.",
-        "Very unequal classes: 8,484 segmented neutrophils, 70 promyelocytes, 11 atypical "
-        "lymphocytes.",
+        (
+            "Very unequal classes: 8,484 segmented neutrophils, 70 promyelocytes, 11 atypical "
+            "lymphocytes."
+        ),
         "Bilobed promyelocytes (PMB) are the form of APL; they count as promyelocytes here.",
         "Second and third ratings often differ from the first: see annotations.dat.",
     ),
-    verified="Not on files: from the collection's description and public loaders of it.",
+    verified="Not on files: folders by public loaders of it, scale and counts by the paper.",
     layout=_LMU.layout,
     prepare=partial(prepare, classes=_LMU),
 )

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from millie.errors import ConfigError, ManifestError, MissingError, MissingFileError
 from millie.readers.content import note
 from millie.readers.images import EXTENSIONS, find_images
-from millie.readers.table import Row, read_table, write_table
+from millie.readers.table import MAX_AGE_YEARS, Row, read_table, write_table
 from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize, Problem
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ COLUMNS = (
 )  # fmt: skip
 
 _WILDCARD = re.compile(r"[*?\[]")
-_MAX_AGE_YEARS = 130.0
 
 
 def read_manifest(path: Path, root: Path | None = None, labels: Sequence[str] = ()) -> Cohort:
@@ -248,7 +247,7 @@ class _Reader:
             age = float(text) if text else None
         except ValueError:
             age = math.nan
-        if age is not None and not 0 <= age <= _MAX_AGE_YEARS:
+        if age is not None and not 0 <= age <= MAX_AGE_YEARS:
             raise ManifestError(
                 f"{self.manifest}, line {line}: age '{text}', expected years from 0 to 130 or empty"
             )

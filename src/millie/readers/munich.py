@@ -19,11 +19,11 @@ from millie.errors import DataError, ManifestError, MissingError
 from millie.readers.content import note, problem, unshared, without_copies
 from millie.readers.images import find_images
 from millie.readers.published import Dataset, Layout, count_notes
-from millie.readers.table import Row, read_table
+from millie.readers.table import Row, age_of, read_table
 from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 LAYOUT = Layout(
@@ -61,7 +61,7 @@ UM_PX = 24.9 / 144
 
 _TABLE = "metadata.csv"
 _COLUMNS = ("patient_id", "bag_label")
-_SEXES = {"1": "female", "2": "male"}
+_SEXES = {"1": "Female", "2": "Male"}
 
 
 def prepare(root: Path) -> Cohort:
@@ -76,27 +76,134 @@ def prepare(root: Path) -> Cohort:
     """
     root = LAYOUT.check(root)
     rows, problems = _rows(root)
-    problems += _strangers(root, rows)
+    places = [place for folder in LABELS for place in _folders(root / "data" / folder)]
+    _check_places(root, places, rows)
+    problems += _strangers(root, places, rows)
     patients = []
-    for folder, label in LABELS.items():
-        for place in _folders(root / "data" / folder):
-            try:
-                patient, notes = _patient(place, root, label, rows.get(place.name))
-            except (DataError, MissingError) as error:
-                if place.name in rows and isinstance(error, _Contradiction):
-                    raise
-                problems.append(problem(place.name, "", error, fatal=True))
-                continue
-            patients.append(patient)
-            problems += notes
+    for place in places:
+        try:
+            patient, copies = _patient(place, root, rows.get(place.name))
+        except (DataError, MissingError) as error:
+            problems.append(problem(place.name, "", error, fatal=True))
+            continue
+        patients.append(patient)
+        problems += copies
     if not patients:
         raise ManifestError(f"{root}: no patient in any class folder\n{LAYOUT.trees(root)}")
-    _refuse_twice(patients)
     patients, shared = unshared(patients)
     counts = Counter(patient.label or "" for patient in patients)
     problems += [*shared, *count_notes(counts, PUBLISHED, "patients")]
     return Cohort("munich_aml", tuple(patients), tuple(problems))
 
 
-class _Contradiction(ManifestError):
-    """Folder and table give a patient two labels."""
+def _rows(root: Path) -> tuple[dict[str, Row], list[Problem]]:
+    """Rows of the table by patient; without the table a note."""
+    path = root / _TABLE
+    if not path.is_file():
+        others = [p.name for p in sorted(root.iterdir()) if "metadata" in p.name.lower()]
+        hint = f" ({', '.join(others)} is there: save its table as {_TABLE})" if others else ""
+        text = f"{_TABLE} is missing{hint}: age and sex are not known, labels not compared"
+        return {}, [note("", "", text)]
+    columns, table = read_table(path)
+    missing = [column for column in _COLUMNS if column not in columns]
+    if missing:
+        raise ManifestError(
+            f"{path}: column {', '.join(missing)} is missing, got {', '.join(columns)}; "
+            "use the file as published"
+        )
+    rows: dict[str, Row] = {}
+    for row in table:
+        id_ = row.cells["patient_id"].strip()
+        if id_ in rows:
+            raise row.fail(path, f"{id_} stands already in line {rows[id_].line}; remove one")
+        rows[id_] = row
+    return rows, []
+
+
+def _folders(place: Path) -> list[Path]:
+    if not place.is_dir():
+        return []
+    return sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def _check_places(root: Path, places: Sequence[Path], rows: Mapping[str, Row]) -> None:
+    """Refuse a patient in two class folders, or in another than the table says."""
+    first: dict[str, Path] = {}
+    for place in places:
+        other = first.setdefault(place.name, place)
+        if other is not place:
+            raise ManifestError(
+                f"patient {place.name} lies in {other.parent.name} and in {place.parent.name}; "
+                "unpack the set again"
+            )
+        row = rows.get(place.name)
+        if row is not None and row.cells["bag_label"].strip() != place.parent.name:
+            raise row.fail(
+                root / _TABLE,
+                f"{place.name} is {row.cells['bag_label']} here, but lies in "
+                f"data/{place.parent.name}; unpack the set again",
+            )
+
+
+def _strangers(root: Path, places: Sequence[Path], rows: Mapping[str, Row]) -> Iterator[Problem]:
+    """Class folders that are not published, and patients of the table without a folder."""
+    for folder in _folders(root / "data"):
+        if folder.name not in LABELS:
+            error = ManifestError(f"data/{folder.name} is none of the published classes: left out")
+            yield problem("", f"data/{folder.name}", error)
+    absent = sorted(set(rows) - {place.name for place in places})
+    if absent:
+        some = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+        yield note("", "", f"{len(absent)} patients of {_TABLE} have no folder: {some}")
+
+
+def _patient(place: Path, root: Path, row: Row | None) -> tuple[Patient, tuple[Problem, ...]]:
+    scale = PixelSize(UM_PX)
+    found = [
+        ImageSource(
+            path=path,
+            name=path.relative_to(root).as_posix(),
+            kind=ImageKind.CELL,
+            pixel_size=scale,
+        )
+        for path in find_images(place)
+    ]
+    if not found:
+        raise ManifestError(f"{place.name}: no image below {place}")
+    images, copies = without_copies(place.name, found)
+    cells = row.cells if row is not None else {}
+    patient = Patient(
+        id=place.name,
+        label=LABELS[place.parent.name],
+        images=images,
+        site="Munich Leukemia Laboratory",
+        age=age_of(cells.get("age", "")),
+        sex=_SEXES.get(cells.get("sex_1f_2m", "").strip().removesuffix(".0"), ""),
+    )
+    return patient, copies
+
+
+MUNICH_AML = Dataset(
+    name="munich_aml",
+    summary="genetic subtypes of AML (APL among them) and controls, 189 patients",
+    description=(
+        "Crops of single leukocytes in peripheral blood, 144 x 144 px (24.9 um), TIFF, of 129 "
+        "patients with AML (24 APL, 36 NPM1, 37 CBFB::MYH11, 32 RUNX1::RUNX1T1) and 60 controls, "
+        "about 430 a patient (Hehr et al., PLOS Digital Health 2023)."
+    ),
+    source="The Cancer Imaging Archive, AML-Cytomorphology_MLL_Helmholtz, doi 10.7937/6PPE-4020.",
+    terms="Creative Commons Attribution as on the collection's page; TCIA data usage policy.",
+    patients="As published: one folder each.",
+    labels="APL, AML NPM1, AML CBFB::MYH11, AML RUNX1::RUNX1T1, normal; from the class folders.",
+    traps=(
+        (
+            "The table's differential count names no abnormal promyelocytes: those of APL stand "
+            "there among the myeloblasts."
+        ),
+        "At 0.17 um/px a crop has a third of the pixels of other sets: compare only at one um/px.",
+        "metadata.csv may come as a spreadsheet: save its table as CSV UTF-8.",
+    ),
+    verified="Not on files: folders by public loaders of it, scale and counts by the paper.",
+    layout=LAYOUT,
+    prepare=prepare,
+)

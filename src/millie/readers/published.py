@@ -54,15 +54,19 @@ class Layout:
         tree: the published tree, drawn for people.
         anchors: entries of the root that make it this set; a folder ends with ``/``.
         any_anchor: True if one of them is enough (class folders), False if all must be there.
+        foreign: entries that another set of like build has, this one never.
     """
 
     name: str
     tree: str
     anchors: tuple[str, ...]
     any_anchor: bool = False
+    foreign: tuple[str, ...] = ()
 
     def fits(self, folder: Path) -> bool:
         """Whether a folder is a root of this set."""
+        if any(_is_entry(folder, entry) for entry in self.foreign):
+            return False
         found = (_is_entry(folder, anchor) for anchor in self.anchors)
         return any(found) if self.any_anchor else all(found)
 
@@ -87,6 +91,9 @@ class Layout:
         raise ManifestError(f"{root} is not the set {self.name}; {advice}\n{self.trees(root)}")
 
     def _missing(self, root: Path) -> str:
+        strange = [entry for entry in self.foreign if _is_entry(root, entry)]
+        if strange:
+            return f"{strange[0]} belongs to another set: see the data set's source"
         absent = [anchor for anchor in self.anchors if not _is_entry(root, anchor)]
         if self.any_anchor:
             return f"none of {', '.join(self.anchors)} is there: see the data set's source"

@@ -18,6 +18,8 @@ from millie.files import quote_formula, unquote_formula, write_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+MAX_AGE_YEARS = 130.0
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -92,6 +94,15 @@ def _check_twice(path: Path, columns: Sequence[str]) -> None:
     twice = sorted({column for column in columns if column and columns.count(column) > 1})
     if twice:
         raise ManifestError(f"{path}, line 1: column {', '.join(twice)} stands there twice")
+
+
+def age_of(text: str) -> float | None:
+    """Years in a cell of a published table; None where it is empty or no age."""
+    try:
+        age = float(text)
+    except ValueError:
+        return None
+    return age if 0 <= age <= MAX_AGE_YEARS else None
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -78,9 +78,7 @@ def cells_of(
     return sorted(regions, key=lambda r: (r.cell.top_px, r.cell.left_px))
 
 
-def outlines(
-    stain: StainMap, nuclei: NucleusMap, work_um: float, min_um2: float
-) -> list[Outline]:
+def outlines(stain: StainMap, nuclei: NucleusMap, work_um: float, min_um2: float) -> list[Outline]:
     """Nucleus and body of every nucleus of at least ``min_um2``."""
     height, width = stain.score.shape
     reach = round(_CYTOPLASM_UM / work_um) + 2
@@ -113,7 +111,9 @@ def _body(
     if others.any():
         to_others = cv2.distanceTransform((~others).astype(np.uint8), cv2.DIST_L2, 3) * work_um
         plasma &= away <= to_others
-        touches = bool((plasma & (to_others < away + _CLUMP_UM) & (away < 2.5)).sum() * work_um > 1.5)
+        touches = bool(
+            (plasma & (to_others < away + _CLUMP_UM) & (away < 2.5)).sum() * work_um > 1.5
+        )
     disc = _disc(_SMOOTH_UM / work_um)
     solid = cv2.morphologyEx((plasma | nucleus).astype(np.uint8), cv2.MORPH_OPEN, disc)
     solid = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, disc)

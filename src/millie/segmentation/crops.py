@@ -85,9 +85,7 @@ def cut_mask(
     return mask
 
 
-def _window(
-    centre_xy: tuple[float, float], side_px: float, size_px: int
-) -> tuple[int, int, int]:
+def _window(centre_xy: tuple[float, float], side_px: float, size_px: int) -> tuple[int, int, int]:
     """Left, top and side of the window in whole pixels."""
     if side_px <= 0 or size_px <= 0:
         raise ConfigError(f"crop side {side_px} px, size {size_px} px: both must be positive")

@@ -32,10 +32,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from millie.config import SegmentationConfig
+    from millie.segmentation.stain import StainMap
     from millie.types import CellRegion
 
 _SCALE_SIDE_PX = 900  # longest side at which red cells are measured
 _SMALLEST_SIDE_PX = 60
+_NUCLEUS_SIDE_PX = 260  # longest side at which a nucleus is measured, coarse enough to be one blob
+_LARGE_SIDE_UM = 60.0
+_FULL = 0.93  # share of stained pixels beyond which a field shows tissue or a far too thick film
 _ASSUMED_SIDE_UM = 36.0  # of an image that shows neither red cells nor a nucleus
 
 
@@ -129,23 +133,40 @@ def _segment_default(
     sample: SampleStatistics | None,
 ) -> Detection:
     um_px, source = _scale(image, given, config, sample)
-    diagnostics: dict[str, Any] = {"scale_source": source}
-    factor = um_px / config.working_um_px
     height, width = image.shape[:2]
-    shape = max(8, round(width * factor)), max(8, round(height * factor))
-    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    work = np.asarray(cv2.resize(image, shape, interpolation=how), dtype=np.uint8)
+    work = _at_working_resolution(image, um_px / config.working_um_px)
     stain = stain_map(work)
-    nuclei = find_nuclei(stain, um_px * width / work.shape[1])
-    regions = cells_of(stain, nuclei, (height, width), um_px, config)
-    diagnostics |= {
-        "um_px": um_px,
-        "threshold": stain.threshold,
-        "red_cell_density": stain.red_cell_density,
-        "foreground": stain.foreground,
+    diagnostics: dict[str, Any] = {
+        "scale_source": source,
+        "um_px": round(um_px, 5),
+        "background_rgb": list(stain.background_rgb),
+        "nucleus_threshold": round(stain.threshold, 4),
+        "red_cell_density": round(stain.red_cell_density, 4),
+        "red_cell_score": round(stain.red_cell_score, 4),
+        "foreground": round(stain.foreground, 4),
     }
     known = PixelSize(um_px) if source not in ("leukocyte", "assumed") else None
+    refusal = stain.refusal or _crowding(stain, um_px * max(height, width))
+    if refusal:
+        diagnostics["refused"] = refusal
+        return Detection((), known, stain.background_rgb, diagnostics)
+    nuclei = find_nuclei(stain, um_px * width / work.shape[1])
+    regions = cells_of(stain, nuclei, (height, width), um_px, config)
     return Detection(tuple(regions), known, stain.background_rgb, diagnostics)
+
+
+def _at_working_resolution(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    height, width = image.shape[:2]
+    size = max(8, round(width * factor)), max(8, round(height * factor))
+    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, size, interpolation=how), dtype=np.uint8)
+
+
+def _crowding(stain: StainMap, side_um: float) -> str:
+    """Reason to refuse a field without room between its cells; a small crop may be full."""
+    if side_um > _LARGE_SIDE_UM and stain.foreground > _FULL:
+        return "not a blood film: no room between cells, as in a tissue section"
+    return ""
 
 
 def _scale(
@@ -181,7 +202,7 @@ def _diameters(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], float]:
         found = red_cell_diameters(stain)
         found[:, 0] /= factor
         parts.append(found)
-        if nucleus_px == 0:
+        if nucleus_px == 0 and max(small.shape) <= _NUCLEUS_SIDE_PX:
             nucleus_px = nucleus_diameter(stain) / factor
         factor /= 2
         if max(image.shape[:2]) * factor < _SMALLEST_SIDE_PX:

@@ -117,9 +117,7 @@ def joined(a: Piece, b: Piece) -> Piece:
     return Piece(a.members + b.members, area, centre, outline, max(a.peak, b.peak))
 
 
-def pair_features(
-    a: Piece, b: Piece, stain: StainMap, work_um: float
-) -> NDArray[np.float64]:
+def pair_features(a: Piece, b: Piece, stain: StainMap, work_um: float) -> NDArray[np.float64]:
     """Values of :data:`FEATURES` for two pieces."""
     steps = a.outline[:, None, :] - b.outline[None, :, :]
     apart = np.hypot(steps[..., 0], steps[..., 1])
@@ -161,7 +159,9 @@ def _between(hull: NDArray[np.float32], stain: StainMap) -> tuple[float, float]:
     red = stain.red_like(window)
     total = max(float(inside.sum()), 1.0)
     empty = float((inside & ((density < stain.empty_below) | red)).sum()) / total
-    plasma = float((inside & ~red & (density >= stain.empty_below) & (score < stain.threshold)).sum())
+    plasma = float(
+        (inside & ~red & (density >= stain.empty_below) & (score < stain.threshold)).sum()
+    )
     return empty, plasma / total
 
 

@@ -84,7 +84,9 @@ def _levels(stain: StainMap, work_um: float) -> NDArray[np.float32]:
 
 def _pieces(mask: NDArray[np.uint8], work_um: float) -> NDArray[np.int32]:
     """Divide the mask into pieces around the maxima of its distance map."""
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)))
+    mask = cv2.morphologyEx(
+        mask, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    )
     mask = _filled(mask, _HOLE_UM2 / work_um**2)
     n, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4, ltype=cv2.CV_32S)
     distance = cv2.distanceTransform(mask, cv2.DIST_L2, 3)

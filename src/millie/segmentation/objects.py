@@ -30,10 +30,14 @@ FEATURES = (
 )
 _RING_UM = 0.75
 _LENIENCE = 1.0  # log odds
-_LEUKOCYTE_WEIGHTS = np.array([2.288, 4.385, 0.843, -20.650, -14.165, 8.581, -6.860, -10.493, -31.887])
-_LEUKOCYTE_BIAS = -11.391
-_SMUDGE_WEIGHTS = np.array([1.355, -0.288, -2.393, 7.838, -5.445, 7.356, -9.732, -16.152, -16.229])
-_SMUDGE_BIAS = 6.092
+_LARGE_UM2 = 38.0  # a nucleus beyond it is no platelet, however it looks
+_LARGE_GAIN = 8.0  # log odds for each natural unit of area beyond it
+_LEUKOCYTE_WEIGHTS = np.array(
+    [2.545, 4.073, 0.610, -20.251, -9.156, 8.755, -6.904, -8.800, -32.733]
+)
+_LEUKOCYTE_BIAS = -15.334
+_SMUDGE_WEIGHTS = np.array([1.340, -0.334, -2.774, 6.363, -4.502, 6.915, -8.491, -14.935, -9.626])
+_SMUDGE_BIAS = 5.137
 
 
 def describe(
@@ -89,7 +93,8 @@ def leukocyte_odds(features: NDArray[np.float64]) -> float:
     Zero is where the models of both kinds were equally rare in training, moved by
     :data:`_LENIENCE` towards keeping cells: a blast lost costs more than a platelet kept.
     """
-    return float(features @ _LEUKOCYTE_WEIGHTS + _LEUKOCYTE_BIAS + _LENIENCE)
+    large = _LARGE_GAIN * max(float(features[0]) - np.log(_LARGE_UM2), 0.0)
+    return float(features @ _LEUKOCYTE_WEIGHTS + _LEUKOCYTE_BIAS + _LENIENCE + large)
 
 
 def smudge_odds(features: NDArray[np.float64]) -> float:

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from millie.segmentation.stain import StainMap
 
 _MIN_WEIGHT = 1.0  # full circles' worth of outline that must agree on one diameter
+_DOUBTFUL = 0.5  # disagreement of logarithms at which a nucleus outweighs a few red cells
 _PRIOR_FLOOR = 0.15  # what remains of the evidence for diameters that the nucleus speaks against
 _PRIOR_SPREAD = 0.35  # of the logarithm of nucleus over red-cell diameter
+_WIDEST = 3.4  # diameter of a nucleus over its largest inscribed radius; beyond it is a clump
 _NUCLEUS_OVER_RED_CELL = 1.2  # diameters; 8.6 um over 7.2 um
 _DIAMETERS_PX = (16.0, 44.0)  # where an outline is fine enough for a circle and not yet noisy
 _ENOUGH_OUTLINES = 80
@@ -76,23 +78,26 @@ def red_cell_diameters(stain: StainMap) -> NDArray[np.float64]:
 
 def nucleus_diameter(stain: StainMap) -> float:
     """Diameter in pixels of the disc that covers as much as the largest nucleus, lobes joined."""
-    level = max(stain.threshold, 0.5 * float(np.percentile(stain.score, 99.5)))
-    mask = (stain.score > level).astype(np.uint8)
-    area = 0
-    for reach in (0.01 * min(mask.shape), 0.3):
-        radius = reach if area == 0 else reach * float(np.sqrt(area / np.pi))
+    score = cv2.GaussianBlur(stain.score, (0, 0), max(0.008 * max(stain.score.shape), 0.5))
+    level = max(stain.threshold, 0.45 * float(np.percentile(score, 99)))
+    mask = (score > level).astype(np.uint8)
+    inscribed = cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, 0), cv2.DIST_L2, 3)[
+        1:-1, 1:-1
+    ]
+    area, radius = 0, 0.01 * min(mask.shape)
+    for _ in range(4):
         side = 2 * max(1, round(radius)) + 1
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-        closed = cv2.dilate(mask, disc)
-        _, labels = cv2.connectedComponents(closed, connectivity=4)
+        _, labels = cv2.connectedComponents(cv2.dilate(mask, disc), connectivity=4)
         counts = np.bincount(labels[mask > 0], minlength=2)
-        area = int(counts[1:].max())
-    return 2 * float(np.sqrt(area / np.pi))
+        counts[0] = 0
+        area = int(counts.max())
+        radius = 0.25 * float(np.sqrt(area / np.pi))
+    thickest = float(inscribed[labels == int(np.argmax(counts))].max(initial=0))
+    return min(2 * float(np.sqrt(area / np.pi)), _WIDEST * thickest)
 
 
-def mode_diameter(
-    diameters: NDArray[np.float64], nucleus_px: float = 0.0
-) -> tuple[float, float]:
+def mode_diameter(diameters: NDArray[np.float64], nucleus_px: float = 0.0) -> tuple[float, float]:
     """Most frequent diameter of red cells and the outline that agrees with it.
 
     Args:
@@ -115,6 +120,9 @@ def mode_diameter(
     best = grid[np.argmax(evidence)]
     near = np.abs(logs - best) < 0.15
     total = float(weights[near].sum())
+    doubtful = expected is not None and abs(best - expected) > _DOUBTFUL
+    if expected is not None and (total == 0 or (doubtful and not enough(total))):
+        return float(np.exp(expected)), 0.0
     if total == 0:
         return 0.0, 0.0
     return float(np.exp(np.average(logs[near], weights=weights[near]))), total
@@ -125,9 +133,7 @@ def enough(weight: float) -> bool:
     return weight >= _MIN_WEIGHT
 
 
-def _convex_arcs(
-    points: NDArray[np.float64], shape: tuple[int, ...]
-) -> list[NDArray[np.float64]]:
+def _convex_arcs(points: NDArray[np.float64], shape: tuple[int, ...]) -> list[NDArray[np.float64]]:
     """Split an outline where it turns inwards or runs along the image's edge."""
     height, width = shape
     n = len(points)

@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from millie.segmentation import shading
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PADDING = 8  # intensity up to which a pixel is black padding
 _SAMPLE_PX = 40_000  # statistics of colour are taken from about so many pixels
+_GREY = 10  # largest difference of channels in a greyscale image, compression included
+_GREEN_SHARE = 0.55
 _BIN = 0.02  # natural units of optical density
 _NUCLEUS_FLOOR = 0.16  # lowest projected density of a nucleus: palest stain seen on real films
 _RED_CELL_MARGIN = 0.06
@@ -41,6 +45,7 @@ class StainMap:
         red_cell_score: highest score of a typical red cell.
         foreground: share of pixels that are not background.
         valid: bool (H, W), False on black padding.
+        refusal: why this is no stained blood film with empty background in view, or empty.
     """
 
     score: NDArray[np.float32]
@@ -51,6 +56,7 @@ class StainMap:
     red_cell_score: float
     foreground: float
     valid: NDArray[np.bool_]
+    refusal: str
 
     @property
     def empty_below(self) -> float:
@@ -72,11 +78,16 @@ def stain_map(work: NDArray[np.uint8]) -> StainMap:
     Args:
         work: uint8 RGB (H, W, 3).
     """
-    valid = (cv2.max(cv2.max(work[:, :, 0], work[:, :, 1]), work[:, :, 2]) > _PADDING).view(np.bool_)
+    valid = (cv2.max(cv2.max(work[:, :, 0], work[:, :, 1]), work[:, :, 2]) > _PADDING).view(
+        np.bool_
+    )
     density = cv2.LUT(work, _DENSITY)
     step = max(1, round(float(np.sqrt(valid.size / _SAMPLE_PX))))
     thin = np.s_[::step, ::step]
     background = _background(density[thin], valid[thin])
+    fall_off = shading.fall_off(density[thin], valid[thin], background)
+    if fall_off is not None:
+        density -= shading.spread(fall_off, valid.shape)
     matrix = np.column_stack([_PROJECTIONS, -_PROJECTIONS @ background])
     both = cv2.transform(density, matrix)
     first, second, total = cv2.split(both)
@@ -90,7 +101,41 @@ def stain_map(work: NDArray[np.uint8]) -> StainMap:
     red_value, green, blue = (int(v) for v in np.clip(np.round(colour), 0, 255))
     foreground = float(np.mean(total[thin] > max(0.5 * red, 0.1)))
     rgb = (red_value, green, blue)
-    return StainMap(score, total, rgb, threshold, red, typical, foreground, valid)
+    refusal = _refusal(work[thin], density[thin] - background, valid[thin], rgb)
+    return StainMap(score, total, rgb, threshold, red, typical, foreground, valid, refusal)
+
+
+def _refusal(
+    pixels: NDArray[np.uint8],
+    density: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    background_rgb: tuple[int, int, int],
+) -> str:
+    """Reason to refuse an image, from its colours alone; empty: none.
+
+    Blood stains absorb green most, whatever the light: on the real sets looked at, 75 to 100 % of
+    the stained density lies in such pixels, on photographs and other stains below 40 %.
+    """
+    if float(valid.mean()) < 0.3:
+        return "no background: the image is nearly black"
+    spread = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
+    total = density.sum(axis=2)
+    stained = valid & (total > 0.15)
+    if float(stained.mean()) < 0.001:
+        return "no stained cells: the image is empty"
+    if float(np.percentile(spread[valid], 99)) < _GREY:
+        return "greyscale: leukocytes are told from red cells by colour"
+    red, green, blue = background_rgb
+    if max(background_rgb) < 80 or float((valid & (np.abs(total) < 0.15)).mean()) < 0.02:
+        return "no background: no bright, even area between cells"
+    if min(background_rgb) < 0.4 * max(background_rgb) or green < 0.82 * min(red, blue):
+        return "not a blood film: the background is coloured"
+    weights = total[stained]
+    most = density[stained]
+    of_green = most[:, 1] >= np.maximum(most[:, 0], most[:, 2]) - 0.05
+    if float(weights[of_green].sum() / weights.sum()) < _GREEN_SHARE:
+        return "not a blood film: its colours are not those of a Romanowsky stain"
+    return ""
 
 
 def _background(density: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
