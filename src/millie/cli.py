@@ -8,23 +8,19 @@ command could not run at all. Heavy modules are imported inside the commands, so
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from millie.errors import MillieError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-
-    from rich.console import Console
+    from collections.abc import Sequence
 
     from millie.config import Config
     from millie.engine import Engine
-    from millie.pipeline import Progress
-    from millie.types import Prediction, Problem
+    from millie.types import Problem
 
 app = typer.Typer(
     name="millie",
@@ -75,17 +71,17 @@ def demo(
     The blood films are synthetic: the numbers show that the method runs, not how well it works on
     patients.
     """
+    from millie import console as show
     from millie import demo as drawn
 
-    with _progress() as progress:
+    with show.progress_bars() as progress:
         result = drawn.run(out, patients, seed, _config(config, "default", settings), progress)
-    _prediction_table(result.prediction.predictions, result.truth)
-    console = _console()
-    console.print("\nCross-validation on drawn films (shows that it runs, not how well):")
+    show.prediction_table(result.prediction.predictions, result.truth)
+    show.say("\nCross-validation on drawn films (shows that it runs, not how well):")
     for line in result.study.lines:
-        console.print(f"  {line}")
-    console.print(f"Study report     {result.study.report}")
-    console.print(f"Patients' report {result.prediction.report}")
+        show.say(f"  {line}")
+    show.say(f"Study report     {result.study.report}")
+    show.say(f"Patients' report {result.prediction.report}")
     if open_report:
         typer.launch(result.prediction.report.resolve().as_uri())
     _finish(result.prediction.problems)
@@ -103,6 +99,7 @@ def prepare(
     The manifest (columns patient, label, path, ...) is what `millie segment` reads; write your
     own for your own images, only those three columns are needed.
     """
+    from millie import console as show
     from millie import pipeline
 
     cohort = pipeline.prepare(dataset, root, out)
@@ -112,7 +109,7 @@ def prepare(
             counts[patient.label] += 1
     images = sum(len(p.images) for p in cohort.patients)
     named = ", ".join(f"{n} {label}" for label, n in counts.items())
-    _console().print(f"{len(cohort.patients)} patients ({named}), {images} images -> {out}")
+    show.say(f"{len(cohort.patients)} patients ({named}), {images} images -> {out}")
     _finish(cohort.problems, every=every)
 
 
@@ -133,12 +130,13 @@ def detect(
     Columns: source, x_px, y_px, left_px, top_px, width_px, height_px, area_px, in full-resolution
     pixels of each file as named here.
     """
+    from millie import console as show
     from millie import pipeline
 
     chosen = _config(config, profile, settings)
-    with _progress() as progress:
+    with show.progress_bars() as progress:
         summary = pipeline.detect(images, out, chosen, overlay, progress)
-    _console().print(f"{summary.n_cells} cells in {summary.done} images -> {out}")
+    show.say(f"{summary.n_cells} cells in {summary.done} images -> {out}")
     _finish(summary.problems, every=every)
 
 
@@ -159,16 +157,17 @@ def segment(
 
     Interrupted? Run the same command again: finished patients are skipped.
     """
+    from millie import console as show
     from millie import pipeline
 
     chosen = _config(config, profile, settings)
-    with _progress() as progress:
+    with show.progress_bars() as progress:
         summary = pipeline.segment(
             pipeline.read_cohort([manifest]), out, chosen, _engine(workers), _part(part), progress
         )
     again = f" ({summary.skipped} done before)" if summary.skipped else ""
     patients = summary.done + summary.skipped
-    _console().print(f"{patients} patients{again}, {summary.n_cells} cells -> {out}")
+    show.say(f"{patients} patients{again}, {summary.n_cells} cells -> {out}")
     _finish(summary.problems, every=every)
 
 
@@ -186,12 +185,13 @@ def train(
     Threshold and calibration come from a cross-validation inside the training patients. How well
     the model works on new patients is what `millie crossval` measures.
     """
+    from millie import console as show
     from millie import pipeline
 
     chosen = _config(config, profile, settings)
-    with _progress() as progress:
+    with show.progress_bars() as progress:
         folder = pipeline.train(store, out, chosen, name, progress)
-    _console().print(f"Bundle -> {folder}\nUse it: millie predict {folder} INPUT... --out DIR")
+    show.say(f"Bundle -> {folder}\nUse it: millie predict {folder} INPUT... --out DIR")
 
 
 @app.command()
@@ -214,17 +214,18 @@ def crossval(
     Folds are split by patient and stratified by diagnosis; thresholds are fixed inside the
     training part. Interrupted? Run the same command again: finished folds are kept.
     """
+    from millie import console as show
     from millie import pipeline
 
     words = list(settings or [])
     words += [f"evaluation.folds={folds}"] if folds else []
     words += [f"evaluation.repeats={repeats}"] if repeats else []
     chosen = _config(config, profile, words)
-    with _progress() as progress:
+    with show.progress_bars() as progress:
         result = pipeline.crossval(store, out, chosen, controls=controls, progress=progress)
     for line in result.lines:
-        _console().print(line)
-    _console().print(f"Report -> {result.report}")
+        show.say(line)
+    show.say(f"Report -> {result.report}")
     _finish(result.problems)
 
 
@@ -246,14 +247,15 @@ def predict(
     Writes predictions.csv, cells.csv, predictions.json, overlays/ and report.html. A folder of
     images without any label is enough. For research use only.
     """
+    from millie import console as show
     from millie import pipeline
 
-    with _progress() as progress:
+    with show.progress_bars() as progress:
         result = pipeline.predict(
             bundle, inputs, out, config, list(settings or []), _engine(workers), progress
         )
-    _prediction_table(result.predictions)
-    _console().print(f"Report -> {result.report}")
+    show.prediction_table(result.predictions)
+    show.say(f"Report -> {result.report}")
     _finish(result.problems, every=every)
 
 
@@ -262,27 +264,30 @@ def report(
     folder: Annotated[Path, typer.Argument(help="Output of `crossval` or `predict`.")],
 ) -> None:
     """Write the HTML report of a finished run again, from its files."""
+    from millie import console as show
     from millie.outputs.report import write_report
 
-    _console().print(f"Report -> {write_report(folder)}")
+    show.say(f"Report -> {write_report(folder)}")
 
 
 @app.command()
 def models() -> None:
     """List shipped models, encoders, aggregators and settings profiles."""
+    from millie import console as show
     from millie import survey
 
     for title, columns, rows in survey.models():
-        _table(title, columns, rows)
+        show.table(title, columns, rows)
 
 
 @app.command()
 def doctor() -> None:
     """Check that this machine can run millie, and say what to do where it can't."""
+    from millie import console as show
     from millie import survey
 
     checks = survey.checks()
-    _table(
+    show.table(
         "millie doctor", ("check", "state", "found"), [(c.name, c.state, c.text) for c in checks]
     )
     if any(c.state == "fail" for c in checks):
@@ -302,11 +307,17 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    from rich.console import Console
-    from rich.text import Text
+    from millie.console import complain
 
-    Console(stderr=True).print(Text("millie: ", style="bold red").append(message, style="default"))
+    complain(message)
     sys.exit(2)
+
+
+def _finish(problems: Sequence[Problem], *, every: bool = False) -> None:
+    from millie.console import list_problems
+
+    if list_problems(problems, every=every):
+        raise typer.Exit(1)
 
 
 def _config(file: Path | None, profile: str, words: Sequence[str] | None) -> Config:
@@ -326,79 +337,3 @@ def _part(text: str) -> tuple[int, int]:
     if not (slash and index.isdigit() and count.isdigit()):
         raise typer.BadParameter(f"--shard {text}: expected i/n, for example 0/4")
     return int(index), int(count)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on a terminal; plain silence in pipes and logs."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def step(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield step
-
-
-def _say(text: str) -> None:
-    """Print words that may hold anything: nothing in them is taken for markup."""
-    _console().print(text, markup=False)
-
-
-def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*(Text(str(cell)) for cell in row))
-    _console().print(table)
-
-
-def _prediction_table(
-    predictions: Sequence[Prediction], truth: Mapping[str, str] | None = None
-) -> None:
-    rows = []
-    for one in predictions:
-        chances = "  ".join(f"{label} {p:.2f}" for label, p in one.probabilities.items())
-        known = [truth.get(one.patient, "")] if truth else []
-        rows.append([one.patient, *known, one.state, chances, str(one.n_cells), *one.reasons[:1]])
-    columns = ["patient", *(["truth"] if truth else []), "state", "probability", "cells", "reason"]
-    _table("For research use only", columns, rows)
-
-
-def _finish(problems: Sequence[Problem], *, every: bool = False) -> None:
-    """Name what could not be used; exit code 1 if that is more than notes."""
-    failures = [p for p in problems if not p.note]
-    notes = len(problems) - len(failures)
-    shown = problems if every else failures[:20]
-    if shown:
-        _console().print("\nWhat could not be used, and what to do:")
-    for p in shown:
-        where = "  ".join(filter(None, (p.patient, p.source)))
-        _say(f"  {where}\n      {p.error}: {p.message.removeprefix(f'{p.source}: ')}")
-    if len(failures) > len(shown):
-        _console().print(f"... and {len(failures) - len(shown)} more (--all-problems)")
-    if notes and not every:
-        _console().print(f"{notes} notes on the data (--all-problems lists them)")
-    if failures:
-        raise typer.Exit(1)

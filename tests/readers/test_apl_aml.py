@@ -280,15 +280,6 @@ def test_no_images_at_all_is_an_error(tmp_path: Path) -> None:
         prepare(tmp_path)
 
 
-@pytest.mark.parametrize("name", DATASETS)
-def test_every_data_set_says_what_and_whose_it_is(name: str, tmp_path: Path) -> None:
-    dataset = DATASETS[name]
-    assert dataset.name == name
-    assert all((dataset.description, dataset.source, dataset.terms, dataset.layout))
-    with pytest.raises(ManifestError, match="expected:"):
-        dataset.prepare(tmp_path)
-
-
 @pytest.mark.realdata
 def test_the_real_folder(data_root: Path, tmp_path: Path) -> None:
     root = data_root / "apl_aml"

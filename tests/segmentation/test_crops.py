@@ -47,7 +47,8 @@ def test_border_crops_have_full_size(
 def test_outside_has_the_background_colour(image: np.ndarray) -> None:
     crop = cut_crop(image, (0, 0), 20, 20, PINK)
     assert (crop[:9] == PINK).all()
-    np.testing.assert_array_equal(crop[-10:, -10:], image[:10, :10])
+    assert (crop[:, :9] == PINK).all()
+    np.testing.assert_array_equal(crop[9:, 9:], image[:11, :11])
     assert (cut_crop(image, (500, 500), 20, 20, PINK) == PINK).all()
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from millie.segmentation.stain import StainMap
 
 _MIN_WEIGHT = 1.0  # full circles' worth of outline that must agree on one diameter
+_FEW = 0.5
 _DOUBTFUL = 0.5  # disagreement of logarithms at which a nucleus outweighs a few red cells
 _PRIOR_FLOOR = 0.15  # what remains of the evidence for diameters that the nucleus speaks against
 _PRIOR_SPREAD = 0.35  # of the logarithm of nucleus over red-cell diameter
@@ -121,7 +122,7 @@ def mode_diameter(diameters: NDArray[np.float64], nucleus_px: float = 0.0) -> tu
     near = np.abs(logs - best) < 0.15
     total = float(weights[near].sum())
     doubtful = expected is not None and abs(best - expected) > _DOUBTFUL
-    if expected is not None and (total == 0 or (doubtful and not enough(total))):
+    if expected is not None and (total == 0 or (doubtful and total < _FEW)):
         return float(np.exp(expected)), 0.0
     if total == 0:
         return 0.0, 0.0

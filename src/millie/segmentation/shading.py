@@ -47,6 +47,8 @@ def fall_off(
             total = pixels.sum(axis=1)
             low = float(np.percentile(total, 8))
             near = np.abs(total - low) < 0.08
+            if not near.any():
+                continue
             values.append(pixels[near].mean(axis=0) - background)
             places.append((columns.mean() / width * 2 - 1, rows.mean() / height * 2 - 1))
     return _fit(np.array(places), np.array(values)) if len(values) >= 20 else None
