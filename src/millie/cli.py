@@ -89,7 +89,9 @@ def demo(
 
 @app.command()
 def prepare(
-    dataset: Annotated[str, typer.Argument(help="Name of a published data set: apl_aml.")],
+    dataset: Annotated[
+        str, typer.Argument(help="Name of a published data set; `millie datasets` lists them.")
+    ],
     root: Annotated[Path, typer.Option("--root", help="Folder that holds the data set.")],
     out: Annotated[Path, typer.Option("--out", help="Manifest to write (CSV).")],
     every: Verbose = False,
@@ -111,6 +113,20 @@ def prepare(
     named = ", ".join(f"{n} {label}" for label, n in counts.items())
     show.say(f"{len(cohort.patients)} patients ({named}), {images} images -> {out}")
     _finish(cohort.problems, every=every)
+
+
+@app.command()
+def datasets(
+    name: Annotated[str, typer.Argument(help="One set, to have it explained.")] = "",
+) -> None:
+    """List the published data sets that `millie prepare` reads, or explain one."""
+    from millie import console as show
+    from millie.readers.datasets import explain, listing
+
+    if name:
+        show.say(explain(name))
+    else:
+        show.table("Published data sets (millie datasets NAME)", ("name", "what"), listing())
 
 
 @app.command()

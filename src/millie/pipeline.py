@@ -26,7 +26,7 @@ from millie.ingest import IngestTask, ingest_patient
 from millie.outputs.detections import write_detection_overlay, write_detections
 from millie.outputs.report import write_prediction_run, write_report
 from millie.readers.cohort import read_folders, read_manifest, write_manifest
-from millie.readers.datasets import DATASETS
+from millie.readers.datasets import dataset as named_dataset
 from millie.readers.images import read_image
 from millie.segmentation import segment as find_cells
 from millie.types import Cell, Cohort, ImageSource, Prediction, Problem, SourceRecord
@@ -73,9 +73,7 @@ def prepare(dataset: str, root: Path, out: Path) -> Cohort:
         ConfigError: no such data set.
         ManifestError: the folder is not that data set; the message shows the expected tree.
     """
-    if dataset not in DATASETS:
-        raise ConfigError(f"unknown data set '{dataset}'; known: {', '.join(sorted(DATASETS))}")
-    cohort = DATASETS[dataset].prepare(root)
+    cohort = named_dataset(dataset).prepare(root)
     write_manifest(cohort, out)
     return cohort
 
