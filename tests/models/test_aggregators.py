@@ -222,3 +222,19 @@ def test_attention_against_its_equation(name: str) -> None:
     fused = aggregator(x[None])
     torch.testing.assert_close(fused.scores[0], a)
     torch.testing.assert_close(fused.bag[0], a @ x)
+
+
+@pytest.mark.parametrize("name", sorted(AGGREGATORS))
+def test_pooling_alone_gives_the_same_vector_and_gradient(name: str) -> None:
+    aggregator = build_aggregator(ModelConfig(aggregator=name), 6).eval()
+    torch.manual_seed(3)
+    cells = torch.randn(3, 7, 6)
+    mask = torch.arange(7)[None] < torch.tensor([7, 3, 1])[:, None]
+    gradients = []
+    for vectors in (aggregator.pool, lambda *a: aggregator(*a).bag):
+        leaf = cells.clone().requires_grad_()
+        bag = vectors(leaf, mask)
+        torch.autograd.backward(bag.square().sum())
+        gradients.append((bag.detach(), leaf.grad))
+    assert torch.equal(gradients[0][0], gradients[1][0])
+    assert torch.equal(gradients[0][1], gradients[1][1])

@@ -72,6 +72,11 @@ class Aggregator(nn.Module, ABC):
     def fuse(self, embeddings: Tensor, mask: Tensor) -> Fused:
         """Fuse checked bags: padding is zero, each bag has a real cell."""
 
+    def pool(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The bags' vectors (B, D) alone; arguments and errors as :meth:`forward`."""
+        bag: Tensor = self(embeddings, mask).bag
+        return bag
+
     def stream(self) -> Aggregator:
         """The accumulator with ``init``, ``update`` and ``finish``; it keeps no state itself."""
         return self
@@ -121,6 +126,11 @@ class MaxAggregator(Aggregator):
         bag = masked.amax(dim=1)
         hits = (masked == bag[:, None]).to(embeddings.dtype)
         return Fused(bag, (hits / hits.sum(dim=1, keepdim=True)).mean(dim=2))
+
+    def pool(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The maxima alone: training has no use for scores, which cost several times as much."""
+        mask = _checked_mask(embeddings, mask)
+        return embeddings.masked_fill(~mask[..., None], -torch.inf).amax(dim=1)
 
     @staticmethod
     def winners(embeddings: Tensor, mask: Tensor | None = None) -> Tensor:

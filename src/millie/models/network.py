@@ -161,7 +161,7 @@ class MilNetwork(nn.Module):
 
     def bag_logits(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, C) of bags of embeddings (B, N, D) (paper, eq. 1)."""
-        logits: Tensor = self.head(self.fuse(embeddings, mask).bag)
+        logits: Tensor = self.head(self.aggregator.pool(self.standardiser(embeddings), mask))
         return logits
 
     def cell_logits(self, embeddings: Tensor) -> Tensor:
