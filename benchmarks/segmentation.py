@@ -2,8 +2,9 @@
 
 Run ``python benchmarks/segmentation.py --data ../shared/data --methods default paper`` for the
 Markdown table of docs/segmentation.md. A centre inside the box of an unmatched leukocyte is a hit,
-any other is false. Each image is judged on its own, without scale from outside, as
-``millie detect IMAGE`` does.
+any other is false. No scale is given: each image is judged by
+its own red cells, and again with those of all images of its set, as ``millie detect`` does for the
+images of one command.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from millie.config import SegmentationConfig
-from millie.segmentation import central_region, segment
+from millie.segmentation import central_region, sample_statistics, segment
 from millie.types import Detection
 
 Pixels = NDArray[np.uint8]
@@ -129,7 +130,9 @@ def match(detection: Detection, boxes: tuple[tuple[float, float, float, float], 
         x, y = region.cell.x_px, region.cell.y_px
         inside = [b for b in free if b[0] <= x <= b[2] and b[1] <= y <= b[3]]
         if inside:
-            free.remove(min(inside, key=lambda b: (b[0] + b[2] - 2 * x) ** 2 + (b[1] + b[3] - 2 * y) ** 2))
+            free.remove(
+                min(inside, key=lambda b: (b[0] + b[2] - 2 * x) ** 2 + (b[1] + b[3] - 2 * y) ** 2)
+            )
         else:
             false += 1
     return np.array([len(boxes) - len(free), false, len(free)], dtype=float)
@@ -154,7 +157,9 @@ def dice(detection: Detection, truth: Pixels, level: int) -> float:
     ours = np.zeros(truth.shape, bool)
     cell = region.cell
     mask = region.nucleus_mask if level > 100 else region.cell_mask
-    ours[cell.top_px : cell.top_px + cell.height_px, cell.left_px : cell.left_px + cell.width_px] = mask
+    ours[
+        cell.top_px : cell.top_px + cell.height_px, cell.left_px : cell.left_px + cell.width_px
+    ] = mask
     return float(2 * (ours & real).sum() / max(ours.sum() + real.sum(), 1))
 
 
@@ -188,7 +193,9 @@ def jpeg(quality: int) -> Callable[[Pixels], Pixels]:
 def scaled(factor: float) -> Callable[[Pixels], Pixels]:
     def change(image: Pixels) -> Pixels:
         how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-        return np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=how), np.uint8)
+        return np.asarray(
+            cv2.resize(image, None, fx=factor, fy=factor, interpolation=how), np.uint8
+        )
 
     return change
 
@@ -232,22 +239,34 @@ def thinned(items: list[Sample], limit: int) -> list[Sample]:
     return items[::step]
 
 
-def rows_of_fields(method: str, samples: list[Sample], change: Callable[[Pixels], Pixels]) -> NDArray:
+def rows_of_fields(
+    method: str,
+    samples: list[Sample],
+    change: Callable[[Pixels], Pixels],
+    *,
+    together: bool = False,
+) -> NDArray:
+    """(hits, false, missed) of each field, alone or with the scale that all show together."""
     config = SegmentationConfig(method=method)
+    images = [np.ascontiguousarray(change(s.image)) for s in samples]
+    statistics = sample_statistics([(i, None) for i in images[:24]], config) if together else None
     rows = []
-    for sample in samples:
-        image = np.ascontiguousarray(change(sample.image))
+    for sample, image in zip(samples, images, strict=True):
         fx, fy = image.shape[1] / sample.image.shape[1], image.shape[0] / sample.image.shape[0]
         boxes = tuple((a * fx, b * fy, c * fx, d * fy) for a, b, c, d in sample.boxes)
-        rows.append(match(segment(image, None, config), boxes))
+        rows.append(match(segment(image, None, config, statistics), boxes))
     return np.array(rows)
 
 
-def rows_of_crops(method: str, samples: list[Sample]) -> dict[str, NDArray]:
+def rows_of_crops(method: str, samples: list[Sample], *, together: bool) -> dict[str, NDArray]:
+    """Crops judged alone, or with the scale that all of them show together."""
     config = SegmentationConfig(method=method)
+    statistics = (
+        sample_statistics([(s.image, None) for s in samples[:40]], config) if together else None
+    )
     one, nucleus, cell, kinds = [], [], [], []
     for sample in samples:
-        detection = segment(sample.image, None, config)
+        detection = segment(sample.image, None, config, statistics)
         one.append(exactly_one(detection, sample.image.shape))
         kinds.append(sample.kind)
         if sample.truth is not None:
@@ -281,7 +300,10 @@ def table(method: str, root: Path, limit: int) -> Iterator[tuple[str, str]]:
     for name in ("bccd",):
         samples = thinned(list(SETS[name](root)), limit)
         for label, change in CHANGES.items():
-            yield f"{name} F1, {label}", interval(rows_of_fields(method, samples, change), f1)
+            for together in (False, True):
+                how = "as one sample" if together else "each alone"
+                rows = rows_of_fields(method, samples, change, together=together)
+                yield f"{name} F1, {label}, {how}", interval(rows, f1)
     samples = list(all_idb1(root))
     counts = rows_of_fields(method, samples, CHANGES["as it is"])
     ill = np.array([s.kind == "1" for s in samples])
@@ -289,22 +311,29 @@ def table(method: str, root: Path, limit: int) -> Iterator[tuple[str, str]]:
     yield "all_idb1 cells a healthy field", f"{counts[~ill, 1].mean():.2f}"
     for name in ("apl_aml", "wbc_masks", "pbc_cells", "platelet", "bone_marrow_cells"):
         samples = thinned(list(SETS[name](root)), limit)
-        for part, values in rows_of_crops(method, samples).items():
-            if len(values):
-                yield f"{name} {part} (n = {len(values)})", interval(values, mean)
+        for together in (False, True):
+            how = "as one sample" if together else "each alone"
+            for part, values in rows_of_crops(method, samples, together=together).items():
+                if len(values):
+                    yield f"{name} {part}, {how} (n = {len(values)})", interval(values, mean)
     big = [s for s in all_idb1(root) if s.image.shape[1] > 2000][:4]
     yield "speed, 5 MP fields, MP/s", speed(method, big)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data")))
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data"))
+    )
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--limit", type=int, default=0, help="about so many images a set; 0: all")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     columns = {m: dict(table(m, arguments.data, arguments.limit)) for m in arguments.methods}
-    print(f"{platform.machine()}, Python {platform.python_version()}, OpenCV {cv2.__version__}, one thread\n")
+    print(
+        f"{platform.machine()}, Python {platform.python_version()}, "
+        f"OpenCV {cv2.__version__}, one thread\n"
+    )
     print("| measure | " + " | ".join(columns) + " |")
     print("|---" * (len(columns) + 1) + "|")
     for measure in next(iter(columns.values())):

@@ -99,7 +99,10 @@ def pasted(a: Cut, b: Cut, rng: np.random.Generator) -> tuple[Cut, NDArray[np.bo
 
 
 def _corner(shape: tuple[int, ...], wide: int, shift: NDArray) -> tuple[int, int]:
-    return (wide // 2 - shape[0] // 2 + round(shift[1]), wide // 2 - shape[1] // 2 + round(shift[0]))
+    return (
+        wide // 2 - shape[0] // 2 + round(shift[1]),
+        wide // 2 - shape[1] // 2 + round(shift[0]),
+    )
 
 
 def _placed(mask: NDArray[np.bool_], wide: int, shift: NDArray) -> NDArray[np.bool_]:
@@ -133,7 +136,9 @@ def examples(
         ]  # fmt: skip
         if not pairs:
             return
-        i, j = min(pairs, key=lambda p: np.hypot(*(groups[p[0]][0].centre - groups[p[1]][0].centre)))
+        i, j = min(
+            pairs, key=lambda p: np.hypot(*(groups[p[0]][0].centre - groups[p[1]][0].centre))
+        )
         one = (joined(groups[i][0], groups[j][0]), groups[i][1])
         groups = [g for k, g in enumerate(groups) if k not in (i, j)] + [one]
 
@@ -159,7 +164,9 @@ def gather(root: Path, part: int, n: int) -> tuple[NDArray[np.float64], NDArray[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data")))
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data"))
+    )
     parser.add_argument("--pairs", type=int, default=900)
     parser.add_argument("--keep", type=Path, help="write features and truth there")
     arguments = parser.parse_args()
@@ -183,8 +190,12 @@ def fit(values: NDArray, truth: NDArray, held: NDArray, held_truth: NDArray) -> 
     for name, value in zip(FEATURES, values.T, strict=True):
         print(f"# {name}: AUC alone {roc_auc_score(truth, value):.3f}")
     for name, array in (("MEAN", mean), ("SCALE", scale), ("WEIGHTS", model.coef_[0])):
-        body = textwrap.fill(", ".join(f"{v:.3f}" for v in array), 96, initial_indent="    ",
-                             subsequent_indent="    ")
+        body = textwrap.fill(
+            ", ".join(f"{v:.3f}" for v in array),
+            96,
+            initial_indent="    ",
+            subsequent_indent="    ",
+        )
         print(f"{name} = np.array([\n{body},\n])  # fmt: skip")
     print(f"BIAS = {model.intercept_[0]:.3f}")
 

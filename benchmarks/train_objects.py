@@ -31,17 +31,28 @@ UM_PX = {
     "pbc_cells": 0.105, "platelet": 0.105, "bone_marrow_cells": 0.105, "apl_aml": 0.103,
     "bccd": 0.086, "all_idb1": 0.09,
 }  # fmt: skip
-LIMITS = {"pbc_cells": 600, "platelet": 400, "bone_marrow_cells": 175, "apl_aml": 900, "bccd": 180, "all_idb1": 24}
+LIMITS = {
+    "pbc_cells": 600,
+    "platelet": 400,
+    "bone_marrow_cells": 175,
+    "apl_aml": 900,
+    "bccd": 180,
+    "all_idb1": 24,
+}
 NOT_LEUKOCYTES = ("platelet", "Giant thrombocyte")
 Row = tuple[NDArray[np.float64], int, int, str]
 
 
-def varied(image: NDArray[np.uint8], um_px: float, rng: np.random.Generator) -> tuple[NDArray[np.uint8], float]:
+def varied(
+    image: NDArray[np.uint8], um_px: float, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], float]:
     """The image at about the working resolution, and the factor it was shrunk by."""
     factor = um_px / WORK_UM * float(np.exp(rng.normal(0, 0.1)))
     small = np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
     white = np.percentile(small, 95, axis=(0, 1)) + 1
-    small = np.clip(white * ((small + 1.0) / white) ** rng.uniform(0.6, 1.5), 0, 255).astype(np.uint8)
+    small = np.clip(white * ((small + 1.0) / white) ** rng.uniform(0.6, 1.5), 0, 255).astype(
+        np.uint8
+    )
     return cv2.GaussianBlur(small, (0, 0), rng.uniform(0.2, 0.8)), factor
 
 
@@ -72,7 +83,9 @@ def label_of(
     """1 leukocyte, 0 not, None unknown."""
     x, y = point
     if name in ("bccd", "all_idb1"):
-        inside = any(b[0] <= x / factor <= b[2] and b[1] <= y / factor <= b[3] for b in sample.boxes)
+        inside = any(
+            b[0] <= x / factor <= b[2] and b[1] <= y / factor <= b[3] for b in sample.boxes
+        )
         if inside:
             return 1
         return None if edge or name == "all_idb1" else 0
@@ -96,13 +109,14 @@ def gather(root: Path, part: int, rounds: int) -> list[Row]:
 def report(name: str, train: tuple[NDArray, NDArray], held: tuple[NDArray, NDArray]) -> None:
     x, y = train
     mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-9
-    model = LogisticRegression(C=1.0, max_iter=3000, class_weight="balanced")
+    model = LogisticRegression(C=0.3, max_iter=3000, class_weight="balanced")
     model.fit((x - mean) / scale, y)
     odds = model.decision_function((held[0] - mean) / scale)
     for level in (-2, -1, 0, 1):
         print(
             f"# {name}: AUC {roc_auc_score(held[1], odds):.4f}; odds > {level}: "
-            f"true {np.mean(odds[held[1] == 1] > level):.3f} false {np.mean(odds[held[1] == 0] > level):.3f}"
+            f"true {np.mean(odds[held[1] == 1] > level):.3f} "
+            f"false {np.mean(odds[held[1] == 0] > level):.3f}"
         )
     weights = model.coef_[0] / scale
     print("# " + ", ".join(f"{f} {w:.2f}" for f, w in zip(FEATURES, model.coef_[0], strict=True)))
@@ -112,8 +126,10 @@ def report(name: str, train: tuple[NDArray, NDArray], held: tuple[NDArray, NDArr
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data")))
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument(
+        "--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data"))
+    )
+    parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     parts = [gather(arguments.data, part, arguments.rounds) for part in (0, 1)]
@@ -124,10 +140,23 @@ def main() -> None:
     print(f"# {len(train[1])} objects, {(train[1] == 0).sum()} of them no leukocytes")
     report("LEUKOCYTE", train[:2], held[:2])
     intact = [part[1] == 1 for part in (train, held)]
-    report("SMUDGE", (train[0][intact[0]], train[2][intact[0]]), (held[0][intact[1]], held[2][intact[1]]))
+    report(
+        "SMUDGE",
+        (train[0][intact[0]], train[2][intact[0]]),
+        (held[0][intact[1]], held[2][intact[1]]),
+    )
     if "SAVE" in os.environ:
-        np.savez(os.environ["SAVE"], x=train[0], y=train[1], s=train[2], hx=held[0], hy=held[1], hs=held[2],
-                 n=[r[3] for r in parts[0]], hn=[r[3] for r in parts[1]])
+        np.savez(
+            os.environ["SAVE"],
+            x=train[0],
+            y=train[1],
+            s=train[2],
+            hx=held[0],
+            hy=held[1],
+            hs=held[2],
+            n=[r[3] for r in parts[0]],
+            hn=[r[3] for r in parts[1]],
+        )
 
 
 if __name__ == "__main__":

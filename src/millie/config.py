@@ -86,8 +86,9 @@ class ModelConfig(_Stage):
         (256, 64), description="Widths of the head's FC layers; the paper does not state its own."
     )
     dropout: float = Field(0.25, ge=0, lt=1, description="Before each FC layer of the head.")
-    background: Literal["keep", "mask", "only"] = Field(
-        "keep", description="Pixels outside the cell: kept, filled; or the cell filled (control)."
+    background: Literal["keep", "mask", "isolate", "only"] = Field(
+        "keep",
+        description="Around the cell: kept; filled grey; made white; or only that (control).",
     )
 
 

@@ -20,7 +20,8 @@ import numpy as np
 
 from millie.bags.store import BagMeta, BagReader, CellCrop, Store, write_bag
 from millie.config import Config
-from millie.errors import DataError, MissingError, NoCellsError, ScaleError
+from millie.errors import DataError, ImageError, MissingError, NoCellsError, ScaleError
+from millie.readers.content import copy_note
 from millie.readers.images import image_kind, read_image
 from millie.segmentation import (
     SampleStatistics,
@@ -57,14 +58,15 @@ class IngestTask:
     config: Config
 
     def digest(self) -> str:
-        """SHA-256 (hex) of the settings and of the files' names, sizes and times.
+        """SHA-256 (hex) of the settings, the patient's facts, and the files' names, sizes and times.
 
         Equal digest, equal bag: a bag that carries it is not made again.
         """
         files = [
             (s.name, s.kind, s.pixel_size, s.cell_label, _stamp(s)) for s in self.patient.images
         ]
-        facts = [self.config.digest("reading", "segmentation", "crops"), self.patient.label, files]
+        patient = asdict(replace(self.patient, images=()))
+        facts = [self.config.digest("reading", "segmentation", "crops"), patient, files]
         return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
 
 
@@ -140,18 +142,31 @@ def _cells(task: IngestTask, tally: _Tally) -> Iterator[CellCrop]:
 
 
 def _readable(task: IngestTask, tally: _Tally) -> Iterator[Field]:
+    """The images that can be read; a copy of one before it is not counted again."""
+    first: dict[str, str] = {}
     for source in task.patient.images:
         try:
-            yield read_image(source, task.config.reading)
+            one = read_image(source, task.config.reading)
         except (DataError, MissingError) as error:
             tally.problems.append(_problem(task.patient, source, error))
+            continue
+        kept = first.setdefault(one.sha256, source.name)
+        if kept == source.name:
+            yield one
+        else:
+            tally.problems.append(copy_note(task.patient.id, source.name, kept))
 
 
 def _cells_of_field(
     one: Field, config: Config, sample: SampleStatistics, tally: _Tally
 ) -> Iterator[CellCrop]:
-    kind = one.source.kind or image_kind(one, config.reading)
+    kind = image_kind(one, config.reading)
     detection = segment(one.image, one.pixel_size, config.segmentation, sample)
+    if kind is not ImageKind.CELL and "refused" in detection.diagnostics:
+        raise ImageError(
+            f"{one.source.name}: no cells were looked for ({detection.diagnostics['refused']}); "
+            "leave it out if it is no field of a stained film, else photograph it again"
+        )
     regions = _regions(detection, kind, one)
     side_px = _crop_side_px(detection.pixel_size, kind, config, one)
     index = len(tally.sources)
@@ -166,7 +181,10 @@ def _cells_of_field(
             height_px=height,
             width_px=width,
             path=str(one.source.path),
-            diagnostics=detection.diagnostics,
+            diagnostics={
+                **detection.diagnostics,
+                "background_rgb": list(detection.background_rgb),
+            },
         )
     )
     size_px = config.crops.size_px
@@ -182,8 +200,8 @@ def _cells_of_field(
 
 
 def _regions(detection: Detection, kind: ImageKind, one: Field) -> tuple[CellRegion, ...]:
-    """All cells of a field; of a single-cell crop the central one, or its whole centre."""
-    if kind is ImageKind.FIELD:
+    """All cells of a field or slide; of a single-cell crop the central one, or its whole centre."""
+    if kind is not ImageKind.CELL:
         return detection.regions
     central = central_region(detection, one.image.shape[:2])
     return (central or _whole_crop(one),)
@@ -231,11 +249,9 @@ def _stamp(source: ImageSource) -> tuple[int, int] | None:
 
 
 def _why_empty(patient: Patient, tally: _Tally) -> str:
-    reasons = [f"{p.source}: {p.message}" for p in tally.problems[:5]]
-    refused = [
-        f"{s.name}: {s.diagnostics['refused']}" for s in tally.sources if "refused" in s.diagnostics
+    reasons = [
+        f"{p.source}: {p.message.removeprefix(f'{p.source}: ')}" for p in tally.problems[:5]
     ]
-    reasons += refused[:5]
     reasons = reasons or ["no leukocyte was found; look at `millie detect --overlay`"]
     return f"{patient.id}: no cell in {len(patient.images)} images ({'; '.join(reasons)})"
 

@@ -92,5 +92,22 @@ def test_background_refuses_what_does_not_fit() -> None:
     images = np.zeros((2, 6, 6, 3), np.uint8)
     with pytest.raises(ConfigError, match="one mask of the same size"):
         apply_background(images, np.zeros((1, 6, 6), np.uint8), "mask")
-    with pytest.raises(ConfigError, match="expected keep, mask or only"):
+    with pytest.raises(ConfigError, match="expected keep, mask, isolate or only"):
         apply_background(images, np.zeros((2, 6, 6), np.uint8), "blur")  # type: ignore[arg-type]
+
+
+def test_isolate_shows_the_cell_alone_on_one_white() -> None:
+    image = np.full((1, 64, 64, 3), (200, 180, 160), np.uint8)
+    image[0, 24:40, 24:40] = (100, 60, 120)
+    image[0, 2:10, 2:10] = (150, 90, 90)
+    mask = np.zeros((1, 64, 64), np.uint8)
+    mask[0, 24:40, 24:40] = 1
+    colours = np.array([[200, 180, 160]], np.float32)
+    shown = apply_background(image, mask, "isolate", colours)
+    assert (shown[0, :20] == 245).all(), "neither the red cell nor the tint is left"
+    np.testing.assert_array_equal(shown[0, 32, 32], [123, 82, 184])
+    brighter = apply_background(
+        np.rint(image * 0.8).astype(np.uint8), mask, "isolate", colours * np.float32(0.8)
+    )
+    assert np.abs(brighter.astype(int) - shown).max() <= 2, "exposure is cancelled"
+    assert (apply_background(image, mask * 0, "isolate", colours) == 245).all()

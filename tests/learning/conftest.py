@@ -53,6 +53,15 @@ def tiny_encoder() -> Callable[[], Encoder]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny tensors: more threads than one only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def tiny_in_table(tiny_encoder: Callable[[], Encoder]) -> Iterator[None]:
     """``model.encoder=tiny`` names the small encoder while these tests run."""
     with pytest.MonkeyPatch.context() as patch:

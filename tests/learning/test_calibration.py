@@ -11,11 +11,11 @@ from millie.errors import ConfigError
 from millie.learning.calibration import (
     TEMPERATURE_RANGE,
     apply_temperature,
+    balanced_threshold,
     brier,
     calibration_error,
     fit_temperature,
     reliability,
-    youden_threshold,
 )
 
 
@@ -54,30 +54,50 @@ def test_temperature_without_patients_is_refused() -> None:
         fit_temperature(np.empty((0, 2)), np.empty(0, int))
 
 
-def test_threshold_lies_in_the_middle_of_the_gap() -> None:
+def test_threshold_lies_between_separated_classes() -> None:
     p = np.array([0.1, 0.2, 0.6, 0.9])
-    assert youden_threshold(np.array([False, False, True, True]), p) == pytest.approx(0.4)
+    assert 0.2 < balanced_threshold(np.array([False, False, True, True]), p) < 0.6
 
 
-def test_threshold_is_the_best_of_all() -> None:
-    rng = np.random.default_rng(1)
-    positive = rng.random(40) < 0.4
-    p = np.clip(rng.normal(0.5, 0.2, 40) + 0.2 * positive, 0, 1)
-
-    def gain(t: float) -> float:
-        return (p[positive] >= t).mean() - (p[~positive] >= t).mean()
-
-    best = max(gain(t) for t in np.linspace(0, 1, 2001))
-    assert gain(youden_threshold(positive, p)) == pytest.approx(best)
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.8])
+def test_threshold_does_not_depend_on_how_frequent_the_class_is(share: float) -> None:
+    """Log odds of the classes are normal around 0 and 2: equally likely at 1."""
+    rng = np.random.default_rng(3)
+    positive = rng.random(6000) < share
+    log_odds = rng.normal(size=6000) + 2 * positive
+    found = balanced_threshold(positive, 1 / (1 + np.exp(-log_odds)))
+    assert found == pytest.approx(1 / (1 + np.exp(-1)), abs=0.03)
 
 
-def test_threshold_with_constant_probabilities_is_defined() -> None:
-    assert 0 < youden_threshold(np.array([True, False]), np.array([0.5, 0.5])) < 1
+def test_threshold_is_steadier_than_the_best_cut() -> None:
+    """Over samples of 55 patients; the best cut is the middle between the best neighbours."""
+    ours, best = [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        positive = np.arange(55) < 15
+        p = 1 / (1 + np.exp(-rng.normal(size=55) - 2 * positive))
+        ours.append(balanced_threshold(positive, p))
+        edges = np.sort(p)
+        cuts = (edges[1:] + edges[:-1]) / 2
+        gains = [(p[positive] >= c).mean() - (p[~positive] >= c).mean() for c in cuts]
+        best.append(cuts[int(np.argmax(gains))])
+    assert np.std(ours) < 0.6 * np.std(best)
+
+
+def test_threshold_without_any_order_is_one_half() -> None:
+    assert balanced_threshold(np.array([True, False]), np.array([0.5, 0.5])) == 0.5
+    backwards = np.array([0.9, 0.8, 0.1, 0.2])
+    assert balanced_threshold(np.array([False, False, True, True]), backwards) == 0.5
+
+
+def test_threshold_of_certain_probabilities_is_finite() -> None:
+    p = np.array([0.0, 0.0, 1.0, 1.0])
+    assert 0 < balanced_threshold(np.array([False, False, True, True]), p) < 1
 
 
 def test_threshold_needs_both_classes() -> None:
     with pytest.raises(ConfigError, match="both classes"):
-        youden_threshold(np.ones(3, bool), np.arange(3.0))
+        balanced_threshold(np.ones(3, bool), np.arange(3.0))
 
 
 def test_reliability_counts_everyone_once() -> None:

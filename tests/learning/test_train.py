@@ -222,7 +222,7 @@ def test_end_to_end_learns_and_leaves_batch_statistics(
     chosen = tuple(p for p in sorted(labels) if p not in validation)
     task = Task(("AML", "APL"), labels, chosen, validation, 0)
     config = quick.with_settings(
-        [f"training.exact_gradient={exact}", "training.mode=end_to_end", "training.max_epochs=8"]
+        [f"training.exact_gradient={exact}", "training.mode=end_to_end", "training.max_epochs=3"]
     )
     network = build_network(config.model, task.classes, encoder=tiny_encoder())
     before = weights_digest(tiny_encoder())

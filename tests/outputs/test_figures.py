@@ -3,19 +3,29 @@ from __future__ import annotations
 import base64
 import subprocess
 import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
-from millie.outputs.curves import roc_band, roc_points
+from millie.outputs.curves import recall_points, roc_band, roc_points
+from millie.outputs.decision_curve import decision_curve, useful_range
+from millie.outputs.figure_files import pdf_bytes, svg_uri, write_figures
 from millie.outputs.figures import (
     BinPoint,
     calibration_figure,
+    confusion_figure,
+    decision_figure,
     histogram_figure,
+    intervals_figure,
+    lines_figure,
     patients_figure,
+    precision_recall_figure,
+    prevalence_figure,
     roc_figure,
     roc_lines_figure,
     scatter_figure,
@@ -24,7 +34,8 @@ from millie.outputs.figures import (
 HOSTILE = "<b>$x_{1}$ & \"'\u0000\u202e"
 
 
-def svg(uri: str) -> str:
+def svg(figure: Figure) -> str:
+    uri = svg_uri(figure)
     head, _, content = uri.partition(",")
     assert head == "data:image/svg+xml;base64"
     text = base64.b64decode(content).decode()
@@ -75,6 +86,14 @@ def test_every_figure_is_an_svg_and_equal_data_gives_equal_bytes() -> None:
         ),
         lambda: histogram_figure(score, HOSTILE),
         lambda: roc_lines_figure({HOSTILE: (score, score), "b": (score, score)}, HOSTILE),
+        lambda: precision_recall_figure(score, score, 0.5, HOSTILE),
+        lambda: decision_figure(
+            decision_curve(positive, score, np.random.default_rng(0), resamples=20), HOSTILE
+        ),
+        lambda: prevalence_figure(score, {HOSTILE: (score, score, score)}, HOSTILE),
+        lambda: lines_figure({HOSTILE: (score,) * 4, "b": (score,) * 4}, (HOSTILE, "y"), HOSTILE),
+        lambda: intervals_figure([(HOSTILE, 0.5, 0.4, 0.6)], 0.5, HOSTILE, HOSTILE),
+        lambda: confusion_figure([[1, 2], [0, 0]], (HOSTILE, "b"), (HOSTILE, "b"), HOSTILE),
     ):
         text = svg(draw())
         assert text == svg(draw())
@@ -91,3 +110,37 @@ def test_names_are_drawn_as_they_are() -> None:
 def test_no_global_plotting_state() -> None:
     code = "import sys, millie.outputs.report; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603
+
+
+def test_files_are_written_once_and_again_when_the_figure_changes(tmp_path: Path) -> None:
+    first = write_figures(tmp_path, {"a": histogram_figure(np.array([0.1, 0.9]), "x")})
+    pdf = tmp_path / "a.pdf"
+    assert pdf.read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "a.svg").read_bytes() == base64.b64decode(first["a"].partition(",")[2])
+    stamp = pdf.stat().st_mtime_ns
+    write_figures(tmp_path, {"a": histogram_figure(np.array([0.1, 0.9]), "x")})
+    assert pdf.stat().st_mtime_ns == stamp
+    write_figures(tmp_path, {"a": histogram_figure(np.array([0.5, 0.9]), "x")})
+    assert pdf.stat().st_mtime_ns != stamp
+    assert pdf_bytes(histogram_figure(np.array([0.5, 0.9]), "x")) == pdf.read_bytes()
+
+
+def test_recall_ends_at_all_positives_and_precision_at_their_share() -> None:
+    positive = np.array([True, False, True, False, False])
+    score = np.array([0.9, 0.8, 0.8, 0.3, 0.1])
+    recall, precision = recall_points(positive, score)
+    np.testing.assert_allclose(recall, [0.5, 1, 1, 1])
+    np.testing.assert_allclose(precision, [1, 2 / 3, 0.5, 0.4])
+
+
+def test_net_benefit_of_a_perfect_model_is_the_prevalence() -> None:
+    positive = np.array([True] * 3 + [False] * 7)
+    rng = np.random.default_rng(0)
+    curve = decision_curve(positive, np.where(positive, 1.0, 0.0), rng, resamples=50)
+    np.testing.assert_allclose(curve.model, 0.3)
+    assert useful_range(curve) == (0.01, 0.99)
+    nothing = decision_curve(positive, np.full(10, 0.3), np.random.default_rng(0), resamples=50)
+    below = nothing.threshold <= 0.3
+    np.testing.assert_allclose(nothing.model[below], nothing.treat_all[below], atol=1e-12)
+    np.testing.assert_allclose(nothing.model[~below], 0)
+    assert useful_range(nothing) is None

@@ -34,7 +34,12 @@ class Drawn:
 
 
 def draw(
-    n_leukocytes: int, *, side_um: float = 100, um_px: float = UM_PX, seed: int = 0, red_cells: int = 90
+    n_leukocytes: int,
+    *,
+    side_um: float = 100,
+    um_px: float = UM_PX,
+    seed: int = 0,
+    red_cells: int = 90,
 ) -> Drawn:
     """Discs on a grid: red cells with pallor, leukocytes with an eccentric nucleus."""
     rng = np.random.default_rng(seed)
@@ -47,18 +52,20 @@ def draw(
     ])  # fmt: skip
     order = rng.permutation(len(grid))
     white = grid[order[:n_leukocytes]] + rng.uniform(-0.3, 0.3, (n_leukocytes, 2))
-    for x, y in grid[order[n_leukocytes : n_leukocytes + red_cells]] + rng.uniform(-0.5, 0.5, 2):
+    for x, y in grid[order[n_leukocytes : n_leukocytes + red_cells]]:
         _disc(density, (x, y), 3.6, RED_CELL, um_px)
         _disc(density, (x, y), 1.1, RED_CELL * 0.6, um_px)
     for x, y in white:
         _disc(density, (x, y), 5.2, CYTOPLASM, um_px)
-        _disc(density, (x + 0.5, y), rng.uniform(3.5, 4.2), NUCLEUS, um_px)
+        _disc(density, (x + 0.5, y), rng.uniform(3.9, 4.5), NUCLEUS, um_px)
     density = cv2.GaussianBlur(density, (0, 0), 0.12 / um_px)
     pixels = BACKGROUND * np.exp(-density) + rng.normal(0, 2, density.shape)
     return Drawn(np.clip(pixels, 0, 255).astype(np.uint8), white / um_px)
 
 
-def _disc(density: np.ndarray, centre: tuple, radius: float, value: np.ndarray, um_px: float) -> None:
+def _disc(
+    density: np.ndarray, centre: tuple, radius: float, value: np.ndarray, um_px: float
+) -> None:
     point = tuple(round(v / um_px * 16) for v in centre)
     colour = tuple(float(v) for v in value)
     cv2.circle(density, point, round(radius / um_px * 16), colour, -1, cv2.LINE_8, 4)
@@ -68,7 +75,11 @@ def f1(found: Detection, centres: np.ndarray, um_px: float = UM_PX) -> float:
     free = list(map(tuple, centres))
     hits = 0
     for region in found.regions:
-        near = [c for c in free if np.hypot(c[0] - region.cell.x_px, c[1] - region.cell.y_px) * um_px < 4]
+        near = [
+            c
+            for c in free
+            if np.hypot(c[0] - region.cell.x_px, c[1] - region.cell.y_px) * um_px < 4
+        ]
         if near:
             free.remove(near[0])
             hits += 1
@@ -94,9 +105,9 @@ def test_finds_every_cell_at_any_scale(um_px: float, known: bool) -> None:
     assert found.pixel_size.um_px == pytest.approx(um_px, rel=0.1)
 
 
-@pytest.mark.parametrize("count", [0, 1, 20, 60])
+@pytest.mark.parametrize("count", [0, 1, 15, 45])
 def test_counts_from_none_to_all(count: int) -> None:
-    drawn = draw(count, red_cells=64 - count)
+    drawn = draw(count, red_cells=49 - count)
     found = segment(drawn.image, PixelSize(UM_PX), DEFAULT)
     assert len(found.regions) == count
 
@@ -159,6 +170,13 @@ def test_light_and_compression_change_nothing(field: Drawn, change) -> None:
 
 
 @pytest.mark.parametrize("factor", [0.8, 1.2])
+def test_a_resized_image_gives_the_same_cells(field: Drawn, factor: float) -> None:
+    image = cv2.resize(field.image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    found = segment(image, None, DEFAULT)
+    assert f1(found, field.centres * factor, UM_PX / factor) > 0.99
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.2])
 def test_wrong_scale_by_a_fifth_changes_nothing(field: Drawn, factor: float) -> None:
     found = segment(field.image, PixelSize(UM_PX * factor), DEFAULT)
     assert f1(found, field.centres) > 0.99
@@ -168,13 +186,15 @@ def test_masks_fill_their_boxes_and_measure_the_nucleus(field: Drawn) -> None:
     found = segment(field.image, PixelSize(UM_PX), DEFAULT)
     for region in found.regions:
         cell = region.cell
-        assert region.cell_mask.shape == region.nucleus_mask.shape == (cell.height_px, cell.width_px)
+        assert (
+            region.cell_mask.shape == region.nucleus_mask.shape == (cell.height_px, cell.width_px)
+        )
         assert region.cell_mask.any(axis=0).all()
         assert region.cell_mask.any(axis=1).all()
         assert not (region.nucleus_mask & ~region.cell_mask).any()
         assert cell.area_px == region.cell_mask.sum()
         assert cell.area_um2 == pytest.approx(cell.area_px * UM_PX**2)
-        assert 30 < region.nucleus_mask.sum() * UM_PX**2 < 70
+        assert 30 < region.nucleus_mask.sum() * UM_PX**2 < 75
         assert 0 <= cell.quality <= 1
     order = [(r.cell.top_px, r.cell.left_px) for r in found.regions]
     assert order == sorted(order)
@@ -201,7 +221,11 @@ def test_background_colour_and_diagnostics(field: Drawn) -> None:
 
 def test_sample_statistics_lend_their_scale_to_small_images(field: Drawn) -> None:
     crop = np.ascontiguousarray(field.image[:300, :300])
-    tiles = [np.ascontiguousarray(field.image[a : a + 300, b : b + 300]) for a in (0, 300) for b in (0, 300)]
+    tiles = [
+        np.ascontiguousarray(field.image[a : a + 300, b : b + 300])
+        for a in (0, 300)
+        for b in (0, 300)
+    ]
     sample = sample_statistics([(tile, None) for tile in tiles], DEFAULT)
     assert sample.n_images == 4
     assert json.loads(json.dumps(sample.to_dict()))["n_images"] == 4
@@ -262,7 +286,9 @@ def tissue() -> np.ndarray:
     """Pink sheet with violet dots and little empty background, as in an H&E section."""
     rng = np.random.default_rng(2)
     density = np.full((480, 640, 3), (0.15, 0.45, 0.2), np.float32)
-    density *= cv2.resize(rng.uniform(0.6, 1.6, (24, 32)).astype(np.float32), (640, 480))[:, :, None]
+    density *= cv2.resize(rng.uniform(0.6, 1.6, (24, 32)).astype(np.float32), (640, 480))[
+        :, :, None
+    ]
     for x, y in rng.integers(0, 640, (300, 2)):
         cv2.circle(density, (int(x), int(y)), 9, (0.8, 0.9, 0.35), -1)
     return (245 * np.exp(-cv2.GaussianBlur(density, (0, 0), 1.5))).astype(np.uint8)

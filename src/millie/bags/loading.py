@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from millie.bags.store import BagReader
 from millie.errors import ConfigError
 
-Background = Literal["keep", "mask", "only"]
+Background = Literal["keep", "mask", "isolate", "only"]
 
 _FILL = np.uint8(235)  # about the empty background of a stained film; the same for every sample
+_WHITE = 245.0  # the background after white balance
+_RIM_SHARE = 0.016  # of the crop's side: 0.4 um of a 25 um crop, so that no membrane is cut
 
 
 def sample_cells(n: int, k: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -74,35 +77,79 @@ def stream(
         stop = start + batch_size
         images = reader.images(start, stop)
         if background != "keep":
-            images = apply_background(images, reader.masks(start, stop), background)
+            images = shown(reader, start, stop, background)
         yield start, images
 
 
+def shown(reader: BagReader, start: int, stop: int, background: Background) -> NDArray[np.uint8]:
+    """Cells ``start`` to ``stop`` of a bag as an encoder shall see them, uint8 (n, S, S, 3)."""
+    images = reader.images(start, stop)
+    if background == "keep":
+        return images
+    colours = background_colours(reader, start, stop)
+    return apply_background(images, reader.masks(start, stop), background, colours)
+
+
+def background_colours(reader: BagReader, start: int, stop: int) -> NDArray[np.float32]:
+    """Colour (n, 3), 0 to 255, of the empty background around each cell; white where unknown."""
+    known = [source.diagnostics.get("background_rgb") for source in reader.sources]
+    colours = np.array([rgb or (_WHITE,) * 3 for rgb in known], dtype=np.float32).reshape(-1, 3)
+    return colours[[cell.source for cell in reader.cells[start:stop]]]
+
+
 def apply_background(
-    images: NDArray[np.uint8], masks: NDArray[np.uint8], mode: Background
+    images: NDArray[np.uint8],
+    masks: NDArray[np.uint8],
+    mode: Background,
+    colours: NDArray[np.float32] | None = None,
 ) -> NDArray[np.uint8]:
     """Take the surroundings or the cell out of its picture.
 
     The fill is one constant grey, so it carries nothing of the sample. A crop whose mask is empty
-    becomes all fill in both modes: a control must not see the cell because it was not found.
+    becomes all fill in every mode but ``keep``: a control must not see the cell because it was not
+    found.
 
     Args:
         images: uint8 (N, S, S, 3).
         masks: uint8 (N, S, S); 0 outside, else cell.
         mode: ``keep`` returns the images as they are; ``mask`` fills what is outside the cell;
-            ``only`` fills the cell (control: what the surroundings alone tell).
+            ``isolate`` balances the background to one white, grows the cell by 0.4 um of a 25 um
+            crop and fades the rest to that white; ``only`` fills the cell (control: what the
+            surroundings alone tell).
+        colours: (N, 3), 0 to 255, of the empty background, for ``isolate``; None: white already.
 
     Raises:
         ConfigError: unknown mode, or masks that do not fit.
     """
     if mode == "keep":
         return images
-    if mode not in {"mask", "only"} or masks.shape != images.shape[:3]:
+    if mode not in {"mask", "isolate", "only"} or masks.shape != images.shape[:3]:
         raise ConfigError(
             f"background '{mode}' with images {images.shape} and masks {masks.shape}: expected "
-            "keep, mask or only, and one mask of the same size for each image"
+            "keep, mask, isolate or only, and one mask of the same size for each image"
+        )
+    if mode == "isolate":
+        return np.stack(
+            [
+                _isolated(image, mask, None if colours is None else colours[i])
+                for i, (image, mask) in enumerate(zip(images, masks, strict=True))
+            ]
         )
     is_cell = masks > 0
     empty = ~is_cell.any(axis=(1, 2), keepdims=True)
     hidden = (~is_cell if mode == "mask" else is_cell) | empty
     return np.where(hidden[..., None], _FILL, images)
+
+
+def _isolated(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], colour: NDArray[np.float32] | None
+) -> NDArray[np.uint8]:
+    """One cell on white, uint8 (S, S, 3)."""
+    rim_px = max(1, round(_RIM_SHARE * len(mask)))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * rim_px + 1, 2 * rim_px + 1))
+    grown = cv2.dilate((mask > 0).astype(np.uint8), disc).astype(np.float32)
+    weight = cv2.GaussianBlur(grown, (0, 0), rim_px / 3)[..., None]
+    gain = np.float32(1.0) if colour is None else _WHITE / np.maximum(colour, 1.0)
+    balanced = np.minimum(image.astype(np.float32) * gain, 255.0)
+    blended = balanced * weight + np.float32(_WHITE) * (1 - weight)
+    return np.asarray(np.rint(blended), dtype=np.uint8)

@@ -218,9 +218,11 @@ def failed_gates(
     for measure, name, words in _MEASURES:
         value = getattr(quality, measure)
         bound = bounds.get(name)
-        if value is None or bound is None or not np.isfinite(value):
+        if value is None or bound is None:
             continue
-        if (value < bound) if name.startswith("min_") else (value > bound):
+        if not np.isfinite(value):
+            reasons.append(f"{words}: cannot be measured")
+        elif (value < bound) if name.startswith("min_") else (value > bound):
             side = "at least" if name.startswith("min_") else "at most"
             reasons.append(f"{words}: {value:.3g}, {side} {bound:.3g} is needed")
     return tuple(reasons)
@@ -285,11 +287,26 @@ def decide(
     reasons = tuple(failed)
     state = state_of(rule.called(probabilities))
     needed = max(config.min_cells_negative, int(rule.limits.get("min_cells_negative", 0)))
-    if not reasons and state == NO_SIGNAL and quality.n_usable < needed:
-        reasons = (f"too few cells: {quality.n_usable} usable, NO_SIGNAL needs {needed}",)
+    if not reasons and state == NO_SIGNAL:
+        reasons = _why_not_negative(probabilities, quality, needed)
     if not reasons:
         return state, ()
     return (URGENT if rule.is_urgent(probabilities) else INDETERMINATE), reasons
+
+
+def _why_not_negative(
+    probabilities: Mapping[str, float], quality: SampleQuality, needed: int
+) -> tuple[str, ...]:
+    """Why NO_SIGNAL may not be given although every gate is passed; empty if it may."""
+    reasons = []
+    if quality.n_usable < needed:
+        reasons.append(f"too few cells: {quality.n_usable} usable, NO_SIGNAL needs {needed}")
+    negative = sum(p for label, p in probabilities.items() if state_of(label) == NO_SIGNAL)
+    if negative <= 0.5:
+        reasons.append(
+            f"disease is as likely as not: {negative:.2f} for no disease, NO_SIGNAL needs over 0.5"
+        )
+    return tuple(reasons)
 
 
 def state_of(label: str) -> str:

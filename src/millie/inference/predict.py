@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from millie.bags.loading import apply_background
+from millie.bags.loading import apply_background, background_colours
 from millie.bags.store import BagReader
 from millie.config import PredictionConfig
 from millie.errors import ConfigError, NoCellsError
@@ -156,7 +156,8 @@ def _crops(
         images = reader.images(start, start + batch_size)
         masks = reader.masks(start, start + batch_size)
         meter.add(images, masks)
-        yield start, apply_background(images, masks, bundle.config.model.background)
+        colours = background_colours(reader, start, start + batch_size)
+        yield start, apply_background(images, masks, bundle.config.model.background, colours)
 
 
 def _checked(

@@ -45,7 +45,7 @@ class CellScores:
         diagnoses: (n,) of that patient.
         labels: (n,) expert's type.
         score: (n,) probability of the positive class, the cell alone.
-        called: (n,) whether that reaches the fold's threshold.
+        called: (n,) whether that class is the most probable one of the cell.
     """
 
     patients: NDArray[np.str_]

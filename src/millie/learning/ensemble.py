@@ -19,7 +19,7 @@ import torch
 
 from millie.errors import TrainingError
 from millie.inference.explain import StreamedBag, find_winners
-from millie.learning.calibration import apply_temperature, fit_temperature, youden_threshold
+from millie.learning.calibration import apply_temperature, balanced_threshold, fit_temperature
 from millie.learning.metrics import both_classes
 from millie.learning.sampling import CellSource, DrawnBag, whole_bag
 from millie.learning.splits import check_classes, cut_validation, deal
@@ -222,7 +222,7 @@ def calibrate(out_of_fold: Mapping[str, Floats], cast: Cast) -> tuple[float, flo
     positive = truth == index
     if not both_classes(positive):
         return temperature, 0.5
-    return temperature, youden_threshold(positive, apply_temperature(p, temperature)[:, index])
+    return temperature, balanced_threshold(positive, apply_temperature(p, temperature)[:, index])
 
 
 def score_bag(

@@ -190,13 +190,15 @@ def protocol(study: Study, splits: Splits) -> list[str]:
     if networks > 1:
         choice = (
             f"Each training part was dealt into shares and each of {networks} networks left one "
-            "out; temperature and threshold (Youden) were fitted on these out-of-fold "
-            "probabilities of the training part; the networks' probabilities were averaged."
+            "out; temperature and threshold (balanced logistic regression) were fitted on these "
+            "out-of-fold probabilities of the training part; the networks' probabilities were "
+            "averaged."
         )
     elif training.validation_fraction > 0:
         choice = (
             f"{training.validation_fraction:.0%} of the training patients were cut off for early "
-            "stopping; temperature and threshold (Youden) were fitted on them."
+            "stopping; temperature and threshold (balanced logistic regression) were fitted on "
+            "them."
         )
     else:
         choice = "No patient was held out inside the training part: threshold 0.5, temperature 1."

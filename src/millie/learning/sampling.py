@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from millie.bags.files import read_seal
-from millie.bags.loading import apply_background, sample_cells, to_tensor
+from millie.bags.loading import sample_cells, shown, to_tensor
 from millie.bags.store import BagReader, Store
 from millie.errors import ConfigError, NoCellsError
 from millie.models.augment import Draw, apply, draw
@@ -129,16 +129,10 @@ class StoredCells:
             size_bytes = reader.n_cells * side * side * 3
             if size_bytes <= self._free_bytes:
                 self._free_bytes -= size_bytes
-                self._kept[patient] = self._shown(reader, 0, reader.n_cells)
+                self._kept[patient] = shown(reader, 0, reader.n_cells, self._background)
                 return to_tensor(self._kept[patient][indices])
-            parts = [self._shown(reader, int(i), int(i) + 1) for i in indices]
+            parts = [shown(reader, int(i), int(i) + 1, self._background) for i in indices]
         return to_tensor(np.concatenate(parts))
-
-    def _shown(self, reader: BagReader, start: int, stop: int) -> NDArray[np.uint8]:
-        images = reader.images(start, stop)
-        if self._background == "keep":
-            return images
-        return apply_background(images, reader.masks(start, stop), self._background)
 
     def digest(self, patients: Sequence[str]) -> str:
         """SHA-256 (hex) over patients and their bags' seals."""

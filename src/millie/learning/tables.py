@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from millie.bags.store import Store
     from millie.learning.folds import FoldResult, Study
 
@@ -117,10 +115,14 @@ def write_map(study: Study, results: Sequence[FoldResult], path: Path) -> dict[s
 
 
 def labelled_cells(study: Study, results: Sequence[FoldResult]) -> CellScores:
-    """Labelled cells of repeat 0 with the probability that their own fold gave them."""
+    """Labelled cells of repeat 0 with the probability that their own fold gave them.
+
+    A cell counts as called if the positive class is its most probable one: the threshold of
+    patients was fitted on whole bags and says nothing about a cell alone.
+    """
     index = study.classes.index(study.positive)
     rows = [
-        (patient, study.labels[patient], cell.label, float(p[index]), result.threshold)
+        (patient, study.labels[patient], cell.label, float(p[index]), int(p.argmax()) == index)
         for result in results
         for patient, probabilities in result.cells.items()
         for cell, p in zip(study.cells[patient], probabilities, strict=True)
@@ -128,7 +130,7 @@ def labelled_cells(study: Study, results: Sequence[FoldResult]) -> CellScores:
     ]
     columns = list(zip(*rows, strict=True)) if rows else [(), (), (), (), ()]
     score = np.array(columns[3], np.float64)
-    called: NDArray[np.bool_] = score >= np.array(columns[4], np.float64)
+    called = np.array(columns[4], bool)
     patients, diagnoses, labels = (np.array(column, np.str_) for column in columns[:3])
     return CellScores(patients, diagnoses, labels, score, called)
 

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from millie.errors import BundleError, ConfigError, MissingFileError, MissingWeightsError
-from millie.models import efficientnet, resnet_small, vgg
+from millie.models import efficientnet, morphology, resnet_small, vgg
 from millie.models.encoder import Encoder
 from millie.models.weights import check_tensors, weights_digest
 
@@ -51,6 +51,7 @@ class EncoderSpec:
         sha256: of that file.
         prefix: put before the file's names to give ours.
         ignored: beginnings of names in the file that have no place here (its classifier).
+        weightless: nothing in it is learnt; ``pretrained`` changes nothing.
     """
 
     name: str
@@ -64,6 +65,7 @@ class EncoderSpec:
     sha256: str = ""
     prefix: str = ""
     ignored: tuple[str, ...] = ()
+    weightless: bool = False
 
 
 def fetch_vgg19() -> Path:
@@ -114,6 +116,16 @@ ENCODERS: dict[str, EncoderSpec] = {
             "resnet_small", 256, resnet_small.INPUT_PX, "(x - 0.5) / 0.25", "Apache-2.0", "",
             resnet_small.ResnetSmall,
         ),
+        EncoderSpec(
+            "morphology",
+            82,
+            morphology.INPUT_PX,
+            "none; expects a cell on white (model.background = 'isolate') in a crop of 25 um",
+            "Apache-2.0 (part of this package, no weights)",
+            "",
+            morphology.MorphologyEncoder,
+            weightless=True,
+        ),
     )
 }  # fmt: skip
 """Every encoder by name."""
@@ -149,6 +161,8 @@ def build_encoder(config: ModelConfig, *, seed: int = 0) -> Encoder:
         BundleError: a file of weights is damaged, altered, or of another architecture.
     """
     spec = _spec(config.encoder)
+    if spec.weightless and config.weights is None:
+        return new_encoder(spec.name)
     if not config.pretrained:
         if config.weights is not None:
             raise ConfigError(

@@ -1,6 +1,7 @@
 """Points of the curves a report draws, from the predictions on disk.
 
-Owns the step curve of sensitivity against false positives and its band over resampled patients.
+Owns the step curves of sensitivity against false positives (with its band over resampled patients)
+and of precision against recall.
 The numbers of a study and their intervals come from ``metrics.json``, never from here.
 """
 
@@ -55,6 +56,19 @@ def roc_points(positive: Bools, score: Floats) -> tuple[Floats, Floats]:
         np.concatenate([[0.0], misses / (~positive).sum()]),
         np.concatenate([[0.0], hits / positive.sum()]),
     )
+
+
+def recall_points(positive: Bools, score: Floats) -> tuple[Floats, Floats]:
+    """Recall and precision at every distinct threshold, from the strictest to the loosest.
+
+    Args:
+        positive: (n,) True for the positive class; at least one.
+        score: (n,) higher means more positive; equal scores move together.
+    """
+    order = np.argsort(-score, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
+    hits = np.cumsum(positive[order])[last]
+    return hits / positive.sum(), hits / (last + 1)
 
 
 def roc_band(

@@ -1,4 +1,4 @@
-"""Figures of the reports as SVG, drawn without any global plotting state.
+"""Figures of the reports, drawn without any global plotting state.
 
 Owns colours and looks. Colours are those of Okabe and Ito (2008), told apart with any colour
 vision; classes differ by marker as well. The same data gives the same bytes.
@@ -6,12 +6,9 @@ vision; classes differ by marker as well. The same data gives the same bytes.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from millie.outputs.curves import RocBand
-from millie.outputs.gallery import data_uri
+from millie.outputs.decision_curve import DecisionCurve
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +25,7 @@ _MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 _INK, _MUTED, _GRID = "#1c2430", "#5a6472", "#dfe4ea"
 _POINTS_SHOWN = 6000
 _LONGEST_TEXT = 60
-_SVG: dict[Any, Any] = {"svg.hashsalt": "millie", "svg.fonttype": "none"}
+_PREVALENCE_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +39,123 @@ class BinPoint:
     n: int
 
 
-def roc_figure(band: RocBand, title: str) -> str:
-    """ROC curve with its band and the line of chance; an SVG data URI."""
+def roc_figure(band: RocBand, title: str) -> Figure:
+    """ROC curve with its band and the line of chance."""
     figure, axes = _square()
     axes.fill_between(band.grid, band.low, band.high, color=OKABE_ITO[5], alpha=0.3, linewidth=0)
     axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.plot(band.fpr, band.tpr, color=OKABE_ITO[0], linewidth=2)
     axes.annotate("chance", (0.62, 0.585), color=_MUTED, rotation=45, fontsize=8)
     _label(axes, "1 − specificity", "sensitivity", title)
-    return _uri(figure)
+    return figure
 
 
-def roc_lines_figure(curves: Mapping[str, tuple[Floats, Floats]], title: str) -> str:
-    """Several ROC curves (false-positive rate, sensitivity) by name; an SVG data URI."""
+def precision_recall_figure(recall: Floats, precision: Floats, share: float, title: str) -> Figure:
+    """Precision against recall, with the share of positives that a guess would reach."""
+    figure, axes = _square()
+    axes.axhline(share, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    axes.step(recall, precision, where="post", color=OKABE_ITO[0], linewidth=2)
+    axes.annotate("chance", (0.02, min(share + 0.02, 0.96)), color=_MUTED, fontsize=8)
+    _label(axes, "recall (sensitivity)", "precision (positive predictive value)", title)
+    return figure
+
+
+def decision_figure(curve: DecisionCurve, title: str) -> Figure:
+    """Net benefit of the model with its band, of treating all and of treating none."""
+    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    _plain(axes)
+    x = curve.threshold
+    axes.fill_between(x, curve.low, curve.high, color=OKABE_ITO[5], alpha=0.3, linewidth=0)
+    axes.plot(x, curve.model, color=OKABE_ITO[0], linewidth=2, label="model")
+    axes.plot(x, curve.treat_all, color=OKABE_ITO[1], linewidth=1.5, linestyle=(0, (6, 2)),
+              label="act on all")  # fmt: skip
+    axes.axhline(0, color=_INK, linewidth=1, label="act on none")
+    top = max(float(curve.treat_all[0]), float(curve.high.max()))
+    axes.set(xlim=(0, float(x[-1])), ylim=(-0.1 * top - 0.01, 1.08 * top))
+    axes.legend(frameon=False, loc="upper right")
+    _label(axes, "threshold probability", "net benefit per patient", title)
+    return figure
+
+
+def prevalence_figure(
+    prevalence: Floats, curves: Mapping[str, tuple[Floats, Floats, Floats]], title: str
+) -> Figure:
+    """Predictive values (value, low, high by name) over the prevalence, on a logarithmic axis."""
+    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    _plain(axes)
+    for place, (name, (value, low, high)) in enumerate(curves.items()):
+        axes.fill_between(prevalence, low, high, color=OKABE_ITO[place], alpha=0.2, linewidth=0)
+        axes.plot(prevalence, value, color=OKABE_ITO[place], linewidth=2, label=_literal(name),
+                  linestyle=("-", (0, (6, 2)))[place % 2])  # fmt: skip
+    axes.set(xscale="log", ylim=(-0.01, 1.01))
+    axes.set_xticks(list(_PREVALENCE_TICKS), [f"{share:.0%}" for share in _PREVALENCE_TICKS])
+    axes.minorticks_off()
+    axes.legend(frameon=False, loc="center left")
+    _label(axes, "prevalence", "predictive value", title)
+    return figure
+
+
+def lines_figure(
+    curves: Mapping[str, tuple[Floats, Floats, Floats, Floats]],
+    axis_names: tuple[str, str],
+    title: str,
+) -> Figure:
+    """Curves with bars: (x, value, low, high) by name."""
+    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    _plain(axes)
+    for place, (name, (x, value, low, high)) in enumerate(curves.items()):
+        bars = np.stack([np.maximum(0, value - low), np.maximum(0, high - value)])
+        axes.errorbar(
+            x, value, yerr=bars, color=OKABE_ITO[place % len(OKABE_ITO)], label=_literal(name),
+            marker=_MARKERS[place % len(_MARKERS)], linewidth=1.8, elinewidth=1.2, capsize=2,
+        )  # fmt: skip
+    if len(curves) > 1:
+        axes.legend(frameon=False)
+    _label(axes, *axis_names, title)
+    return figure
+
+
+def intervals_figure(
+    rows: Sequence[tuple[str, float, float, float]], reference: float, xlabel: str, title: str
+) -> Figure:
+    """A forest plot: name, value and ends of the interval of each row; a line at the reference."""
+    figure = Figure(figsize=(6.2, 1.0 + 0.34 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    _plain(axes)
+    value = np.array([row[1] for row in rows])
+    bars = np.array([[max(0.0, v - low), max(0.0, high - v)] for _, v, low, high in rows]).T
+    axes.errorbar(value, np.arange(len(rows)), xerr=bars, fmt="o", color=OKABE_ITO[0],
+                  ecolor=OKABE_ITO[5], elinewidth=2, markersize=6)  # fmt: skip
+    axes.axvline(reference, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    axes.set_yticks(range(len(rows)), [_literal(row[0]) for row in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    _label(axes, xlabel, "", title)
+    return figure
+
+
+def confusion_figure(
+    counts: Sequence[Sequence[int]], rows: Sequence[str], columns: Sequence[str], title: str
+) -> Figure:
+    """Counts with shares of the row; rows are the truth."""
+    figure = Figure(figsize=(2.6 + 1.6 * len(columns), 1.5 + 0.8 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    table = np.asarray(counts, dtype=np.float64)
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.4, aspect="auto")
+    for (row, column), share in np.ndenumerate(shares):
+        axes.text(column, row, f"{int(table[row, column]):,}\n{share:.0%}", ha="center",
+                  va="center", color=_INK, fontsize=9)  # fmt: skip
+    axes.set_xticks(range(len(columns)), [_literal(name[:24]) for name in columns], fontsize=8.5)
+    axes.set_yticks(range(len(rows)), [_literal(name[:24]) for name in rows], fontsize=8.5)
+    _label(axes, "", "", title)
+    return figure
+
+
+def roc_lines_figure(curves: Mapping[str, tuple[Floats, Floats]], title: str) -> Figure:
+    """Several ROC curves (false-positive rate, sensitivity) by name."""
     figure, axes = _square()
     axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle=(0, (4, 3)))
     styles = ("-", (0, (6, 2)), (0, (2, 2)), (0, (6, 2, 1, 2)))
@@ -66,11 +167,11 @@ def roc_lines_figure(curves: Mapping[str, tuple[Floats, Floats]], title: str) ->
     if len(curves) > 1:
         axes.legend(frameon=False, loc="lower right")
     _label(axes, "1 − specificity", "sensitivity", title)
-    return _uri(figure)
+    return figure
 
 
-def calibration_figure(points: Sequence[BinPoint], title: str) -> str:
-    """Share of positives against mean probability, with exact intervals; an SVG data URI."""
+def calibration_figure(points: Sequence[BinPoint], title: str) -> Figure:
+    """Share of positives against mean probability, with exact intervals."""
     figure, axes = _square()
     axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle=(0, (4, 3)))
     x = np.array([p.probability for p in points])
@@ -82,12 +183,12 @@ def calibration_figure(points: Sequence[BinPoint], title: str) -> str:
         elinewidth=2, markersize=6, capsize=0,
     )  # fmt: skip
     _label(axes, "mean predicted probability", "share of patients", title)
-    return _uri(figure)
+    return figure
 
 
 def patients_figure(
     scores: Mapping[str, Floats], threshold: float | None, xlabel: str, title: str
-) -> str:
+) -> Figure:
     """One dot a patient by diagnosis; an SVG data URI.
 
     Args:
@@ -112,10 +213,10 @@ def patients_figure(
     )
     axes.set(xlim=(-0.02, 1.02), ylim=(len(scores) - 0.5, -0.5))
     _label(axes, xlabel, "", title)
-    return _uri(figure)
+    return figure
 
 
-def scatter_figure(points: Mapping[str, Floats], axis_names: tuple[str, str], title: str) -> str:
+def scatter_figure(points: Mapping[str, Floats], axis_names: tuple[str, str], title: str) -> Figure:
     """Cells in the plane of two components, coloured by class; an SVG data URI.
 
     Args:
@@ -142,11 +243,11 @@ def scatter_figure(points: Mapping[str, Floats], axis_names: tuple[str, str], ti
         if handle is not None:
             handle.set_alpha(1)
     _label(axes, *axis_names, title)
-    return _uri(figure)
+    return figure
 
 
-def histogram_figure(values: Floats, xlabel: str) -> str:
-    """How many cells have which score between 0 and 1; a small SVG data URI."""
+def histogram_figure(values: Floats, xlabel: str) -> Figure:
+    """How many cells have which score between 0 and 1; a small figure."""
     figure = Figure(figsize=(4.2, 1.7), layout="constrained")
     axes = figure.add_subplot()
     _plain(axes)
@@ -157,7 +258,7 @@ def histogram_figure(values: Floats, xlabel: str) -> str:
     axes.set_xlim(0, 1)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     _label(axes, xlabel, "cells", "")
-    return _uri(figure)
+    return figure
 
 
 def _square() -> tuple[Figure, Axes]:
@@ -196,10 +297,3 @@ def _spread(values: Floats) -> Floats:
     places = np.empty(len(values))
     places[np.argsort(values, kind="stable")] = pattern[np.arange(len(values)) % len(pattern)]
     return places
-
-
-def _uri(figure: Figure) -> str:
-    stream = io.BytesIO()
-    with mpl.rc_context(_SVG):
-        figure.savefig(stream, format="svg", metadata={"Date": None}, dpi=200)
-    return data_uri(stream.getvalue(), "image/svg+xml")

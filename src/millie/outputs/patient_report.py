@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from millie.outputs.evidence import Evidence, weigh
+from millie.outputs.figure_files import svg_uri
 from millie.outputs.figures import histogram_figure
 from millie.outputs.gallery import Album, CellPicture, jpeg_uri
 from millie.outputs.overlays import CONTACT_SHEET, overlay_names
@@ -121,8 +122,10 @@ def patient_page(
         not_shown=len(order) - len(shown),
         lowest=float(own[order[len(shown) - 1]]) if shown else 0.0,
         above_half=int((own > 0.5).sum()),
-        histogram=histogram_figure(
-            own.astype(np.float64), f"probability of {evidence.focus}, each cell alone"
+        histogram=svg_uri(
+            histogram_figure(
+                own.astype(np.float64), f"probability of {evidence.focus}, each cell alone"
+            )
         ),
         bar_um=shown[0].picture.bar_um if shown else None,
         sources=album.sources,

@@ -64,7 +64,9 @@ def cut_mask(
     Args:
         region: the cell, with masks inside its box.
         image_shape: (H, W) of the field; what lies outside is 0.
-        centre_xy: as for the crop; ``side_px`` and ``size_px`` too.
+        centre_xy: as for the crop.
+        side_px: as for the crop.
+        size_px: as for the crop.
 
     Returns:
         uint8 (size_px, size_px): 0 outside the cell, 1 cytoplasm, 2 nucleus.
@@ -80,9 +82,9 @@ def cut_mask(
         _paste(canvas, inside, left - cell.left_px, top - cell.top_px)
         parts.append(_resized(canvas, size_px) > 127)
     is_cell, is_nucleus = parts
-    mask = (is_cell | is_nucleus).astype(np.uint8)
-    mask[is_nucleus] = 2
-    return mask
+    values = (is_cell | is_nucleus).astype(np.uint8)
+    values[is_nucleus] = 2
+    return values
 
 
 def _window(centre_xy: tuple[float, float], side_px: float, size_px: int) -> tuple[int, int, int]:

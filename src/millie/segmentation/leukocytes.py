@@ -7,6 +7,7 @@ resolution and full-resolution pixels. How nuclei and cells are delineated lies 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -21,6 +22,7 @@ from millie.segmentation.scale import (
     enough,
     mode_diameter,
     nucleus_diameter,
+    pooled_diameter,
     red_cell_diameters,
 )
 from millie.segmentation.stain import stain_map
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from millie.segmentation.stain import StainMap
     from millie.types import CellRegion
 
+_AHEAD_IMAGES = 24
+_AHEAD_PIXELS = 40_000_000
 _SCALE_SIDE_PX = 900  # longest side at which red cells are measured
 _SMALLEST_SIDE_PX = 60
 _NUCLEUS_SIDE_PX = 260  # longest side at which a nucleus is measured, coarse enough to be one blob
@@ -77,17 +81,25 @@ def segment(
 def sample_statistics(
     fields: Iterable[tuple[NDArray[np.uint8], PixelSize | None]], config: SegmentationConfig
 ) -> SampleStatistics:
-    """Learn from several images of one sample what a single one may be too small to tell."""
-    seen: dict[str, list[NDArray[np.float64]]] = {}
+    """Learn from several images of one sample what a single one may be too small to tell.
+
+    Red cells are pooled over images of equal size. Where the images' own scales disagree (two
+    magnifications in one sample) nothing is pooled and each image is judged by itself.
+
+    Args:
+        fields: images with their pixel size or None; those with a known one teach nothing.
+        config: the red cells' diameter is used.
+    """
+    seen: dict[str, list[tuple[NDArray[np.float64], float]]] = {}
     n_images = 0
     for image, pixel_size in fields:
         n_images += 1
         if pixel_size is None and config.um_px is None and config.method == "default":
-            seen.setdefault(_size_name(image), []).append(_diameters(image)[0])
+            seen.setdefault(_size_name(image), []).append(_diameters(image))
     um_px: dict[str, float] = {}
     weights = 0.0
     for name, parts in seen.items():
-        diameter, weight = mode_diameter(np.concatenate(parts))
+        diameter, weight = pooled_diameter([part[0] for part in parts], [part[1] for part in parts])
         if enough(weight):
             um_px[name] = config.red_cell_diameter_um / diameter
             weights += weight
@@ -99,8 +111,25 @@ def detect(
     config: SegmentationConfig,
     sample: SampleStatistics | None = None,
 ) -> Iterator[Detection]:
-    """Segment images one after another; see :func:`segment`."""
-    for image, pixel_size in images:
+    """Segment the images of one sample one after another, each with the scale of all.
+
+    Args:
+        images: image and pixel size or None; the first ones (at most 24 and 40 MP) are read ahead
+            to learn the sample's scale, the rest stream.
+        config: as for :func:`segment`.
+        sample: statistics learnt before; then nothing is read ahead.
+    """
+    rest = iter(images)
+    ahead: list[tuple[NDArray[np.uint8], PixelSize | None]] = []
+    if sample is None:
+        pixels = 0
+        for item in rest:
+            ahead.append(item)
+            pixels += item[0].shape[0] * item[0].shape[1]
+            if len(ahead) >= _AHEAD_IMAGES or pixels >= _AHEAD_PIXELS:
+                break
+        sample = sample_statistics(ahead, config)
+    for image, pixel_size in chain(ahead, rest):
         yield segment(image, pixel_size, config, sample)
 
 
@@ -134,7 +163,7 @@ def _segment_default(
 ) -> Detection:
     um_px, source = _scale(image, given, config, sample)
     height, width = image.shape[:2]
-    work = _at_working_resolution(image, um_px / config.working_um_px)
+    work = _resized(image, um_px / config.working_um_px)
     stain = stain_map(work)
     diagnostics: dict[str, Any] = {
         "scale_source": source,
@@ -155,11 +184,18 @@ def _segment_default(
     return Detection(tuple(regions), known, stain.background_rgb, diagnostics)
 
 
-def _at_working_resolution(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+def _resized(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
+    """The image at another resolution: whole steps averaged, the rest interpolated.
+
+    Averaging over areas by a fraction costs ten times as much as by a whole number.
+    """
     height, width = image.shape[:2]
     size = max(8, round(width * factor)), max(8, round(height * factor))
-    how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, size, interpolation=how), dtype=np.uint8)
+    steps = int(min(width / size[0], height / size[1]))
+    if steps >= 2:
+        whole = max(8, width // steps), max(8, height // steps)
+        image = np.asarray(cv2.resize(image, whole, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 def _crowding(stain: StainMap, side_um: float) -> str:
@@ -191,14 +227,13 @@ def _scale(
 
 def _diameters(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], float]:
     """Red-cell diameters with weights, over a pyramid of sizes, and a nucleus' diameter, in px."""
-    factor = min(1.0, _SCALE_SIDE_PX / max(image.shape[:2]))
-    small = image
-    if factor < 1:
-        small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    longest = max(image.shape[:2])
+    factor = min(1.0, _SCALE_SIDE_PX / longest)
+    small = _resized(image, factor) if factor < 1 else image
     parts: list[NDArray[np.float64]] = []
     nucleus_px = 0.0
     while True:
-        stain = stain_map(np.asarray(small, dtype=np.uint8))
+        stain = stain_map(small)
         found = red_cell_diameters(stain)
         found[:, 0] /= factor
         parts.append(found)
@@ -207,7 +242,8 @@ def _diameters(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], float]:
         factor /= 2
         if max(image.shape[:2]) * factor < _SMALLEST_SIDE_PX:
             return np.concatenate(parts), nucleus_px
-        small = cv2.resize(small, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        half = cv2.resize(small, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        small = np.asarray(half, dtype=np.uint8)
 
 
 def _size_name(image: NDArray[np.uint8]) -> str:

@@ -7,6 +7,7 @@ single-cell crops (one cell) and in pairs of crops pasted together at touching d
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ import numpy as np
 from millie.segmentation import lobe_model
 
 if TYPE_CHECKING:
+    from cv2.typing import MatLike
     from numpy.typing import NDArray
 
     from millie.segmentation.stain import StainMap
@@ -37,6 +39,7 @@ FEATURES = (
     "hull_plasma",
 )
 _LARGE_UM2 = 110.0  # a joint nucleus above it is unusual
+_MERGE_ABOVE = 0.4  # log odds; a nucleus split is a false cell, two merged a lost one
 _REACH_UM = 14.0  # centres further apart are never one nucleus
 
 
@@ -76,7 +79,7 @@ def grouped(
                 odds[a, b] = log_odds(pair_features(alive[a], alive[b], stain, work_um))
     while odds:
         (a, b), best = max(odds.items(), key=lambda item: item[1])
-        if best <= 0:
+        if best <= _MERGE_ABOVE:
             break
         alive[a] = joined(alive[a], alive.pop(b))
         odds = {pair: value for pair, value in odds.items() if a not in pair and b not in pair}
@@ -101,7 +104,7 @@ def pieces_of(labels: NDArray[np.int32], stain: StainMap) -> list[Piece]:
         window = np.zeros((int(y.max()) - top + 3, int(x.max()) - left + 3), np.uint8)
         window[y - top + 1, x - left + 1] = 1
         contours, _ = cv2.findContours(window, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        outline = np.concatenate(contours)[:, 0, :].astype(np.float32) + (left - 1, top - 1)
+        outline = np.concatenate(contours)[:, 0, :] + np.array([left - 1, top - 1])
         peak = float(np.percentile(stain.score[y, x], 80))
         centre = np.array([x.mean(), y.mean()])
         label = int(values[start])
@@ -132,7 +135,7 @@ def pair_features(a: Piece, b: Piece, stain: StainMap, work_um: float) -> NDArra
     score = stain.score[line[:, 1], line[:, 0]]
     density = stain.density[line[:, 1], line[:, 0]]
     return np.array([
-        float(np.hypot(*(a.centre - b.centre))) * work_um,
+        math.dist(a.centre, b.centre) * work_um,
         gap * work_um,
         contact / (2 * np.sqrt(small / np.pi)),
         (small + large) / max(cv2.contourArea(hull) + 0.5 * cv2.arcLength(hull, closed=True), 1.0),
@@ -148,14 +151,14 @@ def pair_features(a: Piece, b: Piece, stain: StainMap, work_um: float) -> NDArra
     ])  # fmt: skip
 
 
-def _between(hull: NDArray[np.float32], stain: StainMap) -> tuple[float, float]:
+def _between(hull: MatLike, stain: StainMap) -> tuple[float, float]:
     """Shares of the hull of two pieces that are empty, and that are cytoplasm."""
     left, top, width, height = cv2.boundingRect(hull)
-    inside = np.zeros((height, width), np.uint8)
-    cv2.fillConvexPoly(inside, np.rint(hull - (left, top)).astype(np.int32), 1)
+    canvas = np.zeros((height, width), np.uint8)
+    cv2.fillConvexPoly(canvas, np.rint(hull - (left, top)).astype(np.int32), 1)
     window = np.s_[top : top + height, left : left + width]
     density, score = stain.density[window], stain.score[window]
-    inside = inside[: density.shape[0], : density.shape[1]] > 0
+    inside = canvas[: density.shape[0], : density.shape[1]] > 0
     red = stain.red_like(window)
     total = max(float(inside.sum()), 1.0)
     empty = float((inside & ((density < stain.empty_below) | red)).sum()) / total
@@ -184,10 +187,10 @@ def log_odds(features: NDArray[np.float64]) -> float:
 
 
 def _near(a: Piece, b: Piece, work_um: float) -> bool:
-    return float(np.hypot(*(a.centre - b.centre))) * work_um < _REACH_UM
+    return math.dist(a.centre, b.centre) * work_um < _REACH_UM
 
 
 def _samples(start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.int64]:
-    n = max(int(np.hypot(*(end - start))), 2)
-    share = np.linspace(0, 1, n + 1)[:, None]
+    n = max(int(math.dist(start, end)), 2)
+    share = (np.arange(n + 1) / n)[:, None]
     return np.rint(start + share * (end - start)).astype(np.int64)

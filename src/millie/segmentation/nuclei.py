@@ -79,18 +79,18 @@ def _levels(stain: StainMap, work_um: float) -> NDArray[np.float32]:
     side = 2 * round(_PEAK_RADIUS_UM / work_um) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_RECT, (side, side))
     peak = cv2.blur(cv2.dilate(small, disc), (side, side)).astype(np.float32) / _UNITS
-    return np.maximum(peak * _HALF, stain.threshold).astype(np.float32)
+    return np.asarray(np.maximum(peak * _HALF, stain.threshold), dtype=np.float32)
 
 
 def _pieces(mask: NDArray[np.uint8], work_um: float) -> NDArray[np.int32]:
     """Divide the mask into pieces around the maxima of its distance map."""
-    mask = cv2.morphologyEx(
-        mask, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    )
-    mask = _filled(mask, _HOLE_UM2 / work_um**2)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    opened = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, cross), dtype=np.uint8)
+    mask = _filled(opened, _HOLE_UM2 / work_um**2)
     n, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4, ltype=cv2.CV_32S)
-    distance = cv2.distanceTransform(mask, cv2.DIST_L2, 3)
-    distance = cv2.GaussianBlur(distance, (0, 0), max(0.3 / work_um, 0.8))
+    sharp = cv2.distanceTransform(mask, cv2.DIST_L2, 3)
+    blurred = cv2.GaussianBlur(sharp, (0, 0), max(0.3 / work_um, 0.8))
+    distance = np.asarray(blurred, dtype=np.float32)
     side = 2 * round(_SEED_RADIUS_UM / work_um) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     peaks = (cv2.dilate(distance, disc) <= distance) & (mask > 0)
@@ -121,7 +121,7 @@ def _divided(
 def _filled(mask: NDArray[np.uint8], largest: float) -> NDArray[np.uint8]:
     """Fill holes up to an area in pixels."""
     contours, hierarchy = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if hierarchy is None:
+    if not contours:
         return mask
     filled = mask.copy()
     for contour, links in zip(contours, hierarchy[0], strict=True):

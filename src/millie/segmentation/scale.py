@@ -13,18 +13,25 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from millie.segmentation.stain import StainMap
 
 _MIN_WEIGHT = 1.0  # full circles' worth of outline that must agree on one diameter
+_LEAST_SEEN = 0.2  # share of a circle whose arc still fixes its diameter, if it fits closely
+_HALF_SEEN = 0.3
+_SURE = 3.0  # full circles from which one image fixes its own scale
+_AGREE = 0.25  # difference of logarithms within which two images have one scale
+_POOLED_SHARE = 0.15  # full circles an image; less is chance
 _FEW = 0.5
 _DOUBTFUL = 0.5  # disagreement of logarithms at which a nucleus outweighs a few red cells
 _PRIOR_FLOOR = 0.15  # what remains of the evidence for diameters that the nucleus speaks against
 _PRIOR_SPREAD = 0.35  # of the logarithm of nucleus over red-cell diameter
 _WIDEST = 3.4  # diameter of a nucleus over its largest inscribed radius; beyond it is a clump
-_NUCLEUS_OVER_RED_CELL = 1.2  # diameters; 8.6 um over 7.2 um
-_DIAMETERS_PX = (16.0, 44.0)  # where an outline is fine enough for a circle and not yet noisy
+_NUCLEUS_OVER_RED_CELL = 1.1  # diameters; 7.9 um over 7.2 um
+_DIAMETERS_PX = (13.5, 40.0)  # where an outline is fine enough for a circle and not yet noisy
 _ENOUGH_OUTLINES = 80
 _STEP = 0.04  # bin of the natural logarithm of diameters
 
@@ -58,8 +65,8 @@ def red_cell_diameters(stain: StainMap) -> NDArray[np.float64]:
     level = max(0.5 * stain.red_cell_density, 0.1)
     mask = ((stain.density > level) & stain.valid).astype(np.uint8)
     nuclei = (stain.score > stain.threshold).astype(np.uint8)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    contours, _ = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     found: list[tuple[float, float]] = []
     for contour in contours[:: max(1, len(contours) // _ENOUGH_OUTLINES)]:
         if len(contour) < 16:
@@ -115,7 +122,7 @@ def mode_diameter(diameters: NDArray[np.float64], nucleus_px: float = 0.0) -> tu
     logs, weights = np.log(diameters[:, 0]), diameters[:, 1]
     grid = np.arange(logs.min() - 0.1, logs.max() + 0.1 + _STEP, _STEP)
     kernel = np.exp(-0.5 * ((grid[:, None] - logs[None, :]) / 0.08) ** 2)
-    evidence = kernel @ (weights * diameters[:, 0])
+    evidence = kernel @ (weights * diameters[:, 0] ** 2)  # arcs cut short look like small circles
     if expected is not None:
         evidence *= _PRIOR_FLOOR + np.exp(-0.5 * ((grid - expected) / _PRIOR_SPREAD) ** 2)
     best = grid[np.argmax(evidence)]
@@ -127,6 +134,26 @@ def mode_diameter(diameters: NDArray[np.float64], nucleus_px: float = 0.0) -> tu
     if total == 0:
         return 0.0, 0.0
     return float(np.exp(np.average(logs[near], weights=weights[near]))), total
+
+
+def pooled_diameter(
+    parts: Sequence[NDArray[np.float64]], nuclei_px: Sequence[float]
+) -> tuple[float, float]:
+    """Diameter and weight over several images; (0, 0) where they contradict each other.
+
+    Args:
+        parts: from :func:`red_cell_diameters`, one an image.
+        nuclei_px: from :func:`nucleus_diameter`, one an image.
+    """
+    diameter, weight = mode_diameter(np.concatenate(parts), float(np.median(nuclei_px)))
+    if weight < _POOLED_SHARE * len(parts):
+        return 0.0, 0.0
+    own = [mode_diameter(part) for part in parts]
+    sure = [value for value, seen in own if seen >= _SURE]
+    agreeing = [value for value in sure if abs(np.log(value / diameter)) < _AGREE]
+    if len(agreeing) < 0.7 * len(sure):
+        return 0.0, 0.0
+    return diameter, weight
 
 
 def enough(weight: float) -> bool:
@@ -170,7 +197,10 @@ def _circle(arc: NDArray[np.float64]) -> tuple[float, float, float, float] | Non
     centre = arc.mean(axis=0)
     x, y = (arc - centre).T
     design = np.stack([x, y, np.ones_like(x)], axis=1)
-    solution, *_ = np.linalg.lstsq(design, x * x + y * y, rcond=None)
+    normal = design.T @ design
+    if float(np.linalg.det(normal)) < 1e-6:
+        return None
+    solution = np.linalg.solve(normal, design.T @ (x * x + y * y))
     cx, cy = solution[:2] / 2
     square = solution[2] + cx * cx + cy * cy
     if square <= 4:
@@ -178,7 +208,8 @@ def _circle(arc: NDArray[np.float64]) -> tuple[float, float, float, float] | Non
     radius = float(np.sqrt(square))
     residual = float(np.sqrt(np.mean((np.hypot(x - cx, y - cy) - radius) ** 2)))
     span = len(arc) * 1.12 / (2 * np.pi * radius)
-    if residual > max(0.06 * radius, 0.5) or span < 0.3 or radius < 3:
+    loose = 0.06 if span >= _HALF_SEEN else 0.035
+    if residual > max(loose * radius, 0.4) or span < _LEAST_SEEN:
         return None
     return float(cx + centre[0]), float(cy + centre[1]), radius, min(span, 1.0)
 

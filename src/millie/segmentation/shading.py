@@ -5,7 +5,7 @@ Owns its measurement from the empty background and its removal; knows nothing of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -67,7 +67,7 @@ def spread(coefficients: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray
 def _fit(places: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64] | None:
     design = _design(places)
     keep = np.ones(len(values), np.bool_)
-    coefficients = np.zeros((6, 3))
+    coefficients: NDArray[Any] = np.zeros((6, 3))
     for _ in range(5):
         coefficients, *_ = np.linalg.lstsq(design[keep], values[keep], rcond=None)
         residual = (values - design @ coefficients).sum(axis=1)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _PADDING = 8  # intensity up to which a pixel is black padding
 _SAMPLE_PX = 40_000  # statistics of colour are taken from about so many pixels
 _GREY = 10  # largest difference of channels in a greyscale image, compression included
-_GREEN_SHARE = 0.55
+_GREEN_SHARE = 0.45
 _BIN = 0.02  # natural units of optical density
 _NUCLEUS_FLOOR = 0.16  # lowest projected density of a nucleus: palest stain seen on real films
 _RED_CELL_MARGIN = 0.06
@@ -81,17 +81,18 @@ def stain_map(work: NDArray[np.uint8]) -> StainMap:
     valid = (cv2.max(cv2.max(work[:, :, 0], work[:, :, 1]), work[:, :, 2]) > _PADDING).view(
         np.bool_
     )
-    density = cv2.LUT(work, _DENSITY)
+    density = np.asarray(cv2.LUT(work, _DENSITY), dtype=np.float32)
     step = max(1, round(float(np.sqrt(valid.size / _SAMPLE_PX))))
     thin = np.s_[::step, ::step]
     background = _background(density[thin], valid[thin])
-    fall_off = shading.fall_off(density[thin], valid[thin], background)
+    coarse = np.s_[:: 2 * step, :: 2 * step]
+    fall_off = shading.fall_off(density[coarse], valid[coarse], background)
     if fall_off is not None:
         density -= shading.spread(fall_off, valid.shape)
     matrix = np.column_stack([_PROJECTIONS, -_PROJECTIONS @ background])
     both = cv2.transform(density, matrix)
-    first, second, total = cv2.split(both)
-    score = cv2.GaussianBlur(cv2.min(first, second), (3, 3), 0)
+    first, second, total = (np.asarray(part, dtype=np.float32) for part in cv2.split(both))
+    score = np.asarray(cv2.GaussianBlur(cv2.min(first, second), (3, 3), 0), dtype=np.float32)
     if not valid.all():
         score[~valid] = 0
         total[~valid] = 0
@@ -121,21 +122,26 @@ def _refusal(
     spread = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
     total = density.sum(axis=2)
     stained = valid & (total > 0.15)
-    if float(stained.mean()) < 0.001:
-        return "no stained cells: the image is empty"
-    if float(np.percentile(spread[valid], 99)) < _GREY:
-        return "greyscale: leukocytes are told from red cells by colour"
-    red, green, blue = background_rgb
-    if max(background_rgb) < 80 or float((valid & (np.abs(total) < 0.15)).mean()) < 0.02:
-        return "no background: no bright, even area between cells"
-    if min(background_rgb) < 0.4 * max(background_rgb) or green < 0.82 * min(red, blue):
-        return "not a blood film: the background is coloured"
-    weights = total[stained]
-    most = density[stained]
+    most, weights = density[stained], total[stained]
     of_green = most[:, 1] >= np.maximum(most[:, 0], most[:, 2]) - 0.05
-    if float(weights[of_green].sum() / weights.sum()) < _GREEN_SHARE:
-        return "not a blood film: its colours are not those of a Romanowsky stain"
-    return ""
+    red, green, blue = background_rgb
+    empty = float((valid & (np.abs(total) < 0.15)).mean())
+    reasons = {
+        "no stained cells: the image is empty": float(stained.mean()) < 0.001,
+        "greyscale: leukocytes are told from red cells by colour": (
+            float(np.percentile(spread[valid], 99)) < _GREY
+        ),
+        "no background: no bright, even area between cells": (
+            max(background_rgb) < 80 or empty < 0.02
+        ),
+        "not a blood film: the background is coloured": (
+            min(background_rgb) < 0.4 * max(background_rgb) or green < 0.82 * min(red, blue)
+        ),
+        "not a blood film: its colours are not those of a Romanowsky stain": (
+            float(weights[of_green].sum()) < _GREEN_SHARE * float(weights.sum())
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def _background(density: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -150,7 +156,7 @@ def _background(density: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArr
     peaks = (inner >= smooth[:-2]) & (inner >= smooth[2:]) & (inner > 0.1 * smooth.max())
     peak = (int(np.argmax(peaks)) + 1 - 3) * _BIN
     near = np.abs(total - peak - _BIN / 2) < 0.08
-    return np.median(pixels[near], axis=0).astype(np.float32)
+    return np.asarray(np.median(pixels[near], axis=0), dtype=np.float32)
 
 
 def _red_cell_density(total: NDArray[np.float32], score: NDArray[np.float32]) -> float:

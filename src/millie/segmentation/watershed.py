@@ -6,7 +6,7 @@ leave straight artefacts on smooth maps; this one floods level by level.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -33,7 +33,7 @@ def flood(
     Source:
         Beucher and Meyer 1993, watershed by immersion.
     """
-    labels = np.where(mask, seeds, 0).astype(np.float32)
+    labels: NDArray[Any] = np.where(mask, seeds, 0).astype(np.float32)
     top = int(distance.max(initial=0))
     for level in range(top, -1, -1):
         open_now = mask & (distance >= level)

@@ -1,0 +1,1 @@
+"""Engines on existing cluster software: the one-method seam of :mod:`millie.engine` elsewhere."""

@@ -1,0 +1,201 @@
+"""The engine seam on a Dask cluster (extra ``dask``): an existing scheduler, or a local one.
+
+Owns the connection and the translation between Dask's futures and outcomes. Dask itself gives the
+units of a dead worker to another one and gives up after ``distributed.scheduler.allowed-failures``
+(3) deaths; then :mod:`millie.engines.window` decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import distributed
+from distributed.scheduler import KilledWorker
+
+from millie import __version__
+from millie.engine import available_cores
+from millie.engines.checks import (
+    ANSWER_S,
+    PATIENCE_S,
+    POLL_S,
+    WORKERS_S,
+    check_workers,
+    host_and_port,
+    knock,
+    make_probe,
+    no_answer,
+    no_workers,
+    visible_marker,
+)
+from millie.engines.window import WorkerLostError, failed, map_on, run_here
+from millie.errors import ConfigError, MissingError, MissingFileError
+
+if TYPE_CHECKING:
+    from millie.engine import Outcome, Unit, Work
+
+_WHAT = "Dask scheduler"
+
+
+class DaskEngine:
+    """Workers of a Dask cluster.
+
+    Args:
+        client: connected; stays open. Its workers should have one thread each.
+        patience_s: seconds without any worker after which a run is given up.
+    """
+
+    resubmissions = 0  # the scheduler does it
+
+    def __init__(self, client: distributed.Client, patience_s: float = PATIENCE_S) -> None:
+        self._client = client
+        self._patience_s = patience_s
+
+    def map(self, work: Work, units: Sequence[Unit]) -> Iterator[Outcome]:
+        """Run ``work`` on each unit's payload; raises as :func:`millie.engines.window.map_on`."""
+        return map_on(self, work, units)
+
+    def slots(self) -> int:
+        """Threads of all workers now."""
+        try:
+            return sum(self._client.nthreads().values())
+        except (OSError, CancelledError) as error:
+            raise _lost(error) from error
+
+    def submit(self, work: Work, unit: Unit) -> distributed.Future:
+        """Start the unit on a worker."""
+        return self._client.submit(run_here, __version__, work, unit, pure=False)
+
+    def result(self, unit: Unit, job: distributed.Future) -> Outcome:
+        """Wait for the outcome; raises as :meth:`millie.engines.window.Cluster.result`."""
+        self.settle(job)
+        if job.status == "finished":
+            outcome: Outcome = job.result()
+            return outcome
+        error = job.exception()
+        if isinstance(error, KilledWorker):
+            raise WorkerLostError(f"{error.allowed_failures + 1} workers died")
+        return failed(unit, error)
+
+    def settle(self, job: distributed.Future) -> None:
+        """Wait until the job has ended; raises MissingError if the cluster is gone."""
+        seen = time.monotonic()
+        while True:
+            try:
+                with self._client.as_current():
+                    distributed.wait([job], timeout=min(POLL_S, self._patience_s))
+            except TimeoutError:
+                if self.slots():
+                    seen = time.monotonic()
+                elif time.monotonic() - seen > self._patience_s:
+                    raise no_workers("Dask cluster", self._patience_s) from None
+            except (OSError, CancelledError) as error:
+                raise _lost(error) from error
+            else:
+                return
+
+    def cancel(self, job: distributed.Future) -> None:
+        """Forget the job."""
+        job.release()
+
+
+@contextmanager
+def open_cluster(
+    address: str | None, workers: int | None, shared: Path | None
+) -> Iterator[DaskEngine]:
+    """Connect to a scheduler or start a local one, and check the workers.
+
+    Args:
+        address: ``tcp://host:port``, ``host:port`` or the scheduler's JSON file; None: start
+            workers on this machine.
+        workers: processes of the local cluster; None: one a core.
+        shared: folder that every worker has to see.
+
+    Raises:
+        ConfigError: the address has the wrong form, or versions differ.
+        MissingError: nothing answers there, or it has no workers.
+        MissingPackageError: workers cannot import millie.
+    """
+    with ExitStack() as stack:
+        if address is None:
+            local = distributed.LocalCluster(
+                n_workers=workers or available_cores(),
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=0,
+                dashboard_address=None,
+            )
+            address = stack.enter_context(local).scheduler_address
+        client = stack.enter_context(_connected(address))
+        _check(client, shared)
+        yield DaskEngine(client)
+
+
+def _connected(address: str) -> distributed.Client:
+    if address.endswith(".json"):
+        address = _from_file(Path(address))
+    host, port = host_and_port(
+        address, _WHAT, "tcp://host:8786, or the JSON file of `dask scheduler --scheduler-file`"
+    )
+    knock(host, port, _WHAT)
+    try:
+        # In a thread of its own: the caller's may run an event loop (a notebook).
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, _ask_for_identity(address)).result()
+        return distributed.Client(address, timeout=ANSWER_S, set_as_default=False)
+    except ValueError as error:
+        raise ConfigError(f"address '{address}' of the {_WHAT}: {error}") from error
+    except OSError as error:
+        raise no_answer(_WHAT, address, error or "silence") from error
+
+
+async def _ask_for_identity(address: str) -> None:
+    """Hear a scheduler answer in time: Dask's own client waits for ever on a silent port."""
+    options = distributed.Security().get_connection_args("client")
+    async with asyncio.timeout(ANSWER_S), distributed.rpc(address, connection_args=options) as it:
+        await it.identity(n_workers=0)
+
+
+def _from_file(path: Path) -> str:
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist: the {_WHAT} writes it when it has started")
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["address"])
+    except (ValueError, LookupError, TypeError) as error:
+        raise ConfigError(
+            f"{path} names no {_WHAT} ({error}): expected the file that `dask scheduler "
+            "--scheduler-file` writes"
+        ) from error
+
+
+def _check(client: distributed.Client, shared: Path | None) -> None:
+    try:
+        client.wait_for_workers(1, timeout=WORKERS_S)
+    except TimeoutError:
+        raise no_workers("Dask cluster", WORKERS_S) from None
+    # Code can be sent only between equal Pythons: these are asked for first.
+    known: dict[str, Any] = client.get_versions()["workers"]
+    pythons = {name: v["packages"]["python"].split(".") for name, v in known.items()}
+    check_workers({name: {"python": ".".join(v[:2])} for name, v in pythons.items()})
+    with visible_marker(shared) as marker:
+        found = client.run(make_probe(marker), on_error="return")
+    for name, facts in found.items():
+        if isinstance(facts, BaseException):
+            raise MissingError(
+                f"worker {name} could not say what it is ({facts!r}): stop it, or mend its "
+                "environment"
+            ) from facts
+    check_workers(found, shared)
+
+
+def _lost(error: BaseException) -> MissingError:
+    return MissingError(
+        f"the {_WHAT} is gone ({error}): start it and run the same command again; what is "
+        "finished is kept"
+    )

@@ -1,0 +1,206 @@
+"""The card of a model in Markdown: what it is, from whom, what it reaches, what it is not for.
+
+Owns the wording and the order. Every number comes from the training's provenance, from the bag
+store or from a study of the same settings; what is in none of them is said to be unknown. Headings
+follow Mitchell et al., Model cards for model reporting, FAT* (2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from millie.bags.store import Store
+from millie.outputs.bag_facts import BagFacts, StoreFacts, read_store
+from millie.outputs.characteristics import characteristics
+from millie.outputs.overlap_proof import prove
+from millie.outputs.page import count, visible
+from millie.outputs.study import Measure, Study, read_controls, read_study
+from millie.outputs.subgroups import subgroups
+from millie.types import RESEARCH_USE_ONLY
+
+
+@dataclass(frozen=True, slots=True)
+class CardFacts:
+    """What the training says about the model.
+
+    Attributes:
+        name: of the model.
+        classes: in the order of the probabilities.
+        positive: class of the threshold.
+        threshold: calibrated probability from which it is called.
+        temperature: of the calibration.
+        networks: in the ensemble.
+        encoder: name of it, ``aggregator`` that of the fusion.
+        provenance: as in the bundle's manifest: ``cohort``, ``n_patients``, ``n_by_class``,
+            digests, versions.
+    """
+
+    name: str
+    classes: Sequence[str]
+    positive: str
+    threshold: float
+    temperature: float
+    networks: int
+    encoder: str
+    aggregator: str
+    provenance: Mapping[str, Any]
+
+
+def model_card(facts: CardFacts, store: Path | None = None, study: Path | None = None) -> str:
+    """Write the card.
+
+    Args:
+        facts: of the training.
+        store: bag store of the training patients; None: nothing is said about who they are.
+        study: a cross-validation of the same settings on the same store; None: no figures.
+
+    Raises:
+        MissingFileError: the study lacks a file.
+        DataError: the study is damaged.
+    """
+    known = read_store(Store(store)) if store is not None and store.is_dir() else None
+    measured = read_study(study) if study is not None else None
+    parts = [
+        f"# {_text(facts.name)}",
+        RESEARCH_USE_ONLY,
+        _purpose(facts),
+        _training(facts, known),
+    ]
+    if measured is None:
+        parts.append(
+            "## Performance\n\nNot stated: it is what `millie crossval` measures with the same "
+            "settings, and what data from another source show."
+        )
+    else:
+        parts += [_performance(measured), _limits(measured, store, known)]
+    parts.append(_origin(facts))
+    return "\n\n".join(parts) + "\n"
+
+
+def _purpose(facts: CardFacts) -> str:
+    names = ", ".join(_text(name) for name in facts.classes)
+    normal = {"normal", "healthy", "control"} & {name.lower() for name in facts.classes}
+    without = "" if normal else " It knows no healthy blood: it never says that there is no signal."
+    return (
+        "## Intended use\n\n"
+        f"Tells {names} apart from images of leukocytes of one patient and names the cells behind "
+        f"the call; {_code(facts.positive)} is called from a calibrated probability of "
+        f"{facts.threshold:.3f} on. It suggests; a person decides.{without}\n\n"
+        "Not for: diagnosis, treatment decisions, diseases other than these, other stains, "
+        "scales or kinds of material than it was trained on."
+    )
+
+
+def _training(facts: CardFacts, known: StoreFacts | None) -> str:
+    p = facts.provenance
+    counts = ", ".join(f"{n} {_text(label)}" for label, n in p["n_by_class"].items())
+    cohort = f"- {p['n_patients']} patients ({counts}) of {_code(p['cohort'])}"
+    kind = f"- Encoder {_code(facts.encoder)}, fusion {_code(facts.aggregator)}"
+    networks = f"{facts.networks} network{'s' * (facts.networks != 1)}, probabilities averaged"
+    lines = [
+        f"{cohort}, from diagnoses alone; no cell was labelled.",
+        f"{kind}, {networks}, temperature {facts.temperature:.2f}.",
+    ]
+    if known is not None:
+        used = [bag for bag in known.bags if bag.label in facts.classes and bag.n_cells]
+        lines.append(
+            f"- {sum(len(bag.digests) for bag in used):,} images, "
+            f"{sum(bag.n_cells for bag in used):,} cells."
+        )
+        lines += [f"- {title}: {text}." for title, text in _who(known, used)]
+    return "## Training data\n\n" + "\n".join(lines)
+
+
+def _who(known: StoreFacts, used: Sequence[BagFacts]) -> Iterable[tuple[str, str]]:
+    """What is known of age, sex, sites and scanners, and for how many patients."""
+    ages = sorted(bag.age for bag in used if bag.age is not None)
+    if ages:
+        middle = ages[len(ages) // 2]
+        yield "Age", f"{ages[0]:g} to {ages[-1]:g} years, median {middle:g}, known of {len(ages)}"
+    for title in ("sex", "site", "stain", "scanner"):
+        words = [getattr(bag, title).strip() for bag in used]
+        there = sorted({word for word in words if word})
+        if there:
+            counts = ", ".join(f"{_text(word)} {words.count(word)}" for word in there)
+            yield title.capitalize(), f"{counts}, known of {sum(map(bool, words))}"
+    left = len(known.bags) - len(used)
+    if left:
+        patients = count(left, "patient")
+        yield "Left out", f"{patients} without a diagnosis of these classes or without a cell"
+
+
+def _performance(study: Study) -> str:
+    counts = ", ".join(f"{n} {_text(label)}" for label, n in study.n_by_class.items())
+    table = ["| measure | value | interval | method |", "|---|---|---|---|"]
+    table += [_row(measure) for measure in study.headline]
+    protocol = " ".join(study.protocol)
+    return (
+        "## Performance\n\n"
+        f"Cross-validation of these settings on {len(study.patients)} patients ({counts}); the "
+        "model in this folder was trained on all of them and is itself untested.\n\n"
+        + "\n".join(table)
+        + f"\n\n{_text(protocol)}"
+    )
+
+
+def _row(measure: Measure) -> str:
+    interval = "–"
+    if measure.low is not None and measure.high is not None:
+        interval = f"{measure.low:.3f} to {measure.high:.3f}"
+    return f"| {measure.title} | {measure.value:.3f} | {interval} | {_text(measure.method)} |"
+
+
+def _limits(study: Study, store: Path | None, known: StoreFacts | None) -> str:
+    """Controls, wrong calls and subgroups, in words."""
+    controls, verdict = read_controls(study)
+    lines = [
+        f"- Confound controls: {_text(verdict)}"
+        if verdict
+        else "- Confound controls were not run: camera, stain or bag size may explain the figures."
+    ]
+    lines += [
+        f"  - {_text(control.name)}: AUC {m.value:.3f}" for control in controls
+        for m in control.measures[:1]
+    ]  # fmt: skip
+    missed = [p for p in study.patients if p.label == study.positive and p.call != p.label]
+    having = sum(p.label == study.positive for p in study.patients)
+    lines.append(f"- Missed {_text(study.positive)}: {len(missed)} of {having} patients.")
+    if known is not None and store is not None:
+        bags = known.of(p.patient for p in study.patients)
+        proof = prove(study.folder, Store(store), bags)
+        shared = "nothing was shared" if proof.clean else "SOMETHING WAS SHARED, see the report"
+        lines.append(f"- Files and pictures of cells between parts of the splits: {shared}.")
+        groups = subgroups(study, bags)
+        lines += [
+            f"- {g.kind} {_text(g.name)}: sensitivity {g.sensitivity.text}, specificity "
+            f"{g.specificity.text}."
+            for g in groups
+        ]
+        if not groups:
+            lines.append(
+                "- Subgroups by sex, age, site, stain or scanner: not known of these data."
+            )
+        if len(characteristics(study, bags)) > 1 and len({bag.site for bag in bags}) < 2:
+            lines.append("- One site: nothing is known about images from elsewhere.")
+    return "## Limits\n\n" + "\n".join(lines)
+
+
+def _origin(facts: CardFacts) -> str:
+    p = facts.provenance
+    keys = ("millie", "torch", "platform", "seed", "config_sha256", "cells_sha256")
+    rows = "\n".join(f"- {key}: {_code(p[key])}" for key in keys if key in p)
+    return f"## Origin\n\n{rows}"
+
+
+def _text(value: object) -> str:
+    """One line that Markdown leaves as it is."""
+    plain = " ".join(str(visible(str(value))).split())
+    return "".join(f"\\{c}" if c in "\\`*_[]<>|#" else c for c in plain)
+
+
+def _code(value: object) -> str:
+    """One line as it is, set as code."""
+    return "`" + " ".join(str(visible(str(value))).replace("`", "'").split()) + "`"

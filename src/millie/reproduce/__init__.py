@@ -1,0 +1,1 @@
+"""The published experiments again: data, protocol, the paper's values, ours beside them."""

@@ -1,0 +1,66 @@
+"""Where a profile cannot be what it is named after, and what stands in its place.
+
+Owns the sentences that go into the column 'protocol differences'; the settings themselves stand in
+``millie/profiles``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from millie.errors import MissingWeightsError
+from millie.models.encoders import ENCODERS
+
+if TYPE_CHECKING:
+    from millie.config import Config
+
+STAND_IN = "efficientnet_lite0"
+"""The encoder whose ImageNet weights are part of the installation."""
+
+DEVIATIONS: dict[str, tuple[str, ...]] = {
+    "default": (
+        "our own method: crops of a fixed size in um, another segmentation, encoder, optimiser",
+    ),
+    "paper": (
+        "pool5 maps are averaged to 512 features; the paper does not say how they become a vector",
+        "widths of the FC layers (1,024 and 512), patience and momentum are not in the paper",
+        "test patients are scored once without augmentation; the paper augments at test time too",
+        "200 px are taken as 200 px: the 12.8 um that the paper gives for them do not hold",
+        "eight patients a step; the paper does not state the size of a step",
+    ),
+    "released-code": (
+        "crops stay at 200 px; the code resizes them to 128",
+        "pool5 maps are averaged to 512 features; the code flattens them to 8,192",
+        "input is normalised for the weights in use; the code subtracts means in BGR, 0 to 255",
+        "both flips and no turns; the code turns by 90 degrees and has one flip",
+        "classes are weighed; in the code they take turns",
+        "all cells at test; the code takes up to 500",
+        "folds by patient; the code tests on every third file of a listing",
+        "the background component is not cropped as a cell",
+    ),
+}
+
+
+def with_weights(config: Config) -> tuple[Config, tuple[str, ...]]:
+    """The configuration with an encoder whose weights are on this machine, and what that changed.
+
+    An encoder that starts from random weights says nothing about the method; where its pretrained
+    weights cannot be had, :data:`STAND_IN` takes its place.
+    """
+    wanted = config.model
+    spec = ENCODERS.get(wanted.encoder)
+    if spec is None or spec.fetch is None or not wanted.pretrained or wanted.weights is not None:
+        return config, ()
+    try:
+        spec.fetch()
+    except MissingWeightsError as error:
+        model = wanted.model_copy(update={"encoder": STAND_IN})
+        reason = str(error).partition(". ")[0]
+        told = f"{STAND_IN} in place of {wanted.encoder}, whose ImageNet weights are missing here"
+        return config.model_copy(update={"model": model}), (f"{told} ({reason})",)
+    return config, ()
+
+
+def of_profile(profile: str) -> tuple[str, ...]:
+    """The sentences of a profile; a profile of the user's own has one."""
+    return DEVIATIONS.get(profile, (f"profile {profile}: see the settings",))
