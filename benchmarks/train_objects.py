@@ -29,7 +29,7 @@ from millie.segmentation.stain import stain_map
 WORK_UM = SegmentationConfig().working_um_px
 UM_PX = {
     "pbc_cells": 0.105, "platelet": 0.105, "bone_marrow_cells": 0.105, "apl_aml": 0.103,
-    "bccd": 0.086, "all_idb1": 0.09,
+    "bccd": 0.086, "all_idb1": 0.09, "wbc_masks": 0.17,
 }  # fmt: skip
 LIMITS = {
     "pbc_cells": 600,
@@ -38,6 +38,7 @@ LIMITS = {
     "apl_aml": 900,
     "bccd": 180,
     "all_idb1": 24,
+    "wbc_masks": 300,
 }
 NOT_LEUKOCYTES = ("platelet", "Giant thrombocyte")
 Row = tuple[NDArray[np.float64], int, int, str]
@@ -112,7 +113,7 @@ def report(name: str, train: tuple[NDArray, NDArray], held: tuple[NDArray, NDArr
     model = LogisticRegression(C=0.3, max_iter=3000, class_weight="balanced")
     model.fit((x - mean) / scale, y)
     odds = model.decision_function((held[0] - mean) / scale)
-    for level in (-2, -1, 0, 1):
+    for level in (-1.5, -0.5, 0, 0.5, 1.5):
         print(
             f"# {name}: AUC {roc_auc_score(held[1], odds):.4f}; odds > {level}: "
             f"true {np.mean(odds[held[1] == 1] > level):.3f} "

@@ -84,3 +84,24 @@ def test_models_and_doctor_print_what_is_here(
     assert "efficientnet_lite0" in capsys.readouterr().out
     assert _run(monkeypatch, "doctor") == 0
     assert "torchvision" in capsys.readouterr().out
+
+
+def test_an_interruption_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("millie.survey.models", interrupt)
+    assert _run(monkeypatch, "models") == 130
+    assert "run the same command again" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_where_a_table_should_be_written_is_named(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = next(films.parent.rglob("*.jpg"))
+    assert _run(monkeypatch, "detect", str(good), "--out", str(tmp_path)) == 2
+    shown = capsys.readouterr().err
+    assert f"{tmp_path}: Is a directory" in shown.replace("\n", "")
+    assert ".tmp" not in shown

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from millie.errors import MissingFileError
 from millie.files import (
     quote_formula,
     replacing,
@@ -65,3 +68,18 @@ def test_a_table_reads_back(tmp_path: Path) -> None:
     assert row == ["'=1+1", "1", "0.1", "", "1"]
     assert float(row[2]) == 0.1
     assert odd == ["a\rb", "1", "0.5", "'\r", "0"]
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with (
+        pytest.raises(OSError, match=r"No space left on device.*a\.txt") as caught,
+        replacing(path),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert caught.value.filename == str(path)
+
+
+def test_an_error_of_our_own_keeps_its_words(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"^no such thing$"), replacing(tmp_path / "a"):
+        raise MissingFileError("no such thing")

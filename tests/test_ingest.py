@@ -122,3 +122,58 @@ def test_smudge_cells_are_left_out_on_demand(tiny_config: Config, tmp_path: Path
     if flagged:
         with pytest.raises(NoCellsError, match="no cell"):
             ingest_patient(IngestTask(patient, tmp_path / "dropped", config))
+
+
+def test_a_copy_of_an_image_counts_once(
+    patient: Patient, tiny_config: Config, tmp_path: Path
+) -> None:
+    alone = ingest_patient(IngestTask(patient, tmp_path / "a", tiny_config))
+    copy = tmp_path / "copy.jpg"
+    copy.write_bytes(patient.images[0].path.read_bytes())
+    images = (*patient.images, replace(patient.images[0], path=copy, name="copy.jpg"))
+    task = IngestTask(replace(patient, images=images), tmp_path / "b", tiny_config)
+    twice = ingest_patient(task)
+    assert twice["n_cells"] == alone["n_cells"]
+    assert [(p["source"], p["note"]) for p in twice["problems"]] == [("copy.jpg", True)]
+
+
+def test_a_field_in_which_no_cells_are_looked_for_is_named(
+    patient: Patient, tiny_config: Config, tmp_path: Path
+) -> None:
+    noise = tmp_path / "noise.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    cv2.imwrite(str(noise), pixels)
+    source = ImageSource(noise, "noise.png", ImageKind.FIELD, PixelSize(0.12))
+    images = (*patient.images, source)
+    task = IngestTask(replace(patient, images=images), tmp_path / "store", tiny_config)
+    summary = ingest_patient(task)
+    (problem,) = summary["problems"]
+    assert (problem["source"], problem["error"]) == ("noise.png", "ImageError")
+    assert "no cells were looked for (not a blood film" in problem["message"]
+    assert summary["n_cells"] >= 5
+
+
+def test_an_empty_field_without_scale_is_not_blamed_on_the_scale(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.bmp"  # not packed, so no decompression bomb
+    cv2.imwrite(str(empty), np.full((600, 600, 3), 235, np.uint8))
+    source = ImageSource(empty, "empty.bmp", ImageKind.FIELD)
+    task = IngestTask(Patient("p", None, (source,)), tmp_path / "store", tiny_config)
+    with pytest.raises(NoCellsError, match=r"\(empty\.bmp: no cells were looked for") as caught:
+        ingest_patient(task)
+    assert "um/px" not in str(caught.value)
+
+
+def test_a_slide_gives_all_its_cells(patient: Patient, tiny_config: Config, tmp_path: Path) -> None:
+    slide = replace(patient, images=(replace(patient.images[0], kind=ImageKind.SLIDE),))
+    assert ingest_patient(IngestTask(slide, tmp_path, tiny_config))["n_cells"] >= 5
+
+
+def test_other_facts_of_the_patient_cut_the_bag_anew(
+    patient: Patient, tiny_config: Config, tmp_path: Path
+) -> None:
+    with _bag(tmp_path, patient, tiny_config) as bag:
+        assert bag.patient.split == ""
+    with _bag(tmp_path, replace(patient, split="test", site="B"), tiny_config) as bag:
+        assert (bag.patient.split, bag.patient.site) == ("test", "B")

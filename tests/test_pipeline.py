@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -178,3 +179,103 @@ def test_crossval_writes_numbers_and_a_report(
     assert any("AUC" in line for line in summary.lines)
     tested = [row["patient"] for row in _rows(tmp_path / "predictions.csv")]
     assert len(tested) == len(set(tested)) == 12
+
+
+@pytest.fixture
+def two_folders(films: Path, tmp_path: Path) -> list[Path]:
+    """Folders ``a`` and ``b`` with one field each."""
+    patients = pipeline.read_cohort([films]).patients[:2]
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder, patient in zip(folders, patients, strict=True):
+        folder.mkdir()
+        (folder / "field.jpg").write_bytes(patient.images[0].path.read_bytes())
+    return folders
+
+
+UM_PX = ["segmentation.um_px=0.12"]
+
+
+def test_only_patients_that_are_named_now_are_called(
+    bundle: Path, two_folders: list[Path], tmp_path: Path
+) -> None:
+    a, b = two_folders
+    out = tmp_path / "out"
+    pipeline.predict(str(bundle), [a, b], out, words=UM_PX)
+    assert [
+        p.patient for p in pipeline.predict(str(bundle), [a], out, words=UM_PX).predictions
+    ] == ["a"]
+
+
+def test_a_patient_whose_images_broke_is_not_called_by_those_of_before(
+    bundle: Path, two_folders: list[Path], tmp_path: Path
+) -> None:
+    a, b = two_folders
+    out = tmp_path / "out"
+    pipeline.predict(str(bundle), [a, b], out, words=UM_PX)
+    (b / "field.jpg").write_bytes(b"no image")
+    again = pipeline.predict(str(bundle), [a, b], out, words=UM_PX)
+    assert [p.patient for p in again.predictions] == ["a"]
+    assert [p.patient for p in again.failures] == ["b"]
+    states = {row["patient"]: row["state"] for row in _rows(out / "predictions.csv")}
+    assert states["b"] == "FAILED"
+
+
+def test_calls_of_an_earlier_run_do_not_outlive_a_run_that_fails(
+    bundle: Path, two_folders: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    pipeline.predict(str(bundle), two_folders[:1], out, words=UM_PX)
+    (two_folders[0] / "field.jpg").write_bytes(b"no image")
+    with pytest.raises(NoCellsError):
+        pipeline.predict(str(bundle), two_folders[:1], out, words=UM_PX)
+    assert not (out / "predictions.csv").exists()
+    assert not (out / "report.html").exists()
+
+
+def test_a_store_remembers_who_has_no_bag_and_names_strangers(
+    bundle: Path, two_folders: list[Path], tiny_config: Config, tmp_path: Path
+) -> None:
+    config = tiny_config.with_settings(UM_PX)
+    store = tmp_path / "store"
+    pipeline.segment(pipeline.read_cohort(two_folders), store, config)
+    (two_folders[1] / "field.jpg").write_bytes(b"no image")
+    for part in ((0, 2), (1, 2), (0, 2)):
+        with suppress(NoCellsError):
+            pipeline.segment(pipeline.read_cohort(two_folders), store, config, part=part)
+    assert not Store(store).path_of("b").exists()
+    assert [p.patient for p in Store(store).description.problems] == ["b"]
+    called = pipeline.predict(str(bundle), [store], tmp_path / "calls")
+    assert [p.patient for p in called.failures] == ["b"]
+    summary = pipeline.segment(pipeline.read_cohort(two_folders[:1]), store, config)
+    assert summary.failures == ()
+    (two_folders[0] / "field.jpg").rename(tmp_path / "c.jpg")
+    (two_folders[1] / "field.jpg").write_bytes((tmp_path / "c.jpg").read_bytes())
+    summary = pipeline.segment(pipeline.read_cohort(two_folders[1:]), store, config)
+    assert [p.source for p in summary.failures] == [Store(store).path_of("a").name]
+    assert "left from another cohort" in summary.failures[0].message
+
+
+def test_files_that_could_not_be_used_are_named_when_a_store_is_called(
+    bundle: Path, two_folders: list[Path], tiny_config: Config, tmp_path: Path
+) -> None:
+    (two_folders[0] / "x.jpg").write_bytes(b"no image")
+    store = tmp_path / "store"
+    config = tiny_config.with_settings(UM_PX)
+    pipeline.segment(pipeline.read_cohort(two_folders), store, config)
+    called = pipeline.predict(str(bundle), [store], tmp_path / "calls")
+    assert [(p.patient, p.source.rpartition("/")[2]) for p in called.failures] == [("a", "x.jpg")]
+
+
+def test_a_name_that_no_model_may_have_is_refused_before_training(
+    tiny_store: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="model name 'my model'"):
+        pipeline.train(tiny_store, tmp_path / "my model", tiny_config)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tab_separated_manifest_is_one(films: Path, tmp_path: Path) -> None:
+    table = films.with_suffix(".tsv")
+    table.write_text(films.read_text(encoding="utf-8").replace(",", "\t"), encoding="utf-8")
+    assert len(pipeline.read_cohort([table]).patients) == 12
+    table.unlink()

@@ -1,8 +1,8 @@
 """The command line: words -> configuration -> one pipeline call -> exit code.
 
 Exit codes: 0 all well; 1 something failed (named in the table) while the rest went on; 2 the
-command could not run at all. Heavy modules are imported inside the commands, so that
-``millie --help`` answers at once.
+command could not run at all; 130 interrupted by Ctrl-C. Heavy modules are imported inside the
+commands, so that ``millie --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -14,12 +14,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from millie.errors import MillieError
+from millie.options import (
+    ConfigFile,
+    EngineAddress,
+    EngineName,
+    Profile,
+    Settings,
+    Verbose,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from millie.config import Config
-    from millie.engine import Engine
     from millie.types import Problem
 
 app = typer.Typer(
@@ -34,23 +42,9 @@ app = typer.Typer(
     "in FOLDER.",
 )
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="TOML file; tables are stages.", show_default=False)
-]
-Profile = Annotated[
-    str, typer.Option("--profile", help="Named settings: default, paper, released-code.")
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="One setting: stage.field=value. May be repeated.", show_default=False
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option("--workers", "-j", min=1, help="Processes; default: one a core."),
-]
-Verbose = Annotated[bool, typer.Option("--all-problems", help="List every problem, not 20.")]
+
+_INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it and as typer gives it."""
 
 
 @app.command()
@@ -164,6 +158,8 @@ def segment(
     profile: Profile = "default",
     settings: Settings = None,
     workers: Workers = None,
+    engine: EngineName = "process",
+    engine_address: EngineAddress = None,
     part: Annotated[
         str, typer.Option("--shard", help="Part i/n of the patients, i from 0, for job arrays.")
     ] = "0/1",
@@ -175,12 +171,15 @@ def segment(
     """
     from millie import console as show
     from millie import pipeline
+    from millie.engines.table import open_engine
 
     chosen = _config(config, profile, settings)
-    with show.progress_bars() as progress:
-        summary = pipeline.segment(
-            pipeline.read_cohort([manifest]), out, chosen, _engine(workers), _part(part), progress
-        )
+    cohort = pipeline.read_cohort([manifest])
+    with (
+        open_engine(engine, engine_address, workers, out) as opened,
+        show.progress_bars() as progress,
+    ):
+        summary = pipeline.segment(cohort, out, chosen, opened, _part(part), progress)
     again = f" ({summary.skipped} done before)" if summary.skipped else ""
     patients = summary.done + summary.skipped
     show.say(f"{patients} patients{again}, {summary.n_cells} cells -> {out}")
@@ -192,6 +191,10 @@ def train(
     store: Annotated[Path, typer.Argument(help="Bag store made by `millie segment`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the bundle to write.")],
     name: Annotated[str, typer.Option("--name", help="Name of the model.")] = "",
+    study: Annotated[
+        Path | None,
+        typer.Option("--study", help="Output of `crossval` with these settings, for the card."),
+    ] = None,
     config: ConfigFile = None,
     profile: Profile = "default",
     settings: Settings = None,
@@ -206,7 +209,7 @@ def train(
 
     chosen = _config(config, profile, settings)
     with show.progress_bars() as progress:
-        folder = pipeline.train(store, out, chosen, name, progress)
+        folder = pipeline.train(store, out, chosen, name, study, progress)
     show.say(f"Bundle -> {folder}\nUse it: millie predict {folder} INPUT... --out DIR")
 
 
@@ -256,6 +259,8 @@ def predict(
     config: ConfigFile = None,
     settings: Settings = None,
     workers: Workers = None,
+    engine: EngineName = "process",
+    engine_address: EngineAddress = None,
     every: Verbose = False,
 ) -> None:
     """Call each patient and show the cells that made the call.
@@ -265,11 +270,14 @@ def predict(
     """
     from millie import console as show
     from millie import pipeline
+    from millie.engines.table import open_engine
 
-    with show.progress_bars() as progress:
-        result = pipeline.predict(
-            bundle, inputs, out, config, list(settings or []), _engine(workers), progress
-        )
+    words = list(settings or [])
+    with (
+        open_engine(engine, engine_address, workers, out) as opened,
+        show.progress_bars() as progress,
+    ):
+        result = pipeline.predict(bundle, inputs, out, config, words, opened, progress)
     show.prediction_table(result.predictions)
     show.say(f"Report -> {result.report}")
     _finish(result.problems, every=every)
@@ -284,6 +292,43 @@ def report(
     from millie.outputs.report import write_report
 
     show.say(f"Report -> {write_report(folder)}")
+
+
+@app.command()
+def reproduce(
+    name: Annotated[
+        str, typer.Argument(help="all-aml-normal, apl-blood, apl-aml, marrow or pooling.")
+    ],
+    data: Annotated[Path, typer.Option("--data", help="Folder of the published data sets.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for tables, figures, report.")],
+    folds: Annotated[
+        int | None, typer.Option("--folds", min=2, help="Default: the paper's.")
+    ] = None,
+    repeats: Annotated[int | None, typer.Option("--repeats", min=1, help="Default 1.")] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also curves over blur, JPEG, hue, scale, cells.")
+    ] = False,
+    config: ConfigFile = None,
+    profile: Profile = "default",
+    settings: Settings = None,
+) -> None:
+    """Repeat an experiment of the paper and set the figures beside the printed ones.
+
+    With part of the data it runs what can be run and says what is missing.
+    """
+    from millie import console as show
+    from millie.engine import ProcessEngine
+    from millie.reproduce.command import run_experiment
+    from millie.reproduce.run import Task
+
+    chosen = _config(config, profile, settings)
+    task = Task(data, out, chosen, profile, robustness=robustness, engine=ProcessEngine())
+    with show.progress_bars() as progress:
+        result = run_experiment(name, task, folds, repeats, progress)
+    for line in (*result.lines(), *result.missing):
+        show.say(line)
+    show.say(f"Report -> {result.report}")
+    _finish(result.problems)
 
 
 @app.command()
@@ -317,16 +362,26 @@ def main() -> None:
     except MillieError as error:
         _fail(f"{type(error).__name__}: {error}")
     except OSError as error:
-        _fail(f"{error.strerror or error}: {error.filename or ''} (disk full, or no permission?)")
-    except KeyboardInterrupt:
-        _fail("interrupted; run the same command again to go on where it stopped")
+        named = f"cannot write or read {error.filename}: " if error.filename else ""
+        _fail(
+            f"{named}{error.strerror or error}; check the name, free space and permissions, then "
+            "run the same command again: what was finished is kept"
+        )
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            _complain("interrupted; run the same command again to go on where it stopped")
+        raise
 
 
 def _fail(message: str) -> None:
+    _complain(message)
+    sys.exit(2)
+
+
+def _complain(message: str) -> None:
     from millie.console import complain
 
     complain(message)
-    sys.exit(2)
 
 
 def _finish(problems: Sequence[Problem], *, every: bool = False) -> None:
@@ -340,12 +395,6 @@ def _config(file: Path | None, profile: str, words: Sequence[str] | None) -> Con
     from millie.config import load
 
     return load(file, profile).with_settings(list(words or []))
-
-
-def _engine(workers: int | None) -> Engine:
-    from millie.engine import ProcessEngine
-
-    return ProcessEngine(workers)
 
 
 def _part(text: str) -> tuple[int, int]:

@@ -114,6 +114,11 @@ class TrainingConfig(_Stage):
     cells_per_step: int = Field(
         50, ge=1, description="Random cells of a patient in a step (paper)."
     )
+    vary_cells: bool = Field(
+        default=False,
+        description="Draw the number of cells log-uniformly from 1 to cells_per_step instead: "
+        "probabilities then depend less on the size of a bag.",
+    )
     patients_per_step: int = Field(8, ge=1, description="Bags in a step.")
     optimiser: Literal["sgd", "adamw"] = Field("adamw", description="The paper: sgd.")
     learning_rate: float = Field(3e-4, gt=0, description="Paper: 3e-4.")

@@ -49,6 +49,10 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             stream.flush()
             os.fsync(stream.fileno())
         publish(temporary, path)
+    except OSError as error:
+        if error.errno is not None and error.filename in {None, str(temporary)}:
+            error.filename = str(path)  # a full disk names no file itself
+        raise
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)

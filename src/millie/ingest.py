@@ -58,7 +58,7 @@ class IngestTask:
     config: Config
 
     def digest(self) -> str:
-        """SHA-256 (hex) of the settings, the patient's facts, and the files' names, sizes and times.
+        """SHA-256 (hex) of settings, the patient's facts, and the files' names, sizes and times.
 
         Equal digest, equal bag: a bag that carries it is not made again.
         """
@@ -249,9 +249,7 @@ def _stamp(source: ImageSource) -> tuple[int, int] | None:
 
 
 def _why_empty(patient: Patient, tally: _Tally) -> str:
-    reasons = [
-        f"{p.source}: {p.message.removeprefix(f'{p.source}: ')}" for p in tally.problems[:5]
-    ]
+    reasons = [f"{p.source}: {p.message.removeprefix(f'{p.source}: ')}" for p in tally.problems[:5]]
     reasons = reasons or ["no leukocyte was found; look at `millie detect --overlay`"]
     return f"{patient.id}: no cell in {len(patient.images)} images ({'; '.join(reasons)})"
 

@@ -6,64 +6,50 @@ stage knows only its own work. Nothing here prints: long work reports through a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.bags.store import BagReader, Store
 from millie.config import Config, load
-from millie.engine import Engine, Outcome, SerialEngine, Unit, shard
+from millie.engine import Engine
 from millie.errors import (
     ConfigError,
     DataError,
     ImageError,
     MissingError,
     MissingFileError,
-    NoCellsError,
 )
-from millie.ingest import IngestTask, ingest_patient
+from millie.filling import Progress, RunSummary, fill_store, silent, strangers
 from millie.outputs.detections import write_detection_overlay, write_detections
+from millie.outputs.model_card import CardFacts, model_card
 from millie.outputs.report import write_prediction_run, write_report
 from millie.readers.cohort import read_folders, read_manifest, write_manifest
 from millie.readers.datasets import dataset as named_dataset
 from millie.readers.images import read_image
-from millie.segmentation import segment as find_cells
+from millie.segmentation import detect as find_cells
 from millie.types import Cell, Cohort, ImageSource, Prediction, Problem, SourceRecord
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from millie.learning.fit import Fitted
     from millie.models.bundle import Bundle
-    from millie.types import Field
+    from millie.types import Field, PixelSize
 
-Progress = Callable[[str, int, int], None]
-"""``progress(what, done, total)``; called often, must be cheap."""
+__all__ = [
+    "CrossvalSummary", "PredictSummary", "Progress", "RunSummary", "crossval", "detect", "predict",
+    "prepare", "read_cohort", "segment", "silent", "train",
+]  # fmt: skip
 
+_RESULTS = ("report.html", "predictions.json", "predictions.csv", "cells.csv")
 
-def silent(what: str, done: int, total: int) -> None:
-    """Progress for callers that want none."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """How a command that goes over patients ended.
-
-    Attributes:
-        out: what was written.
-        done: patients finished now; ``skipped``: finished earlier.
-        n_cells: cells in all of them.
-        problems: everything that could not be used, by patient and file.
-    """
-
-    out: Path
-    done: int = 0
-    skipped: int = 0
-    n_cells: int = 0
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def failures(self) -> tuple[Problem, ...]:
-        """Problems that are more than notes: a file or a patient could not be used."""
-        return tuple(p for p in self.problems if not p.note)
+_TABLES = frozenset({".csv", ".tsv", ".txt", ".parquet"})
+"""Endings by which an input is taken for a manifest; what can be read of it, the reader says."""
 
 
 def prepare(dataset: str, root: Path, out: Path) -> Cohort:
@@ -99,56 +85,61 @@ def segment(
     Raises:
         NoCellsError: not one patient gave a cell.
     """
-    bags = Store(store)
-    bags.clean()
-    bags.describe(cohort.name, config, cohort.labels, cohort.problems)
-    units = [Unit(p.id, IngestTask(p, store, config)) for p in cohort.patients]
-    units = shard(units, *part)
-    outcomes: list[Outcome] = []
-    progress("segment", 0, len(units))
-    for outcome in (engine or SerialEngine()).map(ingest_patient, units):
-        outcomes.append(outcome)
-        progress("segment", len(outcomes), len(units))
-    summary = _summarise(store, outcomes, cohort.problems)
-    if units and not summary.done and not summary.skipped:
-        raise NoCellsError(_nothing_usable(summary))
-    return summary
-
-
-def _summarise(out: Path, outcomes: Iterable[Outcome], known: Iterable[Problem]) -> RunSummary:
-    problems, done, skipped, n_cells = list(known), 0, 0, 0
-    for outcome in outcomes:
-        if outcome.status == "failed":
-            problems.append(Problem(outcome.unit, "", outcome.error, outcome.message, fatal=True))
-            continue
-        done += outcome.status == "done"
-        skipped += outcome.status == "skipped"
-        n_cells += outcome.summary["n_cells"]
-        problems += [Problem(**p) for p in outcome.summary["problems"]]
-    return RunSummary(out, done, skipped, n_cells, tuple(problems))
-
-
-def _nothing_usable(summary: RunSummary) -> str:
-    shown = "; ".join(p.message for p in summary.failures[:3])
-    more = f" and {len(summary.failures) - 3} more" if len(summary.failures) > 3 else ""
-    return f"no patient gave a usable cell: {shown}{more}"
+    summary = fill_store(cohort, store, config, engine, part, progress)
+    return replace(summary, problems=(*summary.problems, *strangers(Store(store), cohort)))
 
 
 def train(
-    store: Path, out: Path, config: Config, name: str = "", progress: Progress = silent
+    store: Path,
+    out: Path,
+    config: Config,
+    name: str = "",
+    study: Path | None = None,
+    progress: Progress = silent,
 ) -> Path:
     """Train on every labelled patient of a store and write a bundle.
+
+    Args:
+        store: bags with labels.
+        out: folder of the bundle; must not exist.
+        config: all settings.
+        name: of the model; empty: the folder's.
+        study: folder of a cross-validation of the same settings, for the model card's figures.
+        progress: called often.
 
     Returns:
         the bundle's folder.
 
     Raises:
+        ConfigError: ``out`` exists, or the name is none that a model may have.
         TrainingError: too few patients of a class, or the loss diverged.
         StoreError: a bag is damaged or unfinished.
     """
     from millie.learning.fit import fit_bundle
 
-    return fit_bundle(Store(store), config, out, name=name or out.name, progress=progress)
+    out = out if out.name else out.resolve()
+    name = name or out.name
+    _check_name(name)
+
+    def card(title: str, fitted: Fitted) -> str:
+        facts = CardFacts(
+            title, fitted.classes, fitted.positive, fitted.threshold, fitted.temperature,
+            len(fitted.networks), config.model.encoder, config.model.aggregator, fitted.provenance,
+        )  # fmt: skip
+        return model_card(facts, store, study)
+
+    return fit_bundle(Store(store), config, out, name=name, progress=progress, card=card)
+
+
+def _check_name(name: str) -> None:
+    """Refuse before hours of training what the bundle would refuse after them."""
+    from millie.models.manifest import NAME_PATTERN
+
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigError(
+            f"model name '{name}': expected up to 64 letters (A to Z), digits, '.', '_' or '-', "
+            "the first a letter or digit; give one with --name"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +235,18 @@ def predict(
 
     model = load_bundle(bundle)
     settings = _settings_for(model, file, words)
-    store, problems = _store_of(inputs, out, settings, engine, progress)
-    predictions, failed = _predict_store(model, Store(store), settings, progress)
-    problems = [*problems, *failed]
+    for name in _RESULTS:  # so that calls of an earlier run never pass for those of this one
+        (out / name).unlink(missing_ok=True)
+    if _is_store(inputs):
+        store = inputs[0]
+        bags, problems = _bags_of_store(Store(store), settings)
+    else:
+        store = out / "store"
+        summary = fill_store(read_cohort(inputs), store, settings, engine, progress=progress)
+        bags = [Store(store).path_of(patient) for patient in sorted(summary.patients)]
+        problems = list(summary.problems)
+    predictions, failed = _predict_bags(model, bags, settings, progress)
+    problems += failed
     report = write_prediction_run(
         out,
         _card(model),
@@ -259,23 +259,26 @@ def predict(
     return PredictSummary(out, report, tuple(predictions), tuple(problems))
 
 
-def _predict_store(
-    model: Bundle, store: Store, config: Config, progress: Progress
+def _predict_bags(
+    model: Bundle, bags: Sequence[Path], config: Config, progress: Progress
 ) -> tuple[list[Prediction], list[Problem]]:
     """One prediction a bag; a patient that fails is named and the others go on."""
     from millie.inference.predict import bundle_runtimes, predict_bag
 
-    bags, problems = store.scan()
+    problems: list[Problem] = []
     runtimes = bundle_runtimes(model, config.prediction)
     predictions: list[Prediction] = []
-    for number, bag in enumerate(bags):
+    for number, path in enumerate(bags):
         progress("predict", number, len(bags))
+        patient = path.name
         try:
-            with BagReader(bag.path) as reader:
+            with BagReader(path, verify=False) as reader:
+                patient = reader.patient_id
+            with BagReader(path) as reader:
                 predictions.append(predict_bag(model, reader, runtimes, config.prediction))
-        except DataError as error:
+        except (ConfigError, DataError, MissingError) as error:
             message = str(error)
-            problems.append(Problem(bag.patient, "", type(error).__name__, message, fatal=True))
+            problems.append(Problem(patient, "", type(error).__name__, message, fatal=True))
     progress("predict", len(bags), len(bags))
     return predictions, problems
 
@@ -306,15 +309,19 @@ def _settings_for(model: Bundle, file: Path | None, words: Sequence[str]) -> Con
     return settings
 
 
-def _store_of(
-    inputs: Sequence[Path], out: Path, config: Config, engine: Engine | None, progress: Progress
-) -> tuple[Path, list[Problem]]:
-    """The bag store to predict on: the one given, or a new one under ``out``."""
-    if len(inputs) == 1 and (inputs[0] / "store.json").is_file():
-        _check_crops(Store(inputs[0]), config)
-        return inputs[0], []
-    summary = segment(read_cohort(inputs), out / "store", config, engine, progress=progress)
-    return summary.out, list(summary.problems)
+def _is_store(inputs: Sequence[Path]) -> bool:
+    return len(inputs) == 1 and (inputs[0] / "store.json").is_file()
+
+
+def _bags_of_store(store: Store, config: Config) -> tuple[list[Path], list[Problem]]:
+    """Every bag of a store, and what could not be used when it was cut."""
+    _check_crops(store, config)
+    found, unreadable = store.scan()
+    problems = [*store.description.problems, *unreadable]
+    for bag in found:
+        with BagReader(bag.path, verify=False) as reader:
+            problems += reader.meta.problems
+    return [bag.path for bag in found], problems
 
 
 def _check_crops(store: Store, config: Config) -> None:
@@ -337,7 +344,7 @@ def read_cohort(inputs: Sequence[Path]) -> Cohort:
     missing = [p for p in inputs if not p.exists()]
     if missing:
         raise MissingFileError(f"{missing[0]} does not exist; give folders, images or a manifest")
-    manifests = [p for p in inputs if p.is_file() and p.suffix.lower() in {".csv", ".parquet"}]
+    manifests = [p for p in inputs if p.is_file() and p.suffix.lower() in _TABLES]
     if manifests and len(inputs) > 1:
         raise ConfigError(
             f"{manifests[0]} is a manifest: give it alone, it names its images itself"
@@ -366,19 +373,15 @@ def detect(
         ImageError: not one of the files is a usable image.
     """
     rows: list[tuple[str, Cell]] = []
-    alone = len({path.name for path in images}) == len(images)
     problems: list[Problem] = []
+    alone = len({path.name for path in images}) == len(images)
+    waiting: deque[Field] = deque()
     done = 0
     progress("detect", 0, len(images))
-    for path in images:
-        try:
-            one = read_image(ImageSource(path, str(path)), config.reading)
-            found = find_cells(one.image, one.pixel_size, config.segmentation)
-        except (DataError, MissingError) as error:
-            problems.append(Problem("", str(path), type(error).__name__, str(error), fatal=True))
-            continue
-        refused = found.diagnostics.get("refused")
-        if refused:
+    for found in find_cells(_decoded(images, config, waiting, problems), config.segmentation):
+        one = waiting.popleft()
+        path = one.source.path
+        if refused := found.diagnostics.get("refused"):
             problems.append(Problem("", str(path), "Refused", f"no cells looked for: {refused}"))
         cells = [region.cell for region in found.regions]
         rows += [(str(path), cell) for cell in cells]
@@ -392,3 +395,17 @@ def detect(
         raise ImageError(f"no usable image: {problems[0].message}")
     write_detections(out, rows)
     return RunSummary(out, done=done, n_cells=len(rows), problems=tuple(problems))
+
+
+def _decoded(
+    images: Sequence[Path], config: Config, waiting: deque[Field], problems: list[Problem]
+) -> Iterator[tuple[NDArray[np.uint8], PixelSize | None]]:
+    """Pixels and scale of each usable image, in order; the field itself goes to ``waiting``."""
+    for path in images:
+        try:
+            one = read_image(ImageSource(path, str(path)), config.reading)
+        except (DataError, MissingError) as error:
+            problems.append(Problem("", str(path), type(error).__name__, str(error), fatal=True))
+            continue
+        waiting.append(one)
+        yield one.image, one.pixel_size

@@ -26,7 +26,7 @@ def importable_by_workers() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=list(ENGINES), scope="package")
+@pytest.fixture(params=list(ENGINES), scope="module")
 def engine(request: pytest.FixtureRequest, importable_by_workers: None) -> Iterator[Engine]:
     """Each engine, open, with two workers; skipped, visibly, where its extra is missing."""
     name = request.param

@@ -153,8 +153,6 @@ def test_dask_workers_without_the_package_or_with_another_are_refused(
 def test_ray_workers_with_another_version_are_refused(
     ray: ModuleType, other_millie: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if ray.is_initialized():
-        ray.shutdown()
     monkeypatch.setenv("PYTHONPATH", other_millie("__version__ = '0.0.9'"))
     with pytest.raises(ConfigError, match=r"1 of 1 workers \(node .*millie 0\.0\.9, this process"):
         _open("ray", None, workers=1)
@@ -201,7 +199,7 @@ def _open(engine: str, address: str | None, workers: int | None = None) -> None:
 def _dask_worker(distributed: ModuleType, address: str, path: str) -> Iterator[None]:
     """One worker started like on another machine, with a search path of its own."""
     command = [sys.executable, "-m", "distributed.cli.dask_worker", address]
-    command += ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
+    command += ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--death-timeout", "30"]
     process = subprocess.Popen(  # noqa: S603
         command,
         env={**os.environ, "PYTHONPATH": path},

@@ -214,3 +214,23 @@ def test_a_foreign_sample_is_far() -> None:
     assert reference_distance({}, fresh[0]) is None
     with pytest.raises(ConfigError, match="at least 3"):
         reference_features(means[:2])
+
+
+def test_no_signal_is_not_given_where_disease_is_as_likely() -> None:
+    rule = CallRule("APL", 0.5, {})
+    for doubtful in (
+        {"normal": 0.35, "ALL": 0.3, "AML": 0.3, "APL": 0.05},
+        {"normal": 0.40, "AML": 0.15, "APL": 0.45},
+        {"normal": 0.5, "AML": 0.1, "APL": 0.4},
+    ):
+        found, reasons = state(doubtful, rule=rule)
+        assert found == "INDETERMINATE"
+        assert "as likely as not" in reasons[0]
+    assert state({"normal": 0.51, "AML": 0.25, "APL": 0.24}, rule=rule) == ("NO_SIGNAL", ())
+
+
+def test_a_limit_on_what_cannot_be_measured_fails() -> None:
+    blind = dataclasses.replace(GOOD, cell_fraction=math.nan)
+    assert failed_gates(blind, {"min_cell_fraction": 0.2}, CONFIG) == (
+        "wrong scale, cells too small for their crops: cannot be measured",
+    )

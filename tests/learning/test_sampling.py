@@ -51,6 +51,22 @@ def test_at_most_cells_per_step_all_different(toy, cells: int) -> None:  # type:
             assert len(bag) == len(set(bag.indices)) == min(cells, source.count(bag.patient))
 
 
+def test_varied_bags_have_every_size_small_ones_most_often(toy) -> None:  # type: ignore[no-untyped-def]
+    source, labels = toy
+    config = settings("training.cells_per_step=5", "training.vary_cells=true")
+    rng = np.random.default_rng(0)
+    sizes = Counter(
+        len(bag)
+        for _ in range(50)
+        for step in draw_steps(source, sorted(labels), config, rng)
+        for bag in step
+    )
+    assert set(sizes) == {1, 2, 3, 4, 5}
+    assert sizes[1] > sizes[2] > sizes[5]
+    # log-uniform: P(k) = log((k + 1) / k) / log(6)
+    assert sizes[1] / sizes.total() == pytest.approx(np.log(2) / np.log(6), abs=0.04)
+
+
 def test_embeddings_are_not_augmented_crops_are(toy, toy_store: Store) -> None:  # type: ignore[no-untyped-def]
     embedded = next(draw_steps(toy[0], sorted(toy[1]), Config(), np.random.default_rng(0)))
     assert all(bag.draws == () for bag in embedded)

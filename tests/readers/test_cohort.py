@@ -182,3 +182,10 @@ def test_raw_patient_folders_count_each_cell_once(data_root: Path) -> None:
     for patient in cohort.patients:
         contents = [image.path.read_bytes() for image in patient.images]
         assert len(set(contents)) == len(contents)
+
+
+def test_pictures_of_formats_that_are_not_read_are_named(place: Path) -> None:
+    (place / "cohort/p1/scan.svs").write_bytes(b"s")
+    (found,) = read_folders([Path("cohort/p1")]).problems
+    assert (found.patient, found.source) == ("p1", "cohort/p1/scan.svs")
+    assert (found.note, found.fatal) == (False, False)

@@ -281,3 +281,17 @@ def full_cohort(root: Path, patient: str, files: list[str], um_px: float) -> Coh
         patient, "APL", images, "site", "stain", "scanner", "train", age=29.5, sex="Female"
     )
     return Cohort("m", (one,))
+
+
+def test_labels_that_differ_only_in_spelling_are_refused(folder: Path) -> None:
+    path = written(folder, "patient,label,path\np1,APL,p1\np2,apl,p2\n")
+    with pytest.raises(ManifestError, match=r"line 3: label 'apl', but 'APL' in line 2"):
+        read_manifest(path)
+
+
+def test_pictures_of_formats_that_are_not_read_are_named(folder: Path) -> None:
+    (folder / "p1/deep/scan.webp").write_bytes(b"w")
+    cohort = read_manifest(written(folder, "patient,label,path\np1,APL,p1\np2,AML,p2\n"))
+    (found,) = cohort.problems
+    assert (found.patient, found.source, found.note) == ("p1", "p1/deep/scan.webp", False)
+    assert "export it as JPEG" in found.message

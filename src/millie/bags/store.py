@@ -121,6 +121,19 @@ class Store:
         except (MissingFileError, StoreError):
             return False
 
+    def discard(self, patient_id: str, digest: str) -> None:
+        """Remove the patient's bag if it was not cut under ``digest``, or cannot be read."""
+        path = self.path_of(patient_id)
+        try:
+            with BagReader(path, verify=False) as bag:
+                keep = bag.meta.digest == digest or bag.patient_id != patient_id
+        except MissingFileError:
+            return
+        except StoreError:
+            keep = False
+        if not keep:
+            path.unlink(missing_ok=True)
+
     def clean(self) -> list[Path]:
         """Remove what killed processes left behind; returns the files removed."""
         folders = [self.root, *(f for f in (self.root / FOLDER).glob("*") if f.is_dir())]

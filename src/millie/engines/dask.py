@@ -11,11 +11,12 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import dask.config
 import distributed
 from distributed.scheduler import KilledWorker
 
@@ -41,6 +42,12 @@ if TYPE_CHECKING:
     from millie.engine import Outcome, Unit, Work
 
 _WHAT = "Dask scheduler"
+_LOCAL_SETTINGS = {
+    # A local worker that does not answer at once is dead.
+    "distributed.comm.timeouts.connect": "5s",
+    # Else a worker that is just being started again when this is over is given up for good.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
+}
 
 
 class DaskEngine:
@@ -65,44 +72,58 @@ class DaskEngine:
         """Threads of all workers now."""
         try:
             return sum(self._client.nthreads().values())
-        except (OSError, CancelledError) as error:
+        except (OSError, distributed.CancelledError) as error:
             raise _lost(error) from error
 
-    def submit(self, work: Work, unit: Unit) -> distributed.Future:
+    def submit(self, work: Work, unit: Unit) -> _Job:
         """Start the unit on a worker."""
-        return self._client.submit(run_here, __version__, work, unit, pure=False)
+        return _Job(self._client.submit(run_here, __version__, work, unit, pure=False))
 
-    def result(self, unit: Unit, job: distributed.Future) -> Outcome:
+    def result(self, unit: Unit, job: _Job) -> Outcome:
         """Wait for the outcome; raises as :meth:`millie.engines.window.Cluster.result`."""
-        self.settle(job)
-        if job.status == "finished":
-            outcome: Outcome = job.result()
-            return outcome
-        error = job.exception()
+        error = self._ended(job)
+        if error is None:
+            return job.fetched.result()
         if isinstance(error, KilledWorker):
-            raise WorkerLostError(f"{error.allowed_failures + 1} workers died")
+            raise WorkerLostError(f"{error.allowed_failures + 1} workers died") from error
+        if isinstance(error, distributed.CancelledError | OSError):
+            raise _lost(error) from error
         return failed(unit, error)
 
-    def settle(self, job: distributed.Future) -> None:
-        """Wait until the job has ended; raises MissingError if the cluster is gone."""
+    def _ended(self, job: _Job) -> BaseException | None:
+        """Wait until the job has ended, and return its error."""
         seen = time.monotonic()
         while True:
             try:
-                with self._client.as_current():
-                    distributed.wait([job], timeout=min(POLL_S, self._patience_s))
+                return job.fetched.exception(timeout=min(POLL_S, self._patience_s))
             except TimeoutError:
                 if self.slots():
                     seen = time.monotonic()
                 elif time.monotonic() - seen > self._patience_s:
                     raise no_workers("Dask cluster", self._patience_s) from None
-            except (OSError, CancelledError) as error:
-                raise _lost(error) from error
-            else:
-                return
 
-    def cancel(self, job: distributed.Future) -> None:
+    def cancel(self, job: _Job) -> None:
         """Forget the job."""
-        job.release()
+        job.future.release()
+
+
+class _Job:
+    """A future of Dask whose result is fetched as soon as it is there.
+
+    Dask leaves results where they were computed and computes them again when that worker dies; and
+    it looks for a dead worker for half a minute before it does.
+    """
+
+    def __init__(self, future: distributed.Future) -> None:
+        self.future = future
+        self.fetched: Future[Outcome] = Future()
+        future.add_done_callback(self._fetch)
+
+    def _fetch(self, future: distributed.Future) -> None:
+        try:
+            self.fetched.set_result(future.result())
+        except (Exception, distributed.CancelledError) as error:  # noqa: BLE001 - told by result()
+            self.fetched.set_exception(error)
 
 
 @contextmanager
@@ -124,6 +145,7 @@ def open_cluster(
     """
     with ExitStack() as stack:
         if address is None:
+            stack.enter_context(dask.config.set(_LOCAL_SETTINGS))
             local = distributed.LocalCluster(
                 n_workers=workers or available_cores(),
                 threads_per_worker=1,

@@ -1,8 +1,8 @@
 """The engine seam on a Ray cluster (extra ``ray``): one this machine is part of, or a local one.
 
 Owns the connection and the translation between Ray's references and outcomes. Ray's own retries
-are off: it repeats a unit that runs out of memory for ever. :mod:`millie.engines.window` decides
-when a unit is tried again.
+are off, since those after a lack of memory are counted by a setting of the cluster
+(``RAY_task_oom_retries``); :mod:`millie.engines.window` decides when a unit is tried again.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class RayEngine:
 
     def result(self, unit: Unit, job: ray.ObjectRef) -> Outcome:
         """Wait for the outcome; raises as :meth:`millie.engines.window.Cluster.result`."""
-        self.settle(job)
+        self._wait(job)
         try:
             outcome: Outcome = ray.get(job)
         except (
@@ -99,7 +99,7 @@ class RayEngine:
             return failed(unit, error)
         return outcome
 
-    def settle(self, job: ray.ObjectRef) -> None:
+    def _wait(self, job: ray.ObjectRef) -> None:
         """Wait until the job has ended; raises MissingError if there are no workers."""
         seen = time.monotonic()
         while not ray.wait([job], timeout=min(POLL_S, self._patience_s))[0]:
@@ -181,7 +181,11 @@ def _check_health(address: str) -> None:
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=_HEALTH_S)  # noqa: S603
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise no_answer(_WHAT, address, "what listens there is no healthy Ray head") from error
+        raise no_answer(
+            _WHAT,
+            address,
+            "what listens there is no healthy Ray head, or wants a token: RAY_AUTH_MODE=token",
+        ) from error
 
 
 def _check(shared: Path | None) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from millie import __version__
 from millie.engine import Outcome, Unit, Work, run_unit
@@ -51,10 +52,6 @@ class Cluster(Protocol[Job]):
         """
         ...
 
-    def settle(self, job: Job) -> None:
-        """Wait until the job has ended, well or not; raises as :meth:`result` for the cluster."""
-        ...
-
     def cancel(self, job: Job) -> None:
         """Forget a job whose outcome is no longer wanted."""
         ...
@@ -75,39 +72,72 @@ def map_on(cluster: Cluster[Job], work: Work, units: Sequence[Unit]) -> Iterator
         MissingError: the cluster is gone, or has had no worker for too long.
     """
     waiting = iter(units)
-    window: deque[tuple[Unit, Job]] = deque()
+    window: deque[_Submitted[Job]] = deque()
     try:
         while True:
             room = max(1, WINDOW_PER_SLOT * cluster.slots()) - len(window)
             for unit in islice(waiting, max(0, room)):
-                window.append((unit, cluster.submit(work, unit)))
+                window.append(_Submitted(cluster, work, unit))
             if not window:
                 return
-            outcome = _first_outcome(cluster, work, window)
+            outcome = _first_outcome(window, cluster.resubmissions)
             window.popleft()
             yield outcome
     finally:
-        for _, job in window:
-            cluster.cancel(job)
+        for submitted in window:
+            submitted.cancel()
 
 
-def _first_outcome(cluster: Cluster[Job], work: Work, window: deque[tuple[Unit, Job]]) -> Outcome:
+class _Submitted(Generic[Job]):
+    """A unit on the cluster, and what became of it once that is known."""
+
+    def __init__(self, cluster: Cluster[Job], work: Work, unit: Unit) -> None:
+        self.unit = unit
+        self._cluster, self._work = cluster, work
+        self.submit()
+
+    def submit(self) -> None:
+        """Start the unit, again if it was lost."""
+        self._end: Outcome | WorkerLostError | None = None
+        self._job: Job | None = self._cluster.submit(self._work, self.unit)
+
+    def outcome(self) -> Outcome:
+        """Wait for the outcome; raises as :meth:`Cluster.result`."""
+        if self._job is not None:
+            try:
+                self._end = self._cluster.result(self.unit, self._job)
+            except WorkerLostError as error:
+                self._end = error
+            # The cluster keeps what is referred to, and would do it again if that was lost.
+            self._job = None
+        if isinstance(self._end, Outcome):
+            return self._end
+        raise self._end or WorkerLostError
+
+    def cancel(self) -> None:
+        """Forget the unit."""
+        if self._job is not None:
+            self._cluster.cancel(self._job)
+
+
+def _first_outcome(window: Sequence[_Submitted[Job]], resubmissions: int) -> Outcome:
     """Outcome of the window's first unit, tried again in the crowd and then alone."""
-    unit = window[0][0]
-    for left in range(cluster.resubmissions, -1, -1):
+    first, *others = window
+    for left in range(resubmissions, -1, -1):
         try:
-            return cluster.result(unit, window[0][1])
+            return first.outcome()
         except WorkerLostError:
             if left:
-                window[0] = (unit, cluster.submit(work, unit))
-    for _, job in list(window)[1:]:
-        cluster.settle(job)
-    window[0] = (unit, cluster.submit(work, unit))
+                first.submit()
+    for other in others:
+        with suppress(WorkerLostError):
+            other.outcome()
+    first.submit()
     try:
-        return cluster.result(unit, window[0][1])
+        return first.outcome()
     except WorkerLostError as error:
         return Outcome(
-            unit.id, "failed", error="WorkerDied",
+            first.unit.id, "failed", error="WorkerDied",
             message="each worker that took this unit was killed while doing it, at last with "
             f"nothing else running (out of memory, or a crash in a decoder): {error}",
         )  # fmt: skip

@@ -63,7 +63,7 @@ def feature_runtime(encoder: Encoder, config: PredictionConfig) -> FeatureRuntim
     """
     wanted = config.runtime
     if wanted == "auto":
-        on_cpu = next(iter(encoder.parameters())).device.type == "cpu"
+        on_cpu = encoder.device.type == "cpu"
         wanted = "openvino" if on_cpu and importlib.util.find_spec("openvino") else "torch"
     return OpenVinoRuntime(encoder) if wanted == "openvino" else TorchRuntime(encoder)
 
@@ -77,7 +77,7 @@ class TorchRuntime:
         self.dim = encoder.dim
         self.digest = weights_digest(encoder)
         self._encoder = encoder
-        self._device = next(iter(encoder.parameters())).device
+        self._device = encoder.device
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See :class:`FeatureRuntime`."""
@@ -134,7 +134,7 @@ class OpenVinoRuntime:
 
 
 def _trace(encoder: Encoder, size_px: int) -> Any:
-    example = torch.zeros(1, 3, size_px, size_px, device=next(iter(encoder.parameters())).device)
+    example = torch.zeros(1, 3, size_px, size_px, device=encoder.device)
     with _evaluating(encoder), _one_thread(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shape checks become constants: the size is fixed here
         return torch.jit.trace(encoder, example, check_trace=False)  # type: ignore[no-untyped-call]

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from millie import __version__
-from millie.inference.gates import reference_features
+from millie.bags.store import BagReader
+from millie.inference.gates import measure_bag, quality_limits, reference_features
 from millie.learning.calibration import apply_temperature
 from millie.learning.ensemble import Cast, Ensemble, Material, fit_ensemble
 from millie.learning.material import open_material, participants
@@ -27,7 +28,7 @@ from millie.models.bundle_folder import check_target
 from millie.types import RESEARCH_USE_ONLY
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -50,6 +51,7 @@ class Fitted:
         temperature: of the calibration.
         encoder_sha256: digest of the encoder's weights before training.
         reference: features of the training patients, for out-of-distribution checks.
+        limits: of the gates, from the qualities of the training patients.
         provenance: how it was trained, JSON values.
         problems: patients that could not take part.
     """
@@ -61,6 +63,7 @@ class Fitted:
     temperature: float
     encoder_sha256: str
     reference: dict[str, Tensor]
+    limits: dict[str, float]
     provenance: dict[str, Any]
     problems: tuple[Problem, ...]
 
@@ -101,6 +104,7 @@ def fit(
         ensemble.temperature,
         encoder_sha256,
         _reference(ensemble, cells, cast, config),
+        _limits(store, patients, progress),
         _provenance(ensemble, cells, cast, config, store),
         who.problems,
     )
@@ -115,6 +119,7 @@ def fit_bundle(
     *,
     version: str = "1",
     material: tuple[Material, str] | None = None,
+    card: Callable[[str, Fitted], str] | None = None,
 ) -> Path:
     """Train on all labelled patients and write a bundle.
 
@@ -129,6 +134,7 @@ def fit_bundle(
         progress: called after each epoch and patient.
         version: of the model.
         material: as in :func:`fit`.
+        card: writes the model card; None: a short one without figures.
 
     Returns:
         the bundle's folder.
@@ -149,7 +155,8 @@ def fit_bundle(
         threshold=fitted.threshold,
         temperature=fitted.temperature,
         provenance=fitted.provenance,
-        card=model_card(name, fitted),
+        qc=fitted.limits,
+        card=(card or model_card)(name, fitted),
     )
     save_bundle(
         out, fitted.networks, config, description, fitted.encoder_sha256,
@@ -158,6 +165,16 @@ def fit_bundle(
     for checkpoint in work.glob("*.checkpoint.safetensors"):
         checkpoint.unlink()
     return out
+
+
+def _limits(store: Store, patients: Sequence[str], progress: Progress) -> dict[str, float]:
+    """From what blur, scale and share of smudge cells on a sample is unlike the training ones."""
+    samples = []
+    for number, patient in enumerate(patients, start=1):
+        with BagReader(store.path_of(patient)) as reader:
+            samples.append(measure_bag(reader))
+        progress("quality", number, len(patients))
+    return quality_limits(samples)
 
 
 def _reference(

@@ -7,6 +7,7 @@ gives the same tensor, so a second pass over the same cells is exact. Owns no ne
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -176,7 +177,7 @@ def draw_steps(
     Args:
         source: where cells come from; only crops are augmented.
         patients: of the training part.
-        config: ``training.patients_per_step``, ``training.cells_per_step``, ``augment``.
+        config: ``training.patients_per_step``, ``cells_per_step`` and ``vary_cells``; ``augment``.
         rng: source of all draws.
     """
     order = [patients[i] for i in rng.permutation(len(patients))]
@@ -191,7 +192,10 @@ def draw_steps(
 def _draw_bag(
     source: CellSource, patient: str, config: Config, rng: np.random.Generator
 ) -> DrawnBag:
-    indices = sample_cells(source.count(patient), config.training.cells_per_step, rng)
+    n, most = source.count(patient), config.training.cells_per_step
+    if config.training.vary_cells:
+        most = int(math.exp(rng.uniform(0.0, math.log(min(n, most) + 1.0))))
+    indices = sample_cells(n, most, rng)
     draws = tuple(draw(config.augment, rng) for _ in indices) if source.images else ()
     return DrawnBag(patient, indices, draws)
 

@@ -48,6 +48,11 @@ class Encoder(nn.Module, ABC):
         self.register_buffer("offset", torch.tensor(offset).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(scale).view(1, 3, 1, 1), persistent=False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder lies, with or without weights."""
+        return self.offset.device
+
     def forward(self, images: Tensor) -> Tensor:
         """Vectors (N, D), global average of the last feature maps.
 

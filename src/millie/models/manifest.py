@@ -35,6 +35,9 @@ REFERENCE = "reference.safetensors"
 REQUIRED_FILES = frozenset({WEIGHTS, CONFIG, GOLDEN, CARD})
 OPTIONAL_FILES = frozenset({REFERENCE})
 
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""What the name of a model may be."""
+
 _SHA256 = r"^[0-9a-f]{64}$"
 
 
@@ -89,7 +92,7 @@ class Manifest(_Part):
     )
 
     schema_version: int = Field(SCHEMA, alias="schema")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str = Field(pattern=NAME_PATTERN)
     version: str = Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$")
     created: str
     labels: list[str] = Field(min_length=2)

@@ -165,7 +165,7 @@ def roc_lines_figure(curves: Mapping[str, tuple[Floats, Floats]], title: str) ->
             linestyle=styles[place % len(styles)],
         )  # fmt: skip
     if len(curves) > 1:
-        axes.legend(frameon=False, loc="lower right")
+        figure.legend(frameon=False, loc="outside lower center", fontsize=8.5)
     _label(axes, "1 − specificity", "sensitivity", title)
     return figure
 
@@ -285,7 +285,10 @@ def _label(axes: Axes, x: str, y: str, title: str) -> None:
 
 def _literal(text: str) -> str:
     """Text that matplotlib draws as it is: no formulas, nothing that XML refuses, not too long."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    shown = "".join(
+        c if c.isprintable() or c == "\N{NO-BREAK SPACE}" else "\N{REPLACEMENT CHARACTER}"
+        for c in text
+    )
     if len(shown) > _LONGEST_TEXT:
         shown = shown[: _LONGEST_TEXT - 1] + "…"
     return shown.replace("$", r"\$")

@@ -171,7 +171,9 @@ def _limits(study: Study, store: Path | None, known: StoreFacts | None) -> str:
     if known is not None and store is not None:
         bags = known.of(p.patient for p in study.patients)
         proof = prove(study.folder, Store(store), bags)
-        shared = "nothing was shared" if proof.clean else "SOMETHING WAS SHARED, see the report"
+        shared = (
+            "nothing was shared" if proof.clean else "something was shared, see the study report"
+        )
         lines.append(f"- Files and pictures of cells between parts of the splits: {shared}.")
         groups = subgroups(study, bags)
         lines += [

@@ -78,6 +78,15 @@ class OverlapProof:
         """Nothing shared lies on both sides of a split."""
         return not any(pair.splits for pair in (*self.files, *self.cells))
 
+    @property
+    def title(self) -> str:
+        """What it comes to, in words."""
+        if any(pair.splits for pair in self.files):
+            return "Files of test patients were trained on: these numbers cannot be used"
+        if not self.clean:
+            return "Cells of test patients look like copies of cells that were trained on"
+        return "Proof of no overlap"
+
 
 Parts = Sequence[Mapping[str, str]]
 """For each split the part (train or test) of each patient."""

@@ -29,7 +29,7 @@ from millie.outputs.figures import (
 )
 from millie.outputs.page import percent
 from millie.outputs.rates import Counts, PredictiveValues, predictive_values
-from millie.outputs.study import Matrix, Study, matrix, read_components
+from millie.outputs.study import Matrix, Study, matrix, measure_of, read_components
 
 PREVALENCES = np.geomspace(0.01, 0.5, 60)
 """From a laboratory that sees few leukaemias to a referral centre."""
@@ -107,7 +107,15 @@ def part(study: Study, name: str) -> Mapping[str, Any]:
 
 def _roc(study: Study) -> Figure:
     band = roc_band(*outcomes(study), np.random.default_rng(_SEED))
-    return roc_figure(band, f"{study.positive} against the rest")
+    return roc_figure(band, f"{study.positive} against the rest{_auc_words(study)}")
+
+
+def _auc_words(study: Study) -> str:
+    """``, AUC 0.94 (0.88 to 0.97)``, or nothing where the study has none."""
+    found = measure_of("", part(study, "headline").get("auc"))
+    if found is None or found.low is None or found.high is None:
+        return ""
+    return f", AUC {found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
 def _precision_recall(study: Study) -> Figure:

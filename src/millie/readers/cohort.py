@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.errors import ConfigError, DataError, ManifestError, MissingFileError
-from millie.readers.content import note, without_copies
-from millie.readers.images import LITTER, find_images, other_files
+from millie.readers.content import note, problem, without_copies
+from millie.readers.images import LITTER, find_images, other_files, unread_pictures
 from millie.readers.manifest import read_manifest, write_manifest
 from millie.types import Cohort, ImageSource, Patient, Problem
 
@@ -46,12 +46,14 @@ def read_folders(paths: Sequence[Path]) -> Cohort:
     for name, place, files in _groups(paths):
         try:
             found = find_images(place) if files is None else files
+            unread = unread_pictures(place) if files is None else []
             patient, notes = _patient(name, place, found)
         except DataError as error:
             problems.append(Problem(name, "", type(error).__name__, str(error), fatal=True))
             continue
         patients.append(patient)
         problems += [*notes, *_spread_note(name, place, found)]
+        problems += [problem(name, (place / file).as_posix(), error) for file, error in unread]
     if not patients:
         raise ManifestError(problems[0].message)
     _refuse_shared(patients)

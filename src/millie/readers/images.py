@@ -23,8 +23,14 @@ if TYPE_CHECKING:
     from millie.config import ReadingConfig
     from millie.types import ImageSource, PixelSize
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
+EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".dib"})
 """Extensions by which images are found in a folder; what a file is, its content decides."""
+
+OTHER_PICTURES = frozenset({
+    ".webp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".dcm", ".svs", ".ndpi",
+    ".mrxs", ".scn", ".czi", ".vsi", ".lif", ".nd2", ".bif", ".raw", ".dng", ".nef", ".cr2", ".arw",
+})  # fmt: skip
+"""Extensions of pictures that are not read: one in a patient's folder is named, not passed over."""
 
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 """Names, in lower case, of what file managers leave behind: passed over without a word."""
@@ -112,6 +118,21 @@ def find_images(folder: Path) -> list[Path]:
 def other_files(folder: Path) -> list[Path]:
     """Visible files below a folder that no extension marks as images."""
     return sorted(path for path in _walk(folder) if path.suffix.lower() not in EXTENSIONS)
+
+
+def unread_pictures(folder: Path) -> list[tuple[str, ImageError]]:
+    """Pictures below a folder in a format that is not read: name from the folder, and why not."""
+    return [
+        (
+            path.relative_to(folder).as_posix(),
+            ImageError(
+                f"{path}: pictures in the format {path.suffix} are not read; export it as JPEG, "
+                "PNG, TIFF or BMP"
+            ),
+        )
+        for path in other_files(folder)
+        if path.suffix.lower() in OTHER_PICTURES
+    ]
 
 
 def _walk(folder: Path) -> Iterator[Path]:

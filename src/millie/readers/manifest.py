@@ -21,8 +21,8 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from millie.errors import ConfigError, ManifestError, MissingError, MissingFileError
-from millie.readers.content import note
-from millie.readers.images import EXTENSIONS, find_images
+from millie.readers.content import note, problem
+from millie.readers.images import EXTENSIONS, find_images, unread_pictures
 from millie.readers.table import MAX_AGE_YEARS, Row, read_table, write_table
 from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize, Problem
 
@@ -111,6 +111,7 @@ class _Reader:
         self.images: dict[str, list[ImageSource]] = {}
         self.lines: dict[Path, tuple[str, int]] = {}
         self.names: set[tuple[str, str]] = set()
+        self.spelt: dict[str, tuple[str, int]] = {}
         self.problems: list[Problem] = []
 
     def add(self, row: Row) -> None:
@@ -144,9 +145,20 @@ class _Reader:
                     f"patient {patient} has {column} '{value}', but '{known}' in line {line}; "
                     f"a patient has one {column}: correct one, or give two patients two names",
                 )
+            if column == "label":
+                self._check_spelling(value, row)
             if column == "label" and self.labels and value not in self.labels:
                 allowed = ", ".join(sorted(self.labels))
                 raise row.fail(self.manifest, f"unknown label '{value}'; allowed: {allowed}")
+
+    def _check_spelling(self, label: str, row: Row) -> None:
+        other, line = self.spelt.setdefault("".join(label.split()).casefold(), (label, row.line))
+        if other != label:
+            raise row.fail(
+                self.manifest,
+                f"label '{label}', but '{other}' in line {line}: they differ only in spelling and "
+                "would be two diagnoses; write them alike",
+            )
 
     def _files(self, patient: str, row: Row) -> list[Path]:
         """The files that a row names; none found is a problem, not an error."""
@@ -158,7 +170,7 @@ class _Reader:
         named = Path(os.path.normpath(self.base / text))
         try:
             if named.exists() or not _WILDCARD.search(text):
-                files = self._named(named, row)
+                files = self._named(patient, named, row)
             else:
                 files = self._matching(text, row)
         except MissingError as error:
@@ -166,12 +178,14 @@ class _Reader:
             return []
         return files
 
-    def _named(self, named: Path, row: Row) -> list[Path]:
+    def _named(self, patient: str, named: Path, row: Row) -> list[Path]:
         self._check_inside(named, row)
         if not named.is_dir():
             if not named.exists():
                 raise MissingFileError(f"line {row.line}: {named} does not exist; check the path")
             return [named]
+        for file, error in unread_pictures(named):
+            self.problems.append(problem(patient, f"{row.cells['path']}/{file}", error))
         return self._some(find_images(named), named, row)
 
     def _matching(self, pattern: str, row: Row) -> list[Path]:

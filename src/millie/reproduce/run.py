@@ -184,7 +184,7 @@ def model_of_all(
         return load_bundle(folder)
     if folder.is_dir():
         shutil.rmtree(folder)
-    pipeline.train(store.root, folder, config, name, progress)
+    pipeline.train(store.root, folder, config, name, progress=progress)
     write_text(mark, digest)
     return load_bundle(folder)
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from millie.segmentation import lobe_model
+from millie.segmentation.bodies import round_bodies
 
 if TYPE_CHECKING:
     from cv2.typing import MatLike
@@ -41,6 +42,8 @@ FEATURES = (
 _LARGE_UM2 = 110.0  # a joint nucleus above it is unusual
 _MERGE_ABOVE = 0.4  # log odds; a nucleus split is a false cell, two merged a lost one
 _REACH_UM = 14.0  # centres further apart are never one nucleus
+_SMOOTH_UM = 1.2  # bridges between bodies thinner than twice that are cut
+_BODY_UM = (6.0, 20.0)  # diameter of one cell's body
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +74,10 @@ def grouped(
         For each nucleus the labels of its pieces, each piece in exactly one.
     """
     alive = {p.members[0]: p for p in pieces_of(pieces, stain)}
+    for members in _in_one_body(pieces, stain, work_um):
+        first, *others = (key for key in members if key in alive)
+        for key in others:
+            alive[first] = joined(alive[first], alive.pop(key))
     odds: dict[tuple[int, int], float] = {}
     keys = sorted(alive)
     for i, a in enumerate(keys):
@@ -88,6 +95,30 @@ def grouped(
                 pair = (min(a, c), max(a, c))
                 odds[pair] = log_odds(pair_features(alive[a], other, stain, work_um))
     return tuple(piece.members for piece in alive.values())
+
+
+def _in_one_body(
+    pieces: NDArray[np.int32], stain: StainMap, work_um: float
+) -> list[tuple[int, ...]]:
+    """Pieces that lie together in one round body of a cell's size, hence in one cell.
+
+    The body is what stands apart from the background or, where red cells touch it, what is
+    unlike them. Touching cells give no round body and are left to the model.
+    """
+    stained = (stain.density > stain.empty_below) | (pieces > 0)
+    everywhere = np.s_[0 : pieces.shape[0], 0 : pieces.shape[1]]
+    found: list[tuple[int, ...]] = []
+    taken: set[int] = set()
+    for mask in (stained & (~stain.red_like(everywhere) | (pieces > 0)), stained):
+        for body in round_bodies(mask, _SMOOTH_UM / work_um):
+            if not _BODY_UM[0] <= body.diameter_px * work_um <= _BODY_UM[1]:
+                continue
+            held = np.unique(pieces[body.window][body.inside])
+            members = tuple(int(v) for v in held if v > 0 and int(v) not in taken)
+            if len(members) > 1:
+                found.append(members)
+                taken.update(members)
+    return found
 
 
 def pieces_of(labels: NDArray[np.int32], stain: StainMap) -> list[Piece]:

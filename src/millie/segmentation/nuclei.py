@@ -25,6 +25,7 @@ _HALF = 0.5  # of the local maximum: where the edge of a blurred object lies
 _PEAK_RADIUS_UM = 2.5
 _SPECK_UM2 = 1.5
 _SEED_RADIUS_UM = 1.6
+_RIM_UM = 1.0  # thinner parts are dark rims of cells and colour fringes, not nuclei
 _HOLE_UM2 = 6.0  # vacuoles and gaps between lobes; a ring-shaped nucleus keeps its hole
 _UNITS = 80.0  # score of 1 as an integer; scores end at 255 / 80
 
@@ -84,8 +85,9 @@ def _levels(stain: StainMap, work_um: float) -> NDArray[np.float32]:
 
 def _pieces(mask: NDArray[np.uint8], work_um: float) -> NDArray[np.int32]:
     """Divide the mask into pieces around the maxima of its distance map."""
-    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    opened = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, cross), dtype=np.uint8)
+    thin = 2 * max(1, round(_RIM_UM / (2 * work_um))) + 1
+    window = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (thin, thin))
+    opened = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, window), dtype=np.uint8)
     mask = _filled(opened, _HOLE_UM2 / work_um**2)
     n, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4, ltype=cv2.CV_32S)
     sharp = cv2.distanceTransform(mask, cv2.DIST_L2, 3)

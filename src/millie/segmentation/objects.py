@@ -31,14 +31,14 @@ FEATURES = (
 _RING_UM = 0.75
 _LENIENCE = 1.5  # log odds
 _STRICTNESS = 1.5  # log odds
-_LARGE_UM2 = 38.0  # a nucleus beyond it is no platelet, however it looks
+_LARGE_UM2 = 33.0  # a nucleus beyond it is no platelet, however it looks
 _LARGE_GAIN = 8.0  # log odds for each natural unit of area beyond it
 _LEUKOCYTE_WEIGHTS = np.array(
-    [2.545, 4.073, 0.610, -20.251, -9.156, 8.755, -6.904, -8.800, -32.733]
+    [2.601, 3.773, 0.207, -14.397, 15.400, 0.828, -3.456, 10.907, -46.430]
 )
-_LEUKOCYTE_BIAS = -15.334
-_SMUDGE_WEIGHTS = np.array([1.340, -0.334, -2.774, 6.363, -4.502, 6.915, -8.491, -14.935, -9.626])
-_SMUDGE_BIAS = 5.137
+_LEUKOCYTE_BIAS = -34.130
+_SMUDGE_WEIGHTS = np.array([1.450, -1.083, -4.710, 3.886, -9.824, 2.173, -6.200, -20.439, -4.175])
+_SMUDGE_BIAS = 19.015
 
 
 def describe(

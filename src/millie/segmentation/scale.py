@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from millie.segmentation.bodies import round_bodies
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -26,11 +28,17 @@ _SURE = 3.0  # full circles from which one image fixes its own scale
 _AGREE = 0.25  # difference of logarithms within which two images have one scale
 _POOLED_SHARE = 0.15  # full circles an image; less is chance
 _FEW = 0.5
+_TOO_SMALL = 0.3  # logarithm below the diameter expected from a nucleus: likelier lobes
 _DOUBTFUL = 0.5  # disagreement of logarithms at which a nucleus outweighs a few red cells
 _PRIOR_FLOOR = 0.15  # what remains of the evidence for diameters that the nucleus speaks against
 _PRIOR_SPREAD = 0.35  # of the logarithm of nucleus over red-cell diameter
 _WIDEST = 3.4  # diameter of a nucleus over its largest inscribed radius; beyond it is a clump
 _NUCLEUS_OVER_RED_CELL = 1.1  # diameters; 7.9 um over 7.2 um
+_RED_CELL_UM = 7.2
+_LEUKOCYTE_UM = 12.5  # diameter of a leukocyte on a film; lymphocytes 9, monocytes 16
+_NUCLEUS_UM = 8.5  # of the disc that covers as much as its nucleus
+_LEAST_NUCLEUS = 0.15  # share of a leukocyte that its nucleus covers at least
+_BODY_SMOOTH = 0.015  # of the longest side: bridges to neighbours thinner than twice that are cut
 _DIAMETERS_PX = (13.5, 40.0)  # where an outline is fine enough for a circle and not yet noisy
 _ENOUGH_OUTLINES = 80
 _STEP = 0.04  # bin of the natural logarithm of diameters
@@ -85,10 +93,17 @@ def red_cell_diameters(stain: StainMap) -> NDArray[np.float64]:
 
 
 def nucleus_diameter(stain: StainMap) -> float:
-    """Diameter in pixels of the disc that covers as much as the largest nucleus, lobes joined."""
+    """Diameter in pixels of the disc that covers as much as the largest nucleus, lobes joined.
+
+    Where the cell around it stands alone and is round, the cell's size counts as much as the
+    nucleus', because it varies less from one leukocyte to the next.
+    """
     score = cv2.GaussianBlur(stain.score, (0, 0), max(0.008 * max(stain.score.shape), 0.5))
     level = max(stain.threshold, 0.45 * float(np.percentile(score, 99)))
     mask = (score > level).astype(np.uint8)
+    from_body = _lone_cell_diameter(stain, mask)
+    if from_body > 0:
+        return from_body
     inscribed = cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, 0), cv2.DIST_L2, 3)[
         1:-1, 1:-1
     ]
@@ -103,6 +118,22 @@ def nucleus_diameter(stain: StainMap) -> float:
         radius = 0.25 * float(np.sqrt(area / np.pi))
     thickest = float(inscribed[labels == int(np.argmax(counts))].max(initial=0))
     return min(2 * float(np.sqrt(area / np.pi)), _WIDEST * thickest)
+
+
+def _lone_cell_diameter(stain: StainMap, nuclei: NDArray[np.uint8]) -> float:
+    """Nucleus diameter in pixels that the largest lone round leukocyte stands for; 0: none."""
+    stained = (stain.density > stain.empty_below) | (nuclei > 0)
+    most, found = 0.0, 0.0
+    for body in round_bodies(stained, _BODY_SMOOTH * max(stained.shape)):
+        held = float((nuclei[body.window][body.inside] > 0).sum())
+        area = float(body.inside.sum())
+        if body.at_border or held < _LEAST_NUCLEUS * area or held <= most:
+            continue
+        most = held
+        nucleus_px = 2 * float(np.sqrt(held / np.pi))
+        of_typical = nucleus_px / _NUCLEUS_UM * body.diameter_px / _LEUKOCYTE_UM
+        found = _NUCLEUS_OVER_RED_CELL * _RED_CELL_UM * float(np.sqrt(of_typical))
+    return found
 
 
 def mode_diameter(diameters: NDArray[np.float64], nucleus_px: float = 0.0) -> tuple[float, float]:
@@ -128,12 +159,22 @@ def mode_diameter(diameters: NDArray[np.float64], nucleus_px: float = 0.0) -> tu
     best = grid[np.argmax(evidence)]
     near = np.abs(logs - best) < 0.15
     total = float(weights[near].sum())
-    doubtful = expected is not None and abs(best - expected) > _DOUBTFUL
-    if expected is not None and (total == 0 or (doubtful and total < _FEW)):
+    if expected is not None and _outweighed(float(best - expected), total):
         return float(np.exp(expected)), 0.0
     if total == 0:
         return 0.0, 0.0
     return float(np.exp(np.average(logs[near], weights=weights[near]))), total
+
+
+def _outweighed(above: float, total: float) -> bool:
+    """Whether few arcs say less than a nucleus that makes red cells differ by ``above`` (log).
+
+    Arcs smaller than the nucleus suggests are lobes and debris; larger ones can be red cells
+    around a platelet.
+    """
+    if total == 0 or (abs(above) > _DOUBTFUL and total < _FEW):
+        return True
+    return above < -_TOO_SMALL and total < _MIN_WEIGHT
 
 
 def pooled_diameter(

@@ -161,12 +161,25 @@ def _background(density: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArr
 
 def _red_cell_density(total: NDArray[np.float32], score: NDArray[np.float32]) -> float:
     """Most frequent summed density of what is neither background nor nucleus."""
-    seen = total[(total > 0.15) & (score < 0.5 * total)]
+    seen = total[(total > 0.15) & (score < 0.5 * total) & ~_lone_leukocytes(total, score)]
     if len(seen) < 0.02 * total.size:
         return 0.0
     counts = np.bincount((seen / _BIN).astype(np.int64))
     smooth = np.convolve(counts, [1, 2, 3, 4, 3, 2, 1], "same")
     return float((np.argmax(smooth) + 0.5) * _BIN)
+
+
+def _lone_leukocytes(total: NDArray[np.float32], score: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Bodies with a nucleus that touch nothing else, nor the edge: no red cell is in them."""
+    stained = (total > 0.15).astype(np.uint8)
+    n, labels, stats, _ = cv2.connectedComponentsWithStats(stained, connectivity=4)
+    dark = score > _NUCLEUS_FLOOR
+    strong = float(np.percentile(score[dark], 90)) if dark.any() else 0.0
+    nuclear = np.bincount(labels[score > 0.5 * strong], minlength=n) if strong else np.zeros(n)
+    left, top, width, height, area = stats.T
+    inner = (left > 0) & (top > 0)
+    inner &= (left + width < total.shape[1]) & (top + height < total.shape[0])
+    return np.asarray((inner & (nuclear > 0.1 * area))[labels], dtype=np.bool_)
 
 
 def _threshold(
