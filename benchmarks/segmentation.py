@@ -26,7 +26,7 @@ from PIL import Image
 
 from millie.config import SegmentationConfig
 from millie.segmentation import central_region, sample_statistics, segment
-from millie.types import Detection
+from millie.types import Detection, PixelSize
 
 Pixels = NDArray[np.uint8]
 METHODS = ("paper", "released-code", "default")
@@ -234,6 +234,11 @@ def recall(counts: NDArray) -> float:
     return float(hits / max(hits + missed, 1))
 
 
+def half(items: list[Sample], part: str) -> list[Sample]:
+    """All images of a set, or those at even places (constants were chosen on them) or odd ones."""
+    return items[{"all": 0, "even": 0, "odd": 1}[part] :: 1 if part == "all" else 2]
+
+
 def thinned(items: list[Sample], limit: int) -> list[Sample]:
     step = max(1, len(items) // limit) if limit else 1
     return items[::step]
@@ -278,14 +283,14 @@ def rows_of_crops(method: str, samples: list[Sample], *, together: bool) -> dict
     return found
 
 
-def speed(method: str, samples: list[Sample]) -> str:
+def speed(method: str, samples: list[Sample], pixel_size: PixelSize | None) -> str:
     config = SegmentationConfig(method=method)
     rates = []
     for sample in samples:
         seconds = []
         for _ in range(3):
             started = time.perf_counter()
-            segment(sample.image, None, config)
+            segment(sample.image, pixel_size, config)
             seconds.append(time.perf_counter() - started)
         rates.append(sample.image.size / 3e6 / min(seconds))
     return f"{np.median(rates):.1f} ({min(rates):.1f} - {max(rates):.1f})"
@@ -295,29 +300,30 @@ def mean(values: NDArray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def table(method: str, root: Path, limit: int) -> Iterator[tuple[str, str]]:
+def table(method: str, root: Path, limit: int, part: str) -> Iterator[tuple[str, str]]:
     """(measure, value) for one method."""
     for name in ("bccd",):
-        samples = thinned(list(SETS[name](root)), limit)
+        samples = thinned(half(list(SETS[name](root)), part), limit)
         for label, change in CHANGES.items():
             for together in (False, True):
                 how = "as one sample" if together else "each alone"
                 rows = rows_of_fields(method, samples, change, together=together)
                 yield f"{name} F1, {label}, {how}", interval(rows, f1)
-    samples = list(all_idb1(root))
+    samples = half(list(all_idb1(root)), part)
     counts = rows_of_fields(method, samples, CHANGES["as it is"])
     ill = np.array([s.kind == "1" for s in samples])
     yield "all_idb1 blast recall", interval(counts[ill], recall)
     yield "all_idb1 cells a healthy field", f"{counts[~ill, 1].mean():.2f}"
     for name in ("apl_aml", "wbc_masks", "pbc_cells", "platelet", "bone_marrow_cells"):
-        samples = thinned(list(SETS[name](root)), limit)
+        samples = thinned(half(list(SETS[name](root)), part), limit)
         for together in (False, True):
             how = "as one sample" if together else "each alone"
-            for part, values in rows_of_crops(method, samples, together=together).items():
+            for what, values in rows_of_crops(method, samples, together=together).items():
                 if len(values):
-                    yield f"{name} {part}, {how} (n = {len(values)})", interval(values, mean)
+                    yield f"{name} {what}, {how} (n = {len(values)})", interval(values, mean)
     big = [s for s in all_idb1(root) if s.image.shape[1] > 2000][:4]
-    yield "speed, 5 MP fields, MP/s", speed(method, big)
+    yield "speed, 5 MP fields, scale to be found, MP/s", speed(method, big, None)
+    yield "speed, 5 MP fields, scale known, MP/s", speed(method, big, PixelSize(0.088))
 
 
 def main() -> None:
@@ -327,9 +333,13 @@ def main() -> None:
     )
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--limit", type=int, default=0, help="about so many images a set; 0: all")
+    parser.add_argument("--part", choices=("all", "even", "odd"), default="all")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    columns = {m: dict(table(m, arguments.data, arguments.limit)) for m in arguments.methods}
+    columns = {
+        m: dict(table(m, arguments.data, arguments.limit, arguments.part))
+        for m in arguments.methods
+    }
     print(
         f"{platform.machine()}, Python {platform.python_version()}, "
         f"OpenCV {cv2.__version__}, one thread\n"

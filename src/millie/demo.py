@@ -7,6 +7,7 @@ the method runs, not how well it works on patients.
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +66,9 @@ def run(
     pipeline.segment(pipeline.read_cohort([known]), store, config, engine, progress=progress)
     study = pipeline.crossval(store, out / "study", config, progress=progress)
     bundle = out / "bundle"
-    if not bundle.exists():
-        pipeline.train(store, bundle, config, name="demo", progress=progress)
+    if (bundle / "bundle.json").is_file():  # of an earlier run, perhaps with other settings
+        shutil.rmtree(bundle)
+    pipeline.train(store, bundle, config, name="demo", study=out / "study", progress=progress)
     unlabelled = _without_labels(new)
     prediction = pipeline.predict(
         str(bundle), [unlabelled], out / "calls", engine=engine, progress=progress

@@ -60,7 +60,7 @@ def test_the_threshold_is_about_the_positive_class() -> None:
     probabilities = {"AML": 0.6, "APL": 0.4}
     assert state(probabilities, rule=low)[0] == "APL_SUSPECT"
     assert state(probabilities, rule=high)[0] == "AML"
-    assert state({"AML": 0.2, "APL": 0.8}, rule=high)[0] == "AML"
+    assert state({"AML": 0.2, "APL": 0.8}, rule=high)[0] == "URGENT_INDETERMINATE"
 
 
 BAD = [
@@ -220,7 +220,7 @@ def test_no_signal_is_not_given_where_disease_is_as_likely() -> None:
     rule = CallRule("APL", 0.5, {})
     for doubtful in (
         {"normal": 0.35, "ALL": 0.3, "AML": 0.3, "APL": 0.05},
-        {"normal": 0.40, "AML": 0.15, "APL": 0.45},
+        {"normal": 0.45, "AML": 0.15, "APL": 0.40},
         {"normal": 0.5, "AML": 0.1, "APL": 0.4},
     ):
         found, reasons = state(doubtful, rule=rule)
@@ -234,3 +234,13 @@ def test_a_limit_on_what_cannot_be_measured_fails() -> None:
     assert failed_gates(blind, {"min_cell_fraction": 0.2}, CONFIG) == (
         "wrong scale, cells too small for their crops: cannot be measured",
     )
+
+
+def test_the_likeliest_class_below_its_threshold_is_never_called_something_else() -> None:
+    rule = CallRule("APL", 0.6, {})
+    quality = SampleQuality(300, 300, 0.0, 1.0, 0.3, None)
+    state, reasons = decide(
+        {"ALL": 0.15, "AML": 0.3, "APL": 0.55}, rule, quality, (), PredictionConfig()
+    )
+    assert state == "URGENT_INDETERMINATE"
+    assert reasons == ("APL is the most likely class, though below its threshold",)

@@ -285,7 +285,12 @@ def decide(
         ``URGENT_INDETERMINATE``; and the reasons, empty for a call.
     """
     reasons = tuple(failed)
-    state = state_of(rule.called(probabilities))
+    called = rule.called(probabilities)
+    state = state_of(called)
+    likeliest = max(probabilities, key=lambda label: probabilities[label])
+    if likeliest == rule.positive != called:
+        reasons += (f"{rule.positive} is the most likely class, though below its threshold",)
+        return URGENT, reasons
     needed = max(config.min_cells_negative, int(rule.limits.get("min_cells_negative", 0)))
     if not reasons and state == NO_SIGNAL:
         reasons = _why_not_negative(probabilities, quality, needed)

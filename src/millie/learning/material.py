@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from millie.models.encoder import Encoder
 
 
+TEST_SPLIT = "test"
+"""Patients of this split are never trained on and never cross-validated."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Participants:
     """Who can take part.
@@ -45,7 +49,7 @@ class Participants:
 
 
 def participants(store: Store) -> Participants:
-    """Patients with a label and cells.
+    """Patients with a label and cells that the manifest does not keep for a test.
 
     Raises:
         MissingFileError: no store.
@@ -55,7 +59,10 @@ def participants(store: Store) -> Participants:
     labels: dict[str, str] = {}
     problems = []
     for bag in store.index():
-        if not bag.label:
+        if bag.split.lower() == TEST_SPLIT:
+            note = "split 'test': left out of training, kept for `millie predict`"
+            problems.append(Problem(bag.patient, "", "Note", note, note=True))
+        elif not bag.label:
             problems.append(_left_out(bag.patient, "no diagnosis: not used for training"))
         elif bag.n_cells == 0:
             problems.append(_left_out(bag.patient, "no cell was found: not used for training"))

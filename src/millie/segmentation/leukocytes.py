@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _AHEAD_IMAGES = 24
 _AHEAD_PIXELS = 40_000_000
 _SCALE_SIDE_PX = 900  # longest side at which red cells are measured
+_FINE_SIDE_PX = 600  # side of the part seen at finer levels
+_SURE = 3.0  # full circles that agree: no finer level is needed
 _SMALLEST_SIDE_PX = 60
 _NUCLEUS_SIDE_PX = 260  # longest side at which a nucleus is measured, coarse enough to be one blob
 _LARGE_SIDE_UM = 60.0
@@ -230,6 +232,7 @@ def _diameters(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], float]:
     longest = max(image.shape[:2])
     factor = min(1.0, _SCALE_SIDE_PX / longest)
     small = _resized(image, factor) if factor < 1 else image
+    first = factor
     parts: list[NDArray[np.float64]] = []
     nucleus_px = 0.0
     while True:
@@ -241,9 +244,34 @@ def _diameters(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], float]:
             nucleus_px = nucleus_diameter(stain) / factor
         factor /= 2
         if max(image.shape[:2]) * factor < _SMALLEST_SIDE_PX:
-            return np.concatenate(parts), nucleus_px
+            break
         half = cv2.resize(small, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         small = np.asarray(half, dtype=np.uint8)
+    if mode_diameter(np.concatenate(parts))[1] < _SURE:
+        parts += _finer_diameters(image, first)
+    return np.concatenate(parts), nucleus_px
+
+
+def _finer_diameters(image: NDArray[np.uint8], factor: float) -> list[NDArray[np.float64]]:
+    """Red-cell diameters in the middle of a large image, at levels finer than ``factor``.
+
+    In a large field at low magnification red cells are too small to measure when the whole field
+    is shrunk.
+    """
+    height, width = image.shape[:2]
+    parts = []
+    while (factor := 2 * factor) < 2:
+        factor = min(factor, 1.0)
+        h, w = (min(side, round(_FINE_SIDE_PX / factor)) for side in (height, width))
+        top, left = (height - h) // 2, (width - w) // 2
+        found = red_cell_diameters(
+            stain_map(_resized(image[top : top + h, left : left + w], factor))
+        )
+        found[:, 0] /= factor
+        parts.append(found)
+        if factor == 1:
+            break
+    return parts
 
 
 def _size_name(image: NDArray[np.uint8]) -> str:

@@ -40,6 +40,8 @@ FEATURES = (
     "hull_plasma",
 )
 _LARGE_UM2 = 110.0  # a joint nucleus above it is unusual
+_WHOLE_UM2 = 50.0  # a piece beyond it is as large as a whole nucleus, hardly a lobe
+_WHOLE_LOSS = 4.0  # log odds for each natural unit of area of the smaller piece beyond it
 _MERGE_ABOVE = 0.4  # log odds; a nucleus split is a false cell, two merged a lost one
 _REACH_UM = 14.0  # centres further apart are never one nucleus
 _SMOOTH_UM = 1.2  # bridges between bodies thinner than twice that are cut
@@ -214,7 +216,9 @@ def expanded(standardised: NDArray[np.float64]) -> NDArray[np.float64]:
 def log_odds(features: NDArray[np.float64]) -> float:
     """Logarithm of the odds that two pieces are one cell's."""
     values = np.clip((features - lobe_model.MEAN) / lobe_model.SCALE, -4, 4)
-    return float(expanded(values) @ lobe_model.WEIGHTS + lobe_model.BIAS)
+    smaller = float(features[FEATURES.index("log_smaller")])
+    whole = _WHOLE_LOSS * max(smaller - math.log(_WHOLE_UM2), 0.0)
+    return float(expanded(values) @ lobe_model.WEIGHTS + lobe_model.BIAS) - whole
 
 
 def _near(a: Piece, b: Piece, work_um: float) -> bool:

@@ -29,7 +29,7 @@ FEATURES = (
     "fine_texture",
 )
 _RING_UM = 0.75
-_LENIENCE = 1.5  # log odds
+_LENIENCE = 1.0  # log odds
 _STRICTNESS = 1.5  # log odds
 _LARGE_UM2 = 33.0  # a nucleus beyond it is no platelet, however it looks
 _LARGE_GAIN = 8.0  # log odds for each natural unit of area beyond it
