@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data"))
     )
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     parts = [gather(arguments.data, part, arguments.rounds) for part in (0, 1)]

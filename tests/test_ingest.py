@@ -177,3 +177,23 @@ def test_other_facts_of_the_patient_cut_the_bag_anew(
         assert bag.patient.split == ""
     with _bag(tmp_path, replace(patient, split="test", site="B"), tiny_config) as bag:
         assert (bag.patient.split, bag.patient.site) == ("test", "B")
+
+
+def test_a_crop_without_an_outline_is_left_out_on_demand_and_named(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    blank = tmp_path / "blank.png"
+    cv2.imwrite(str(blank), np.full((300, 300, 3), 235, np.uint8))
+    drawn = draw_cell(CellType.MYELOBLAST, 0.1, 300, np.random.default_rng(1))
+    cell = tmp_path / "cell.png"
+    cv2.imwrite(str(cell), cv2.cvtColor(drawn.image, cv2.COLOR_RGB2BGR))
+    sources = tuple(
+        ImageSource(path, path.name, ImageKind.CELL, PixelSize(0.1)) for path in (blank, cell)
+    )
+    patient = Patient("p", None, sources)
+    kept = ingest_patient(IngestTask(patient, tmp_path / "kept", tiny_config))
+    assert (kept["n_cells"], kept["problems"]) == (2, [])
+    config = tiny_config.with_settings(["crops.keep_unoutlined=false"])
+    left = ingest_patient(IngestTask(patient, tmp_path / "left", config))
+    assert left["n_cells"] == 1
+    assert [(p["source"], p["note"]) for p in left["problems"]] == [("blank.png", True)]

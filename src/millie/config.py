@@ -70,6 +70,10 @@ class CropConfig(_Stage):
     keep_smudge: bool = Field(
         default=True, description="Smudge cells stay in the bag, flagged; False leaves them out."
     )
+    keep_unoutlined: bool = Field(
+        default=True,
+        description="Single-cell crops in which no cell could be outlined stay; False: named only.",
+    )
 
 
 class ModelConfig(_Stage):

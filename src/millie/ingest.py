@@ -21,7 +21,7 @@ import numpy as np
 from millie.bags.store import BagMeta, BagReader, CellCrop, Store, write_bag
 from millie.config import Config
 from millie.errors import DataError, ImageError, MissingError, NoCellsError, ScaleError
-from millie.readers.content import copy_note
+from millie.readers.content import copy_note, note
 from millie.readers.images import image_kind, read_image
 from millie.segmentation import (
     SampleStatistics,
@@ -45,6 +45,8 @@ from millie.types import (
 )
 
 # Images read ahead to learn scale and stain of the sample; bounds what is decoded at a time.
+_LEFT_OUT = "left out of the bag as the settings ask: a smudge, or no cell could be outlined"
+
 _LOOK_AHEAD_IMAGES = 16
 _LOOK_AHEAD_PIXELS = 40_000_000
 
@@ -137,6 +139,8 @@ def _cells(task: IngestTask, tally: _Tally) -> Iterator[CellCrop]:
         except DataError as error:
             tally.problems.append(_problem(task.patient, one.source, error))
             continue
+        if not found and tally.sources[-1].kind is ImageKind.CELL:
+            tally.problems.append(note(task.patient.id, one.source.name, _LEFT_OUT))
         tally.n_cells += len(found)
         yield from found
 
@@ -189,7 +193,7 @@ def _cells_of_field(
     )
     size_px = config.crops.size_px
     for region in regions:
-        if region.cell.smudge and not config.crops.keep_smudge:
+        if not _is_wanted(region.cell, config):
             continue
         centre = (region.cell.x_px, region.cell.y_px)
         yield CellCrop(
@@ -197,6 +201,11 @@ def _cells_of_field(
             image=cut_crop(one.image, centre, side_px, size_px, detection.background_rgb),
             mask=cut_mask(region, one.image.shape[:2], centre, side_px, size_px),
         )
+
+
+def _is_wanted(cell: Cell, config: Config) -> bool:
+    crops = config.crops
+    return (crops.keep_smudge or not cell.smudge) and (crops.keep_unoutlined or cell.quality > 0)
 
 
 def _regions(detection: Detection, kind: ImageKind, one: Field) -> tuple[CellRegion, ...]:

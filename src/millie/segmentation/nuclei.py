@@ -86,8 +86,8 @@ def _levels(stain: StainMap, work_um: float) -> NDArray[np.float32]:
 def _pieces(mask: NDArray[np.uint8], work_um: float) -> NDArray[np.int32]:
     """Divide the mask into pieces around the maxima of its distance map."""
     thin = 2 * max(1, round(_RIM_UM / (2 * work_um))) + 1
-    window = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (thin, thin))
-    opened = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, window), dtype=np.uint8)
+    rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (thin, thin))
+    opened = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, rim), dtype=np.uint8)
     mask = _filled(opened, _HOLE_UM2 / work_um**2)
     n, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4, ltype=cv2.CV_32S)
     sharp = cv2.distanceTransform(mask, cv2.DIST_L2, 3)
