@@ -50,6 +50,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     for row in rows:
         shown.add_row(*(Text(str(cell)) for cell in row))
     Console(highlight=False).print(shown)
+    say("")
 
 
 def prediction_table(

@@ -14,12 +14,15 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from millie import __version__
 from millie.config import Config, profiles
 from millie.engine import available_cores
 from millie.errors import MillieError
+
+if TYPE_CHECKING:
+    from millie.models.encoders import EncoderSpec
 
 Table = tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]]
 
@@ -54,10 +57,13 @@ def models() -> Iterator[Table]:
         for b in bundles
     ]
     yield "Models in this package", ("name", "version", "labels", "encoder"), rows
-    encoders = [(e.name, str(e.dim), str(e.input_px), e.source) for e in ENCODERS.values()]
+    encoders = [
+        (e.name, str(e.dim), str(e.input_px), e.source or _unpublished(e))
+        for e in ENCODERS.values()
+    ]
     yield "Encoders (model.encoder)", ("name", "features", "input px", "weights"), encoders
-    fusions = [(name, _first_line(a)) for name, a in AGGREGATORS.items()]
-    yield "Aggregators (model.aggregator)", ("name", "what it does"), fusions
+    fusions = [(a.name, a.description, a.source) for a in AGGREGATORS.values()]
+    yield "Aggregators (model.aggregator)", ("name", "what it does", "source"), fusions
     yield "Profiles (--profile)", ("name",), [(name,) for name in profiles()]
 
 
@@ -76,8 +82,8 @@ def checks() -> list[Check]:
     ]
 
 
-def _first_line(thing: object) -> str:
-    return (thing.__doc__ or "").strip().partition("\n")[0]
+def _unpublished(encoder: EncoderSpec) -> str:
+    return "has none" if encoder.weightless else "none: trained from scratch"
 
 
 def _python() -> Check:
