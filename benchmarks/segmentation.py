@@ -278,7 +278,7 @@ def rows_of_crops(method: str, samples: list[Sample], *, together: bool) -> dict
             nucleus.append(dice(detection, sample.truth, 200))
             cell.append(dice(detection, sample.truth, 60))
     found = {"one": np.array(one), "nucleus": np.array(nucleus), "cell": np.array(cell)}
-    for kind in sorted(set(kinds)):
+    for kind in sorted(set(kinds) - {""}):
         found[f"one: {kind}"] = np.array([v for v, k in zip(one, kinds, strict=True) if k == kind])
     return found
 

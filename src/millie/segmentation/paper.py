@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from millie.config import SegmentationConfig
     from millie.types import PixelSize
 
-_SMALL_BLOB_PX = 1200  # open in the text: above debris, below a small nucleus at 0.15 um/px
-_SMALL_BLOB_CODE_PX = 2500  # released code
-# Open in the text: the opening of the released code is taken for both.
+# Open in the text: the small blobs and the opening of the released code are taken for both.
+_SMALL_BLOB_PX = 2500
 _OPENING_PX = 9
 _SEED_WINDOW_PX = 41  # open: two nuclei nearer than 20 px are one
 _FIXED_THRESHOLD = 127  # released code, instead of Otsu
@@ -65,7 +64,7 @@ def segment_released_code(
     saturation = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)[:, :, 1]
     mask = (saturation > _FIXED_THRESHOLD).astype(np.uint8)
     parts = np.asarray(cv2.connectedComponents(mask, connectivity=4)[1], dtype=np.int32)
-    mask = (_without_small(parts, _SMALL_BLOB_CODE_PX) > 0).astype(np.uint8)
+    mask = (_without_small(parts, _SMALL_BLOB_PX) > 0).astype(np.uint8)
     mask = _opened(mask)
     distance = np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, 3), dtype=np.float32)
     peaks = (distance - _reconstruction(distance - _H_MAXIMA_PX, distance)) > 0
