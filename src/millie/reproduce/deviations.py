@@ -18,6 +18,9 @@ STAND_IN = "efficientnet_lite0"
 """The encoder whose ImageNet weights are part of the installation."""
 
 DEVIATIONS: dict[str, tuple[str, ...]] = {
+    "apl-blood": (
+        "the shipped model's recipe: measured properties of the cell alone, mean instead of maximum",
+    ),
     "default": (
         "our own method: crops of a fixed size in um, another segmentation, encoder, optimiser",
     ),
