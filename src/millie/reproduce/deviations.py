@@ -19,7 +19,7 @@ STAND_IN = "efficientnet_lite0"
 
 DEVIATIONS: dict[str, tuple[str, ...]] = {
     "apl-blood": (
-        "the shipped model's recipe: measured properties of the cell alone, mean instead of maximum",
+        "the shipped model's recipe: measured properties of the cell alone, mean fusion",
     ),
     "default": (
         "our own method: crops of a fixed size in um, another segmentation, encoder, optimiser",
