@@ -26,7 +26,8 @@ _BIN = 0.02  # natural units of optical density
 _NUCLEUS_FLOOR = 0.16  # lowest projected density of a nucleus: palest stain seen on real films
 _RED_CELL_MARGIN = 0.06
 _FAINTEST = 0.25  # a nucleus has at least this share of the darkest nuclei's score
-_HIGHEST = 0.6  # threshold beyond which pale nuclei would be lost whatever the field says
+_HIGHEST = 0.6  # threshold beyond which pale nuclei would be lost whatever the field says,
+_ABOVE_RED_CELLS = 1.7  # unless the red cells themselves are as dark: this times their score
 _DENSITY = (-np.log((np.arange(256) + 1.0) / 256.0)).astype(np.float32)
 # Red + green - 1.6 blue removes pink red cells, 2 green - red - blue purple and blue ones.
 _PROJECTIONS = np.array([[1.0, 1.0, -1.6], [-1.3, 2.6, -1.3], [1.0, 1.0, 1.0]], dtype=np.float32)
@@ -195,4 +196,5 @@ def _threshold(
         return 0.0, min(floor, _HIGHEST)
     low, middle = np.percentile(body, [16, 50])
     end = middle + 3.0 * (middle - low) + _RED_CELL_MARGIN
-    return float(middle), float(min(max(floor, end), _HIGHEST))
+    highest = max(_HIGHEST, _ABOVE_RED_CELLS * middle)
+    return float(middle), float(min(max(floor, end), highest))
