@@ -343,7 +343,10 @@ def models() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Check that this machine can run millie, and say what to do where it can't."""
+    """Check that this machine can run millie, and say what to do where it can't.
+
+    Ends with exit code 1 if a check failed.
+    """
     from millie import console as show
     from millie import survey
 

@@ -47,6 +47,7 @@ __all__ = [
 ]  # fmt: skip
 
 _RESULTS = ("report.html", "predictions.json", "predictions.csv", "cells.csv")
+_PICTURES = ("patients/*.html", "overlays/*/*.jpg")
 
 _TABLES = frozenset({".csv", ".tsv", ".txt", ".parquet"})
 """Endings by which an input is taken for a manifest; what can be read of it, the reader says."""
@@ -235,8 +236,7 @@ def predict(
 
     model = load_bundle(bundle)
     settings = _settings_for(model, file, words)
-    for name in _RESULTS:  # so that calls of an earlier run never pass for those of this one
-        (out / name).unlink(missing_ok=True)
+    _forget_calls(out)
     if _is_store(inputs):
         store = inputs[0]
         bags, problems = _bags_of_store(Store(store), settings)
@@ -257,6 +257,12 @@ def predict(
         progress=progress,
     )
     return PredictSummary(out, report, tuple(predictions), tuple(problems))
+
+
+def _forget_calls(out: Path) -> None:
+    """Remove an earlier run's calls, so that they never pass for those of this one."""
+    for path in [out / name for name in _RESULTS] + [p for x in _PICTURES for p in out.glob(x)]:
+        path.unlink(missing_ok=True)
 
 
 def _predict_bags(
