@@ -171,7 +171,8 @@ def crossval(
         store: bags with labels.
         out: folder for all files; finished folds found there are kept.
         config: stages model, augment, training, evaluation and prediction are used.
-        controls: also measure what background, bag size, image files and shuffled labels reach.
+        controls: also measure what background, bag size, image files and shuffled labels reach,
+            and what sources do.
         progress: called often.
 
     Raises:
@@ -186,7 +187,7 @@ def crossval(
     lines = result.lines()
     if controls:
         found = run_controls(bags, config, out, progress, main=result)
-        lines += [f"control {c.name}: AUC {c.auc.value:.3f}. {c.verdict}" for c in found]
+        lines += [control.line() for control in found]
     return CrossvalSummary(tuple(lines), write_report(out, store), result.problems)
 
 

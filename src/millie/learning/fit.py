@@ -16,6 +16,7 @@ import torch
 
 from millie import __version__
 from millie.bags.store import BagReader
+from millie.errors import ConfigError
 from millie.inference.gates import measure_bag, quality_limits, reference_features
 from millie.learning.calibration import apply_temperature
 from millie.learning.ensemble import Cast, Ensemble, Material, fit_ensemble
@@ -87,9 +88,15 @@ def fit(
         material: cells and encoder digest to use instead of those that the configuration names.
 
     Raises:
+        ConfigError: ``training.colour_transfer``, which a bundle cannot carry.
         TrainingError: too few patients of a class, or the loss is not finite.
         StoreError: a bag is damaged.
     """
+    if config.training.colour_transfer:
+        raise ConfigError(
+            "training.colour_transfer=true: a bundle cannot know the colours of the sources that "
+            "it will meet; train with --set training.colour_transfer=false"
+        )
     who = participants(store)
     positive = choose_positive(who.classes, list(who.labels.values()), config.evaluation.positive)
     patients = tuple(sorted(who.labels))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from millie.config import Config
+    from millie.learning.colours import RecolouredCells
     from millie.learning.splits import Fold
     from millie.types import Cell
 
@@ -110,6 +111,7 @@ class Study:
         labels: diagnosis by patient.
         cells: table of cells by patient; labels in it are for evaluation only.
         config: all settings.
+        recoloured: training part -> cells in the colours that its statistics give; None: as cut.
     """
 
     material: Material
@@ -118,6 +120,13 @@ class Study:
     labels: Mapping[str, str]
     cells: Mapping[str, Sequence[Cell]]
     config: Config
+    recoloured: RecolouredCells | None = None
+
+    def for_training(self, part: Sequence[str]) -> Study:
+        """The study as the fold with this training part sees its cells."""
+        if self.recoloured is None:
+            return self
+        return replace(self, material=self.recoloured(part), recoloured=None)
 
     def smudge(self, patient: str) -> NDArray[np.bool_]:
         """(n,) True where a cell is a smudge cell."""
@@ -150,6 +159,7 @@ def run_fold(
 ) -> FoldResult:
     """Train on the training part alone, then score the test patients once."""
     part = tuple(sorted((*fold.train, *fold.validation)))
+    study = study.for_training(part)
     seed = study.config.training.seed * 100_003 + fold.repeat * 101 + fold.fold
     cast = Cast(study.classes, study.positive, study.labels, part, seed, fold.validation)
     ensemble = fit_ensemble(study.material, cast, study.config, progress=progress, folder=logs)
