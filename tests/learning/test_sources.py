@@ -121,6 +121,7 @@ def test_one_source_is_said_to_be_one(quick: Config) -> None:
 def test_probe_of_three_sources() -> None:
     rng = np.random.default_rng(0)
     sources = {f"{s}{i}": s for s in "ABC" for i in range(8)}
+    centres = dict(zip("ABC", 4 * np.eye(DIM), strict=False))
     features = {p: rng.normal(size=DIM) + centres[s] for p, s in sources.items()}
     found = probe(features, sources, EvaluationConfig(bootstrap=100))
     assert found.low > 0.8

@@ -50,6 +50,8 @@ CONTROLS = {
     "source_probe": "The source told from a patient's mean embedding (logistic regression).",
 }
 
+_SUSPICIOUS = 0.7  # an AUC from which "not shown" must not be read as "absent"
+
 SHORTCUTS = ("background", "bag_size", "image_files", "shuffled_labels")
 """Controls that see no cell: what they reach, the headline can be without biology."""
 
@@ -165,7 +167,7 @@ def verdict(name: str, control: Estimate, headline: Estimate) -> str:
     """What a control says about the headline, in plain words."""
     told = f"AUC {control.value:.2f} ({control.low:.2f} to {control.high:.2f})"
     if control.low <= 0.5:
-        return f"{told}: not shown to be better than chance."
+        return f"{told}: {_not_shown(control, 'to be better than chance')}."
     if name == "shuffled_labels":
         return (
             f"{told} with random diagnoses: training and test are not independent. Do not trust "
@@ -190,7 +192,8 @@ def source_verdict(name: str, found: SourceFinding, headline: Estimate) -> str:
     told = f"AUC {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f})"
     if name == "source_probe":
         if auc.low <= 0.5:
-            return f"{told}: the embeddings are not shown to tell the source ({found.told})."
+            said = _not_shown(auc, "that the embeddings tell the source")
+            return f"{told}: {said} ({found.told})."
         return (
             f"{told}: the embeddings tell the source ({found.told}), so whatever differs between "
             "sources is open to the model."
@@ -202,6 +205,11 @@ def source_verdict(name: str, found: SourceFinding, headline: Estimate) -> str:
     else:
         means = f"in keeping with the headline (AUC {headline.value:.2f})"
     return f"{told} within sources: {means} ({found.told})."
+
+
+def _not_shown(auc: Estimate, what: str) -> str:
+    few = ", but there are too few patients to rule it out" if auc.value >= _SUSPICIOUS else ""
+    return f"not shown {what}{few}"
 
 
 def overall(results: Sequence[ControlResult]) -> str:

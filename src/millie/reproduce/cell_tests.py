@@ -111,8 +111,10 @@ def run_external(
         told = (f"{n_seen} of its cells were found again among the training cells",) * (n_seen > 0)
         wanted_config = run.config.evaluation
         results.append(judge(test, own, threshold, wanted_config, (*caveats, *told)))
-        if n_seen:
-            rest = replace(test, name=f"{test.name}_unseen", title=f"{test.title}, unseen alone")
+        if n_seen and results[-1].auc is not None:
+            rest = replace(
+                test, name=f"{test.name}_unseen", title=f"{test.title}, unseen cells only"
+            )
             results.append(judge(rest, unseen, threshold, wanted_config, (*caveats, _UNSEEN)))
     return results, problems
 
