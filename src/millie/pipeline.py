@@ -28,7 +28,7 @@ from millie.outputs.detections import write_detection_overlay, write_detections
 from millie.outputs.model_card import CardFacts, model_card
 from millie.outputs.report import write_prediction_run, write_report
 from millie.readers.cohort import read_folders, read_manifest, write_manifest
-from millie.readers.datasets import dataset as named_dataset
+from millie.readers.datasets import prepare as read_dataset
 from millie.readers.images import read_image
 from millie.segmentation import detect as find_cells
 from millie.types import Cell, Cohort, ImageSource, Prediction, Problem, SourceRecord
@@ -59,7 +59,7 @@ def prepare(dataset: str, root: Path, out: Path) -> Cohort:
         ConfigError: no such data set.
         ManifestError: the folder is not that data set; the message shows the expected tree.
     """
-    cohort = named_dataset(dataset).prepare(root)
+    cohort = read_dataset(dataset, root)
     write_manifest(cohort, out)
     return cohort
 

@@ -146,7 +146,7 @@ def reproduce(name: str, task: Task, progress: Progress = pipeline.silent) -> Re
     tests, missing, problems = _test_cells(known, gathered, task, config, progress)
     differences = (
         *of_profile(task.profile, config), *stand_in, *shortfalls(known, gathered),
-        *_of_colours(known, store, config),
+        *of_colours(known, Store(store), config),
     )  # fmt: skip
     report, rows = _write(known, task, differences, tests, missing)
     found = (*cut.problems, *checked.problems, *problems)
@@ -160,14 +160,13 @@ def _control_lines(study: Path) -> tuple[str, ...]:
     return (f"Controls: {verdict}", *told)
 
 
-def _of_colours(known: Experiment, store: Path, config: Config) -> tuple[str, ...]:
+def of_colours(known: Experiment, store: Store, config: Config) -> tuple[str, ...]:
     """What was done about colours where the paper transfers them."""
     if not known.colour_transfer:
         return ()
     if not config.training.colour_transfer:
         return ("colours are not transferred between the sources",)
-    patients = [bag.patient for bag in Store(store).index()]
-    n_sources = len(set(sources_of(Store(store), patients).values()))
+    n_sources = len(set(sources_of(store, [bag.patient for bag in store.index()]).values()))
     if n_sources < 2:
         return ("colours are not transferred: there is one source",)
     done = (
