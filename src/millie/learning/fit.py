@@ -23,7 +23,7 @@ from millie.learning.ensemble import Cast, Ensemble, Material, fit_ensemble
 from millie.learning.material import open_material, participants
 from millie.learning.metrics import choose_positive, roc_auc
 from millie.learning.sampling import whole_bag
-from millie.learning.train import Progress, embedded_chunks, silent
+from millie.learning.train import Progress, embedded_chunks, silent, threads_for
 from millie.models.bundle import BundleDescription, save_bundle
 from millie.models.bundle_folder import check_target
 from millie.types import RESEARCH_USE_ONLY
@@ -102,7 +102,8 @@ def fit(
     patients = tuple(sorted(who.labels))
     cells, encoder_sha256 = material or open_material(store, patients, config, progress)
     cast = Cast(who.classes, positive, who.labels, patients, config.training.seed)
-    ensemble = fit_ensemble(cells, cast, config, progress=progress, folder=folder)
+    with threads_for(cells.source):
+        ensemble = fit_ensemble(cells, cast, config, progress=progress, folder=folder)
     return Fitted(
         ensemble.networks,
         who.classes,

@@ -30,7 +30,7 @@ from millie.learning.ensemble import (
     score_bag,
 )
 from millie.learning.sampling import DrawnBag, whole_bag
-from millie.learning.train import Progress, embedded_chunks, silent
+from millie.learning.train import Progress, embedded_chunks, silent, threads_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,7 +147,8 @@ def finish_fold(study: Study, fold: Fold, out: Path, progress: Progress = silent
     if known is not None:
         return known
     logs = out / "logs" / fold.name
-    result = run_fold(study, fold, logs, progress)
+    with threads_for(study.material.source):
+        result = run_fold(study, fold, logs, progress)
     write_fold(out / "folds", result, digest)
     for checkpoint in logs.glob("*.checkpoint.safetensors"):
         checkpoint.unlink()
@@ -165,7 +166,8 @@ def run_fold(
     ensemble = fit_ensemble(study.material, cast, study.config, progress=progress, folder=logs)
     patients, cells, winners = {}, {}, {}
     for patient in fold.test:
-        scored = _score(study, ensemble, whole_bag(study.material.source, patient))
+        whole = whole_bag(study.material.source, patient)
+        scored = _score(study, ensemble, whole, explain=fold.repeat == 0)
         clean = _without_smudge(study, ensemble, patient)
         bag = tuple(scored.bag.tolist())
         patients[patient] = PatientScore(study.labels[patient], bag, len(scored.cells), clean)
@@ -189,7 +191,7 @@ def run_fold(
     )
 
 
-def _score(study: Study, ensemble: Ensemble, bag: DrawnBag) -> Scored:
+def _score(study: Study, ensemble: Ensemble, bag: DrawnBag, *, explain: bool) -> Scored:
     return score_bag(
         ensemble.networks,
         study.material.source,
@@ -197,6 +199,7 @@ def _score(study: Study, ensemble: Ensemble, bag: DrawnBag) -> Scored:
         study.classes,
         temperature=ensemble.temperature,
         config=study.config.prediction,
+        explain=explain,
     )
 
 
@@ -205,7 +208,8 @@ def _without_smudge(study: Study, ensemble: Ensemble, patient: str) -> tuple[flo
     smudge = study.smudge(patient)
     if smudge.all() or not smudge.any():
         return None
-    scored = _score(study, ensemble, DrawnBag(patient, np.flatnonzero(~smudge)))
+    clean = DrawnBag(patient, np.flatnonzero(~smudge))
+    scored = _score(study, ensemble, clean, explain=False)
     return tuple(scored.bag.tolist())
 
 

@@ -54,7 +54,7 @@ class CellSource(Protocol):
 
 
 class EmbeddedCells:
-    """Cells of a frozen encoder, held in memory.
+    """Cells of a frozen encoder, held in memory: one block, the bags one behind the other.
 
     Args:
         features: (N, D) for each patient.
@@ -74,10 +74,14 @@ class EmbeddedCells:
         if len(widths) != 1:
             raise ConfigError(f"embeddings with {sorted(widths)} features: expected one width")
         self.dim = widths.pop()
-        self._features = {
-            p: torch.from_numpy(np.ascontiguousarray(f, dtype=np.float32))
-            for p, f in features.items()
-        }
+        self._packed = torch.empty(sum(map(len, features.values())), self.dim)
+        self._bags: dict[str, torch.Tensor] = {}
+        start = 0
+        for patient, own in features.items():
+            bag = self._packed[start : start + len(own)]
+            bag.copy_(torch.from_numpy(np.ascontiguousarray(own, dtype=np.float32)))
+            self._bags[patient] = bag
+            start += len(own)
         self._digests = {
             p: hashlib.sha256(np.ascontiguousarray(f).tobytes()).hexdigest()
             for p, f in features.items()
@@ -85,11 +89,14 @@ class EmbeddedCells:
 
     def count(self, patient: str) -> int:
         """Number of cells of a patient."""
-        return len(self._features[patient])
+        return len(self._bags[patient])
 
     def cells(self, patient: str, indices: Indices) -> torch.Tensor:
-        """Embeddings (n, D)."""
-        return self._features[patient][torch.from_numpy(indices)]
+        """Embeddings (n, D); a whole bag is a view, not to be written to."""
+        bag = self._bags[patient]
+        if len(indices) == len(bag) and np.array_equal(indices, np.arange(len(bag))):
+            return bag
+        return bag.index_select(0, torch.from_numpy(indices))
 
     def digest(self, patients: Sequence[str]) -> str:
         """SHA-256 (hex) over patients and features."""
