@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     Crops = NDArray[np.uint8]
 
-CELLS = 40
+CELLS = 20
 """Cells of a patient whose crops are changed; a fixed draw."""
 
 BAG_SIZES = (10, 25, 50, 200, 1000)
@@ -314,6 +314,7 @@ def _score(
         setting.classes,
         temperature=trained.ensemble.temperature,
         config=setting.config.prediction,
+        explain=False,
     )
     return float(scored.bag[setting.classes.index(setting.positive)])
 
