@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 SEEN = 0.99
 """Correlation from which two pictures are of one cell. Of 60 cells of ALL-IDB2, cut out of fields
-of which 24 were there, nine reach 0.996 and the next 0.958; of 63 cells of another set none reaches
-0.95."""
+of which 24 were there, nine reach 0.996 and the next 0.958; of 1,879 cells of PBC against 4,924 of
+the APL set of Johns Hopkins, which share none, the highest has 0.973."""
 
 _SIDE_PX, _WINDOW_PX, _SHIFT_PX = 24, 16, 4  # 1 px is about 1 um of a 25 um crop
 _BLOCK = 1024
