@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import tomllib
 from dataclasses import replace
 from importlib import resources
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from millie.bags.store import Store
+from millie.bags.store import BagReader, Store
 from millie.config import Config, load, profiles
 from millie.errors import ConfigError, ManifestError, MissingFileError, MissingWeightsError
 from millie.learning.metrics import roc_auc
@@ -27,11 +28,13 @@ from millie.reproduce import cell_tests, comparison, deviations, gather, pooling
 from millie.reproduce.experiments import EXPERIMENTS, CellTest, experiment, names
 from millie.reproduce.scored_cells import (
     UNMARKED,
+    ExternalRun,
     ScoredCell,
     choose_images,
     match_marks,
     side_of,
 )
+from millie.reproduce.seen_cells import SEEN, highest_correlations
 from millie.types import Cell, Cohort, ImageKind, ImageSource, Patient
 
 QUICK = [
@@ -156,6 +159,8 @@ def test_data_are_found_below_and_above(data: Path) -> None:
 def test_missing_data_say_what_to_get(data: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"nothing is there.*\n.*imagebank"):
         gather.gather(experiment("apl-blood"), data)
+    with pytest.raises(MissingFileError, match=r"found in .*: apl_aml/, pbc_cells/"):
+        gather.gather(experiment("marrow"), data)
     with pytest.raises(MissingFileError, match="is not a folder"):
         gather.gather(experiment("apl-blood"), data / "nowhere")
     (tmp_path / "apl_aml" / "Deep").mkdir(parents=True)
@@ -181,6 +186,75 @@ def test_a_part_of_the_data_is_enough_where_two_classes_remain(
     assert found.cohort.patients[0].id == "all_idb1-Im0"
     assert [m.dataset for m in found.missing] == ["ash"]
     assert any("without ash" in text for text in gather.shortfalls(known, found))
+
+
+def test_a_set_that_lies_deeper_is_to_be_moved(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "apl_aml", tmp_path / "apl_aml" / "unzipped" / "DeepAPL")
+    absent = gather.find(DATASETS["apl_aml"], tmp_path)
+    assert isinstance(absent, gather.Missing)
+    assert f"too shallow: put this folder, named apl_aml, into {tmp_path}: " in absent.message
+    assert "--root" not in absent.message
+
+
+def test_only_experiments_with_several_sources_transfer_colours(tmp_path: Path) -> None:
+    config = run.settings("all-aml-normal", Config())
+    assert config.training.colour_transfer
+    assert not run.settings("apl-aml", Config()).training.colour_transfer
+    store = Store(tmp_path)
+    known = experiment("all-aml-normal")
+    assert run.of_colours(experiment("apl-aml"), store, config) == ()
+    assert "not transferred" in run.of_colours(known, store, Config())[0]
+    assert "there is one source" in run.of_colours(known, store, config)[0]
+
+
+def test_settings_that_are_not_the_profiles_are_told() -> None:
+    config = load(profile="paper")
+    assert deviations.of_profile("paper", config) == deviations.DEVIATIONS["paper"]
+    own = config.with_settings(["training.mode=frozen", "evaluation.repeats=10"])
+    told = deviations.of_profile("paper", own)
+    assert told[-1] == "training.mode = frozen (end_to_end in the profile)"
+    assert len(told) == 1 + len(deviations.DEVIATIONS["paper"])
+    assert deviations.of_profile("mine", own) == ("profile mine: see the settings",)
+
+
+def test_a_cell_cut_twice_is_found_again() -> None:
+    rng = np.random.default_rng(0)
+    film = np.asarray(Image.fromarray(rng.integers(0, 255, (9, 9), np.uint8)).resize((60, 60)))
+    known = np.stack([film[i : i + 24, 5:29] for i in (0, 20)]).astype(np.float32)
+    shifted = film[22:46, 3:27].astype(np.float32) * 0.8 + 10
+    other = rng.permutation(film.ravel()).reshape(60, 60)[:24, :24].astype(np.float32)
+    flat = np.full((24, 24), 7, np.float32)
+    found = highest_correlations(np.stack([shifted, other, flat]), known)
+    assert found[0] > SEEN
+    assert found[1] < 0.6
+    assert found[2] == 0
+    assert highest_correlations(known[:0], known).shape == (0,)
+    assert highest_correlations(known, known[:0]).tolist() == [0, 0]
+
+
+def test_cells_seen_in_training_get_a_row_without_them(
+    data: Path, quick: Config, reproduced: run.Reproduction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = experiment("apl-aml")
+    bundle = run.load_bundle(reproduced.out / "model")
+    cohorts, _ = cell_tests.external_cohorts(known, data)
+    own = Store(reproduced.out / "store")
+    external = ExternalRun(bundle, own, reproduced.out / "cells" / "store", quick)
+    monkeypatch.setattr(cell_tests, "seen_cells", lambda *_: set())
+    plain, _ = cell_tests.run_external(known, cohorts, external)
+    assert [r.test.name for r in plain] == ["healthy_promyelocyte"]
+
+    def two_seen(_: Store, bags: Store, patients: set[str]) -> set[tuple[str, str]]:
+        pool = min(patients)
+        with BagReader(bags.path_of(pool)) as bag:
+            return {(pool, source.name) for source in bag.sources[:2]}
+
+    monkeypatch.setattr(cell_tests, "seen_cells", two_seen)
+    found, _ = cell_tests.run_external(known, cohorts, external)
+    assert [r.test.name for r in found] == ["healthy_promyelocyte", "healthy_promyelocyte_unseen"]
+    assert "2 of its cells were found again" in " ".join(found[0].caveats)
+    total = plain[0].n_target + plain[0].n_other
+    assert found[1].n_target + found[1].n_other == total - 2
 
 
 TEST = CellTest("t", "t", "external", ("a",), "APL", ("promyelocyte",), most=(3, 5))

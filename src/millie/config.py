@@ -138,6 +138,11 @@ class TrainingConfig(_Stage):
         default=False,
         description="Max fusion only: find winners without gradient, then run those with it.",
     )
+    colour_transfer: bool = Field(
+        default=False,
+        description="Cross-validation only: give crops of all sources (site and scanner) the "
+        "colours of the largest one, by statistics of each training part (Reinhard 2001).",
+    )
     ensemble: int = Field(1, ge=1, le=20, description="Networks from different seeds, averaged.")
     seed: int = Field(0, ge=0)
     log: Literal["csv", "tensorboard"] = Field("csv", description="Where losses are written.")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.bags.store import BagReader, Store
-from millie.config import Config, load
+from millie.config import Config
 from millie.engine import Engine
 from millie.errors import (
     ConfigError,
@@ -24,11 +24,8 @@ from millie.errors import (
     MissingFileError,
 )
 from millie.filling import Progress, RunSummary, fill_store, silent, strangers
-from millie.outputs.detections import write_detection_overlay, write_detections
-from millie.outputs.model_card import CardFacts, model_card
-from millie.outputs.report import write_prediction_run, write_report
 from millie.readers.cohort import read_folders, read_manifest, write_manifest
-from millie.readers.datasets import dataset as named_dataset
+from millie.readers.datasets import prepare as read_dataset
 from millie.readers.images import read_image
 from millie.segmentation import detect as find_cells
 from millie.types import Cell, Cohort, ImageSource, Prediction, Problem, SourceRecord
@@ -38,7 +35,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from millie.learning.fit import Fitted
-    from millie.models.bundle import Bundle
     from millie.types import Field, PixelSize
 
 __all__ = [
@@ -60,7 +56,7 @@ def prepare(dataset: str, root: Path, out: Path) -> Cohort:
         ConfigError: no such data set.
         ManifestError: the folder is not that data set; the message shows the expected tree.
     """
-    cohort = named_dataset(dataset).prepare(root)
+    cohort = read_dataset(dataset, root)
     write_manifest(cohort, out)
     return cohort
 
@@ -117,6 +113,7 @@ def train(
         StoreError: a bag is damaged or unfinished.
     """
     from millie.learning.fit import fit_bundle
+    from millie.outputs.model_card import CardFacts, model_card
 
     out = out if out.name else out.resolve()
     name = name or out.name
@@ -172,7 +169,8 @@ def crossval(
         store: bags with labels.
         out: folder for all files; finished folds found there are kept.
         config: stages model, augment, training, evaluation and prediction are used.
-        controls: also measure what background, bag size, image files and shuffled labels reach.
+        controls: also measure what background, bag size, image files and shuffled labels reach,
+            and what sources do.
         progress: called often.
 
     Raises:
@@ -181,13 +179,14 @@ def crossval(
     """
     from millie.learning.controls import run_controls
     from millie.learning.evaluate import crossval as run
+    from millie.outputs.report import write_report
 
     bags = Store(store)
     result = run(bags, config, out, progress)
     lines = result.lines()
     if controls:
         found = run_controls(bags, config, out, progress, main=result)
-        lines += [f"control {c.name}: AUC {c.auc.value:.3f}. {c.verdict}" for c in found]
+        lines += [control.line() for control in found]
     return CrossvalSummary(tuple(lines), write_report(out, store), result.problems)
 
 
@@ -232,24 +231,26 @@ def predict(
         ConfigError: a store whose crops are not the bundle's, or a setting that would change
             what the model was trained on (crops, model).
     """
-    from millie.models.bundle import load_bundle
+    from millie.calling import loading, settings_for
+    from millie.outputs.report import write_prediction_run
 
-    model = load_bundle(bundle)
-    settings = _settings_for(model, file, words)
+    settings = settings_for(bundle, file, words)
     _forget_calls(out)
-    if _is_store(inputs):
-        store = inputs[0]
-        bags, problems = _bags_of_store(Store(store), settings)
-    else:
-        store = out / "store"
-        summary = fill_store(read_cohort(inputs), store, settings, engine, progress=progress)
-        bags = [Store(store).path_of(patient) for patient in sorted(summary.patients)]
-        problems = list(summary.problems)
-    predictions, failed = _predict_bags(model, bags, settings, progress)
+    with loading(bundle, settings, engine, progress) as (caller, watched):
+        if _is_store(inputs):
+            store = inputs[0]
+            bags, problems = _bags_of_store(Store(store), settings)
+        else:
+            store = out / "store"
+            summary = fill_store(read_cohort(inputs), store, settings, engine, progress=watched)
+            bags = [Store(store).path_of(patient) for patient in sorted(summary.patients)]
+            problems = list(summary.problems)
+        model = caller()
+    predictions, failed = model.predict(bags, settings, progress)
     problems += failed
     report = write_prediction_run(
         out,
-        _card(model),
+        model.card,
         predictions,
         Store(store),
         problems,
@@ -265,54 +266,8 @@ def _forget_calls(out: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _predict_bags(
-    model: Bundle, bags: Sequence[Path], config: Config, progress: Progress
-) -> tuple[list[Prediction], list[Problem]]:
-    """One prediction a bag; a patient that fails is named and the others go on."""
-    from millie.inference.predict import bundle_runtimes, predict_bag
-
-    problems: list[Problem] = []
-    runtimes = bundle_runtimes(model, config.prediction)
-    predictions: list[Prediction] = []
-    for number, path in enumerate(bags):
-        progress("predict", number, len(bags))
-        patient = path.name
-        try:
-            with BagReader(path, verify=False) as reader:
-                patient = reader.patient_id
-            with BagReader(path) as reader:
-                predictions.append(predict_bag(model, reader, runtimes, config.prediction))
-        except (ConfigError, DataError, MissingError) as error:
-            message = str(error)
-            problems.append(Problem(patient, "", type(error).__name__, message, fatal=True))
-    progress("predict", len(bags), len(bags))
-    return predictions, problems
-
-
-def _card(model: Bundle) -> dict[str, str | list[str]]:
-    return {
-        "name": model.manifest.name,
-        "version": model.manifest.version,
-        "sha256": model.sha256,
-        "labels": list(model.labels),
-        "positive": model.manifest.positive,
-    }
-
-
 def _read_again(record: SourceRecord, config: Config) -> Field:
     return read_image(ImageSource(Path(record.path), record.name), config.reading)
-
-
-def _settings_for(model: Bundle, file: Path | None, words: Sequence[str]) -> Config:
-    """The bundle fixes crops and model; reading, segmentation and prediction may be set."""
-    settings = load(file, base=model.config).with_settings(list(words))
-    for stage in ("crops", "model"):
-        if settings.digest(stage) != model.config.digest(stage):
-            raise ConfigError(
-                f"'{stage}' settings belong to the model {model.name} and can't be changed when "
-                "predicting; train another bundle with them"
-            )
-    return settings
 
 
 def _is_store(inputs: Sequence[Path]) -> bool:
@@ -378,6 +333,8 @@ def detect(
     Raises:
         ImageError: not one of the files is a usable image.
     """
+    from millie.outputs.detections import write_detection_overlay, write_detections
+
     rows: list[tuple[str, Cell]] = []
     problems: list[Problem] = []
     alone = len({path.name for path in images}) == len(images)

@@ -11,14 +11,17 @@ import pytest
 from millie.config import Config
 from millie.learning.controls import (
     CONTROLS,
+    SHORTCUTS,
     ControlResult,
     overall,
     regress,
     run_controls,
+    source_verdict,
     verdict,
 )
 from millie.learning.evaluate import crossval
 from millie.learning.intervals import Estimate
+from millie.learning.sources import SourceFinding
 from millie.learning.splits import make_splits
 
 if TYPE_CHECKING:
@@ -64,9 +67,25 @@ def test_shuffled_labels_above_chance_mean_a_leak() -> None:
 def test_overall_names_the_loud_ones() -> None:
     quiet = ControlResult("bag_size", estimate(0.5, 0.4, 0.6), "")
     loud = ControlResult("background", estimate(0.72, 0.6, 0.8), "")
-    assert overall([quiet]) == "No control is shown to be better than chance."
+    assert overall([quiet]) == "No control without cells is shown to be better than chance."
     assert "background (0.72)" in overall([quiet, loud])
     assert "bag size" not in overall([quiet, loud])
+
+
+def test_sources_are_judged_the_other_way_round() -> None:
+    def told(auc: Estimate | None, name: str = "leave_one_source_out") -> str:
+        return source_verdict(name, SourceFinding(auc, "A: 3 AML"), HEADLINE)
+
+    assert told(None) == "Not measured: A: 3 AML."
+    assert "not shown to be better than chance" in told(estimate(0.6, 0.4, 0.8))
+    assert "part of it belongs to sources" in told(estimate(0.7, 0.6, 0.8))
+    assert "in keeping with the headline" in told(estimate(0.9, 0.8, 0.96))
+    assert "not shown that" in told(estimate(0.5, 0.4, 0.6), "source_probe")
+    assert "too few patients to rule it out" in told(estimate(1, 0.48, 1), "source_probe")
+    assert "open to the model" in told(estimate(0.9, 0.8, 0.95), "source_probe")
+    probed = ControlResult("source_probe", estimate(0.9, 0.8, 0.95), "")
+    assert "tell the sources apart" in overall([probed])
+    assert "Better than chance without" not in overall([probed])
 
 
 def test_all_controls_run_on_a_store(toy_store: Store, tmp_path: Path) -> None:
@@ -80,9 +99,11 @@ def test_all_controls_run_on_a_store(toy_store: Store, tmp_path: Path) -> None:
     assert [r.name for r in results] == list(CONTROLS)
     content = json.loads((tmp_path / "controls.json").read_text())
     assert content["verdict"]
-    assert all(
-        {"name", "description", "auc", "verdict"} <= entry.keys() for entry in content["controls"]
-    )
+    assert all({"name", "description", "verdict"} <= entry.keys() for entry in content["controls"])
+    measured = {entry["name"] for entry in content["controls"] if "auc" in entry}
+    assert measured == set(SHORTCUTS)
+    assert all("one source only (unknown)" in r.verdict for r in results if r.auc is None)
+    assert "Whether it holds at another source is not known." in content["verdict"]
     background = tmp_path / "controls" / "background"
     assert 'background = "only"' in (background / "config.toml").read_text()
     assert (background / "splits.json").read_bytes() == (tmp_path / "splits.json").read_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from millie.errors import ConfigError
 from millie.learning.metrics import (
@@ -85,3 +85,13 @@ def test_positive_class_is_as_wanted_or_apl_or_the_rarest() -> None:
 def test_one_class_is_refused(figure) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ConfigError, match="needs both classes"):
         figure(np.ones(3, bool), np.ones(3, bool))
+
+
+def test_average_precision_equals_scikit_learn_to_the_bit() -> None:
+    rng = np.random.default_rng(1)
+    for decimals in (0, 1, 6):
+        for n in (3, 40, 82):
+            positive = rng.random(n) < 0.4
+            positive[:2] = True, False
+            score = np.round(rng.normal(size=n), decimals)
+            assert average_precision(positive, score) == average_precision_score(positive, score)

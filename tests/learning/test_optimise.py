@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from millie.bags.loading import collate
 from millie.config import Config, ModelConfig
 from millie.errors import ConfigError
 from millie.learning.optimise import (
@@ -19,7 +20,13 @@ from millie.learning.optimise import (
     plain_backward,
     targets_of,
 )
-from millie.learning.sampling import StoredCells, draw_steps, load_cells
+from millie.learning.sampling import (
+    EmbeddedCells,
+    StoredCells,
+    draw_steps,
+    load_cells,
+    whole_bag,
+)
 from millie.models.network import MilNetwork, build_network
 
 if TYPE_CHECKING:
@@ -140,3 +147,24 @@ def test_optimisers_take_their_settings(name: str) -> None:
     group = build_optimiser(network, config).param_groups[0]
     assert (group["lr"], group["weight_decay"]) == (0.5, 0.25)
     assert group.get("momentum", 0.75) == 0.75
+
+
+@pytest.mark.parametrize("aggregator", ["max", "mean", "attention"])
+def test_maximum_of_embeddings_before_standardising_gives_the_same_bits(aggregator: str) -> None:
+    rng = np.random.default_rng(4)
+    cells = {p: rng.normal(size=(n, 6)).astype(np.float32) for p, n in (("a", 1), ("b", 7))}
+    source = EmbeddedCells(cells)
+    config = ModelConfig(hidden=(5,), dropout=0.0, aggregator=aggregator)
+    network = build_network(config, CLASSES, feature_dim=6)
+    network.standardiser.fit(torch.from_numpy(np.concatenate(list(cells.values()))))
+    bags = tuple(whole_bag(source, p) for p in cells)
+    step = Step(bags, torch.tensor([0, 1]), torch.ones(2))
+    loss = plain_backward(network, source, step)
+    found = gradients(network)
+    network.zero_grad()
+    embeddings, mask = collate([torch.from_numpy(own) for own in cells.values()])
+    slow = torch.nn.functional.cross_entropy(network.bag_logits(embeddings, mask), step.targets)
+    torch.autograd.backward(slow)
+    assert loss == float(slow.detach())
+    for name, value in gradients(network).items():
+        assert torch.equal(found[name], value)

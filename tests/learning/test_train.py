@@ -16,7 +16,14 @@ from millie.errors import ConfigError, MissingPackageError, TrainingError
 from millie.learning.metrics import roc_auc
 from millie.learning.optimise import class_weights
 from millie.learning.sampling import EmbeddedCells, StoredCells, whole_bag
-from millie.learning.train import Task, bag_logits, train, validation_loss
+from millie.learning.train import (
+    Task,
+    bag_logits,
+    fixed_vectors,
+    threads_for,
+    train,
+    validation_loss,
+)
 from millie.models.network import MilNetwork, build_network
 from millie.models.weights import weights_digest
 
@@ -258,3 +265,37 @@ def test_end_to_end_resumes_with_the_encoder(
     with pytest.raises(KilledError):
         run(tmp_path, kill)
     assert run(tmp_path, lambda *_: None) == run(None, lambda *_: None)
+
+
+@pytest.mark.parametrize(("aggregator", "fixed"), [("max", True), ("mean", True), ("top_k", True),
+                                                   ("attention", False)])  # fmt: skip
+def test_vectors_that_no_step_changes_are_fused_once(
+    toy: Toy, toy_task: Task, quick: Config, aggregator: str, fixed: bool
+) -> None:
+    source, _ = toy
+    config = quick.with_settings([f"model.aggregator={aggregator}"])
+    network = network_for(source, config).eval()
+    vectors = fixed_vectors(network, source, toy_task.validation)
+    assert (vectors is not None) is fixed
+    weights = torch.ones(2)
+    slow = validation_loss(network, source, toy_task, weights, 8)
+    assert validation_loss(network, source, toy_task, weights, 8, vectors) == slow
+
+
+def test_embeddings_are_trained_in_one_thread_whatever_the_machine(
+    toy: Toy, toy_task: Task, quick: Config, toy_store: Store
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        seen = []
+        train(
+            network_for(toy[0], quick), toy[0], toy_task, quick,
+            progress=lambda *_: seen.append(torch.get_num_threads()),
+        )  # fmt: skip
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 3
+        with threads_for(StoredCells(toy_store)):
+            assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from millie.errors import ConfigError, ManifestError
-from millie.readers.datasets import DATASETS, dataset, explain, listing
+from millie.readers.datasets import DATASETS, dataset, explain, listing, prepare
 from millie.readers.published import Layout, count_notes
 
 
@@ -35,6 +35,17 @@ def test_a_folder_of_something_else_shows_both_trees(name: str, tmp_path: Path) 
     assert "holiday.jpg" in found
     with pytest.raises(ManifestError, match="found: no such folder"):
         dataset(name).prepare(tmp_path / "gone")
+
+
+def test_another_set_is_recognised(tmp_path: Path) -> None:
+    (tmp_path / "img").mkdir()
+    with pytest.raises(ManifestError, match=r"(?s)im missing.*found.*this looks like all_idb2"):
+        prepare("all_idb1", tmp_path)
+    with pytest.raises(ManifestError, match="no image in img is called like") as error:
+        prepare("all_idb2", tmp_path)
+    assert "looks like" not in str(error.value), "it is that set, only empty"
+    with pytest.raises(ConfigError, match="unknown data set 'xyz'"):
+        prepare("xyz", tmp_path)
 
 
 def test_names_are_listed_in_order_and_guessed() -> None:

@@ -6,7 +6,7 @@ only one of the store that imports torch. Augmentation and normalisation belong 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import cv2
@@ -19,8 +19,12 @@ from millie.errors import ConfigError
 
 Background = Literal["keep", "mask", "isolate", "only"]
 
+Recolour = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""A change of colours of images uint8 (N, H, W, 3), the same for all of them."""
+
 _FILL = np.uint8(235)  # about the empty background of a stained film; the same for every sample
 _WHITE = 245.0  # the background after white balance
+_DISC_SHARE = 0.36  # radius by the crop's side: 9 um of 25 um, beyond most leukocytes
 _RIM_SHARE = 0.016  # of the crop's side: 0.4 um of a 25 um crop, so that no membrane is cut
 
 
@@ -61,7 +65,10 @@ def collate(bags: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def stream(
-    reader: BagReader, batch_size: int, background: Background = "keep"
+    reader: BagReader,
+    batch_size: int,
+    background: Background = "keep",
+    recolour: Recolour | None = None,
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Go through a bag in the memory of one batch.
 
@@ -74,19 +81,26 @@ def stream(
     if batch_size < 1:
         raise ConfigError(f"batch_size={batch_size}: expected at least 1")
     for start in range(0, reader.n_cells, batch_size):
-        stop = start + batch_size
-        images = reader.images(start, stop)
-        if background != "keep":
-            images = shown(reader, start, stop, background)
-        yield start, images
+        yield start, shown(reader, start, start + batch_size, background, recolour)
 
 
-def shown(reader: BagReader, start: int, stop: int, background: Background) -> NDArray[np.uint8]:
+def shown(
+    reader: BagReader,
+    start: int,
+    stop: int,
+    background: Background,
+    recolour: Recolour | None = None,
+) -> NDArray[np.uint8]:
     """Cells ``start`` to ``stop`` of a bag as an encoder shall see them, uint8 (n, S, S, 3)."""
     images = reader.images(start, stop)
+    if recolour is not None:
+        images = recolour(images)
     if background == "keep":
         return images
     colours = background_colours(reader, start, stop)
+    if recolour is not None:
+        patches = np.rint(colours).astype(np.uint8)[:, None, None, :]
+        colours = recolour(patches)[:, 0, 0, :].astype(np.float32)
     return apply_background(images, reader.masks(start, stop), background, colours)
 
 
@@ -114,8 +128,8 @@ def apply_background(
         masks: uint8 (N, S, S); 0 outside, else cell.
         mode: ``keep`` returns the images as they are; ``mask`` fills what is outside the cell;
             ``isolate`` balances the background to one white, grows the cell by 0.4 um of a 25 um
-            crop and fades the rest to that white; ``only`` fills the cell (control: what the
-            surroundings alone tell).
+            crop and fades the rest to that white; ``only`` fills the cell and a disc of 18 um of
+            a 25 um crop, which hides the cell's outline (control: what the surroundings tell).
         colours: (N, 3), 0 to 255, of the empty background, for ``isolate``; None: white already.
 
     Raises:
@@ -137,7 +151,7 @@ def apply_background(
         )
     is_cell = masks > 0
     empty = ~is_cell.any(axis=(1, 2), keepdims=True)
-    hidden = (~is_cell if mode == "mask" else is_cell) | empty
+    hidden = (~is_cell if mode == "mask" else is_cell | _disc(masks.shape[1])) | empty
     return np.where(hidden[..., None], _FILL, images)
 
 
@@ -153,3 +167,13 @@ def _isolated(
     balanced = np.minimum(image.astype(np.float32) * gain, 255.0)
     blended = balanced * weight + np.float32(_WHITE) * (1 - weight)
     return np.asarray(np.rint(blended), dtype=np.uint8)
+
+
+def _disc(side_px: int) -> NDArray[np.bool_]:
+    """A centred disc, the same for every crop of this side: bool (side, side)."""
+    y, x = np.ogrid[:side_px, :side_px]
+    centre = (side_px - 1) / 2
+    inside: NDArray[np.bool_] = (x - centre) ** 2 + (y - centre) ** 2 <= (
+        _DISC_SHARE * side_px
+    ) ** 2
+    return inside

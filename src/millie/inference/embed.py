@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from millie.bags.loading import Background, stream
+from millie.bags.loading import Background, Recolour, stream
 from millie.bags.store import BagReader, read_embeddings, write_embeddings
 from millie.inference.runtime import FeatureRuntime
 
@@ -31,6 +31,7 @@ def embed_bag(
     *,
     batch_size: int = 32,
     background: Background = "keep",
+    colours: tuple[str, Recolour] | None = None,
     cache: bool = True,
     progress: Progress | None = None,
 ) -> NDArray[np.float16]:
@@ -42,6 +43,7 @@ def embed_bag(
         digest: of the encoder's weights (hex); empty: the runtime's own.
         batch_size: cells in memory at a time.
         background: what is shown around the cell.
+        colours: digest (hex) of a change of colours, and the change; None: none.
         cache: take them from the store's cache, and put them there.
         progress: called after each batch.
 
@@ -49,14 +51,15 @@ def embed_bag(
         BundleError: a feature is not finite.
         StoreError: the bag is damaged, or the cache cannot be written.
     """
-    key = cache_key(runtime, digest or runtime.digest, background)
+    key = cache_key(runtime, digest or runtime.digest, background, colours[0] if colours else "")
     found = read_embeddings(reader.path, key) if cache else None
     if found is not None and found.shape == (reader.n_cells, runtime.dim):
         if progress is not None:
             progress(reader.n_cells, reader.n_cells)
         return found
     features = np.zeros((reader.n_cells, runtime.dim), np.float16)
-    for start, images in ahead(stream(reader, batch_size, background)):
+    recolour = colours[1] if colours else None
+    for start, images in ahead(stream(reader, batch_size, background, recolour)):
         stop = start + len(images)
         features[start:stop] = runtime(images)
         if progress is not None:
@@ -66,9 +69,12 @@ def embed_bag(
     return features
 
 
-def cache_key(runtime: FeatureRuntime, digest: str, background: Background) -> str:
+def cache_key(
+    runtime: FeatureRuntime, digest: str, background: Background, colours: str = ""
+) -> str:
     """SHA-256 (hex) over everything that a feature depends on besides the bag."""
-    return hashlib.sha256(f"{digest} {runtime.name} {background}".encode()).hexdigest()
+    parts = (digest, runtime.name, background, *([colours] if colours else []))
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

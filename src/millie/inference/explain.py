@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from millie.errors import StoreError
+from millie.errors import ConfigError, StoreError
 from millie.models.aggregators import MaxAggregator, State
 from millie.models.network import MilNetwork
 from millie.types import Winner
@@ -36,16 +36,17 @@ class StreamedBag:
     Args:
         network: in evaluation mode.
         n_cells: N, cells that will come.
+        explained: whether contributions will be asked for; False keeps no cell whatever the fusion.
     """
 
-    def __init__(self, network: MilNetwork, n_cells: int) -> None:
+    def __init__(self, network: MilNetwork, n_cells: int, *, explained: bool = True) -> None:
         self._network = network
         self._n_cells = n_cells
         self._state: State = network.aggregator.init()
         self._highest = torch.full((network.dim,), -torch.inf)
         self._cell_of = torch.zeros(network.dim, dtype=torch.int64)
-        is_max = isinstance(network.aggregator, MaxAggregator)
-        self._spill = None if is_max else _Spill(network.dim)
+        self._is_max = isinstance(network.aggregator, MaxAggregator)
+        self._spill = _Spill(network.dim) if explained and not self._is_max else None
 
     @torch.no_grad()
     def add(self, start: int, features: Tensor) -> Tensor:
@@ -86,9 +87,15 @@ class StreamedBag:
         return np.bincount(self._cell_of.numpy(), minlength=self._n_cells).astype(np.int64)
 
     def contributions(self) -> NDArray[np.float32]:
-        """Signed parts (N, C) of the cells in the evidence for each class."""
-        if self._spill is None:
+        """Signed parts (N, C) of the cells in the evidence for each class.
+
+        Raises:
+            ConfigError: the bag was streamed without ``explained`` and no cell was kept.
+        """
+        if self._is_max:
             return self._through_maximum()
+        if self._spill is None:
+            raise ConfigError("this bag was streamed with explained=False: no cell was kept")
         return self._through_stream(self._spill)
 
     def _through_maximum(self) -> NDArray[np.float32]:

@@ -49,6 +49,10 @@ class FeatureRuntime(Protocol):
         """
         ...
 
+    def prepare(self, size_px: int) -> None:
+        """Do now what the first batch of crops of this side would otherwise wait for."""
+        ...
+
 
 def feature_runtime(encoder: Encoder, config: PredictionConfig) -> FeatureRuntime:
     """The runtime that the configuration asks for.
@@ -87,6 +91,9 @@ class TorchRuntime:
             features = self._encoder(to_tensor(images).to(self._device))
         return _finite(features.float().cpu().numpy(), self.name)
 
+    def prepare(self, size_px: int) -> None:
+        """See :class:`FeatureRuntime`: nothing is left to do."""
+
 
 class OpenVinoRuntime:
     """The encoder converted to OpenVINO, float32, on as many threads as there are cores.
@@ -111,10 +118,14 @@ class OpenVinoRuntime:
         if len(images) == 0:
             return np.zeros((0, self.dim), np.float32)
         size_px = images.shape[1]
-        if size_px not in self._compiled:
-            self._compiled[size_px] = self._compile(size_px)
+        self.prepare(size_px)
         features = self._compiled[size_px](np.ascontiguousarray(images))[0]
         return _finite(np.array(features, np.float32), self.name)
+
+    def prepare(self, size_px: int) -> None:
+        """Convert and compile for crops of this side, once."""
+        if size_px not in self._compiled:
+            self._compiled[size_px] = self._compile(size_px)
 
     def _compile(self, size_px: int) -> Any:
         ov = self._openvino
@@ -135,7 +146,7 @@ class OpenVinoRuntime:
 
 def _trace(encoder: Encoder, size_px: int) -> Any:
     example = torch.zeros(1, 3, size_px, size_px, device=encoder.device)
-    with _evaluating(encoder), _one_thread(), torch.no_grad(), warnings.catch_warnings():
+    with _evaluating(encoder), one_thread(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shape checks become constants: the size is fixed here
         return torch.jit.trace(encoder, example, check_trace=False)  # type: ignore[no-untyped-call]
 
@@ -165,8 +176,8 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    # One crop gives several threads nothing to share: they would mostly wait for each other.
+def one_thread() -> Iterator[None]:
+    """Keep torch to one thread: small tensors give several nothing to share but waiting."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,11 @@ from sklearn.preprocessing import StandardScaler
 
 from millie.bags.store import BagReader
 from millie.files import write_text
-from millie.learning.evaluate import CrossvalResult, crossval
+from millie.learning.colours import sources_of
+from millie.learning.evaluate import CrossvalResult, crossval, open_study
 from millie.learning.intervals import Estimate, delong_interval
 from millie.learning.material import participants
+from millie.learning.sources import SourceFinding, leave_one_source_out, probe_source
 from millie.learning.train import Progress, silent
 
 if TYPE_CHECKING:
@@ -37,14 +38,22 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 CONTROLS = {
-    "background": "The same pipeline on crops whose cell is painted over: only the surroundings "
-    "(stain, light, camera, red cells) are left.",
+    "background": "The same pipeline on crops whose cell is painted over, with a disc of 18 um "
+    "that hides its outline: only the surroundings (stain, light, camera, red cells) are left.",
     "bag_size": "The number of cells of a patient alone (logistic regression).",
     "image_files": "Number, size, shape, scale and folder depth of the image files alone "
     "(logistic regression); no pixel is read.",
     "shuffled_labels": "The same pipeline with diagnoses dealt out at random: anything above "
     "chance is a leak between training and test.",
+    "leave_one_source_out": "The same pipeline, tested on the patients of a source (site and "
+    "scanner) by a model trained on the other sources.",
+    "source_probe": "The source told from a patient's mean embedding (logistic regression).",
 }
+
+_SUSPICIOUS = 0.7  # an AUC from which "not shown" must not be read as "absent"
+
+SHORTCUTS = ("background", "bag_size", "image_files", "shuffled_labels")
+"""Controls that see no cell: what they reach, the headline can be without biology."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +62,28 @@ class ControlResult:
 
     Attributes:
         name: of :data:`CONTROLS`.
-        auc: of the positive class.
+        auc: of the positive class (of the source, for the probe); None: cannot be measured.
         verdict: what that means for the headline.
     """
 
     name: str
-    auc: Estimate
+    auc: Estimate | None
     verdict: str
+
+    @property
+    def loud(self) -> bool:
+        """Whether it is shown to be better than chance."""
+        return self.auc is not None and self.auc.low > 0.5
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return {
-            "name": self.name,
-            "description": f"{CONTROLS[self.name]} {self.verdict}",
-            "auc": self.auc.to_dict(),
-            "verdict": self.verdict,
-        }
+        auc = {} if self.auc is None else {"auc": self.auc.to_dict()}
+        described = {"description": CONTROLS[self.name], "verdict": self.verdict}
+        return {"name": self.name, **described, **auc}
+
+    def line(self) -> str:
+        """The control in words, for the console."""
+        return f"control {self.name.replace('_', ' ')}: {self.verdict}"
 
 
 def run_controls(
@@ -82,8 +97,8 @@ def run_controls(
 ) -> list[ControlResult]:
     """Run the controls of a finished cross-validation and write ``controls.json``.
 
-    Background and shuffled labels take as long as the cross-validation itself (and are resumed
-    like it, under ``out/controls/``); the others take seconds.
+    Background and shuffled labels take as long as the cross-validation itself, leaving sources out
+    a fold for each (all are resumed like it, under ``out/controls/``); the others take seconds.
 
     Args:
         store: the bags of the cross-validation.
@@ -93,17 +108,17 @@ def run_controls(
         main: its result.
         names: which controls.
     """
-    runs: dict[str, Callable[[], Estimate]] = {
-        "background": lambda: _background(store, config, out, progress),
-        "bag_size": lambda: _by_features(_bag_sizes(store), store, main, config),
-        "image_files": lambda: _by_features(_file_features(store), store, main, config),
-        "shuffled_labels": lambda: _shuffled(store, config, out, progress),
-    }
     headline = _estimate(main.metrics["headline"]["auc"])
+    run = _Runs(store, config, out, progress, main)
     results = []
     for name in names:
-        auc = runs[name]()
-        results.append(ControlResult(name, auc, verdict(name, auc, headline)))
+        if name in SHORTCUTS:
+            auc = run.shortcut(name)
+            results.append(ControlResult(name, auc, verdict(name, auc, headline)))
+        else:
+            found = run.source_control(name)
+            told = source_verdict(name, found, headline)
+            results.append(ControlResult(name, found.auc, told))
     content = {
         "verdict": overall(results),
         "controls": [result.to_dict() for result in results],
@@ -112,11 +127,47 @@ def run_controls(
     return results
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Runs:
+    """The runs behind the controls of one study."""
+
+    store: Store
+    config: Config
+    out: Path
+    progress: Progress
+    main: CrossvalResult
+
+    def shortcut(self, name: str) -> Estimate:
+        """AUC of a control that sees no cell."""
+        store, config = self.store, self.config
+        if name == "background":
+            return _background(store, config, self.out, self.progress)
+        if name == "shuffled_labels":
+            return _shuffled(store, config, self.out, self.progress)
+        features = _bag_sizes(store) if name == "bag_size" else _file_features(store)
+        return _by_features(features, store, self.main, config)
+
+    def source_control(self, name: str) -> SourceFinding:
+        """A control on sources; nothing is computed where there is one source only."""
+        who = participants(self.store)
+        sources = sources_of(self.store, sorted(who.labels))
+        names = sorted(set(sources.values()))
+        if len(names) < 2:
+            only = f"one source only ({names[0] or 'unknown'}): cannot be measured"
+            return SourceFinding(None, only)
+        positive = str(self.main.metrics["positive"])
+        study = open_study(self.store, who, self.config, positive, self.progress)
+        if name == "source_probe":
+            return probe_source(study, sources)
+        folder = self.out / "controls" / "leave_one_source_out"
+        return leave_one_source_out(study, sources, folder, self.progress)
+
+
 def verdict(name: str, control: Estimate, headline: Estimate) -> str:
     """What a control says about the headline, in plain words."""
     told = f"AUC {control.value:.2f} ({control.low:.2f} to {control.high:.2f})"
     if control.low <= 0.5:
-        return f"{told}: not shown to be better than chance."
+        return f"{told}: {_not_shown(control, 'to be better than chance')}."
     if name == "shuffled_labels":
         return (
             f"{told} with random diagnoses: training and test are not independent. Do not trust "
@@ -133,17 +184,55 @@ def verdict(name: str, control: Estimate, headline: Estimate) -> str:
     )
 
 
+def source_verdict(name: str, found: SourceFinding, headline: Estimate) -> str:
+    """What a control on sources says about the headline, in plain words."""
+    auc = found.auc
+    if auc is None:
+        return f"Not measured: {found.told}."
+    told = f"AUC {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f})"
+    if name == "source_probe":
+        if auc.low <= 0.5:
+            said = _not_shown(auc, "that the embeddings tell the source")
+            return f"{told}: {said} ({found.told})."
+        return (
+            f"{told}: the embeddings tell the source ({found.told}), so whatever differs between "
+            "sources is open to the model."
+        )
+    if auc.low <= 0.5:
+        means = "at sources it was not trained on the model is not shown to be better than chance"
+    elif auc.high < headline.value:
+        means = f"worse than the headline (AUC {headline.value:.2f}): part of it belongs to sources"
+    else:
+        means = f"in keeping with the headline (AUC {headline.value:.2f})"
+    return f"{told} within sources: {means} ({found.told})."
+
+
+def _not_shown(auc: Estimate, what: str) -> str:
+    few = ", but there are too few patients to rule it out" if auc.value >= _SUSPICIOUS else ""
+    return f"not shown {what}{few}"
+
+
 def overall(results: Sequence[ControlResult]) -> str:
-    """One sentence on all controls."""
-    loud = [r for r in results if r.auc.low > 0.5]
-    if not loud:
-        return "No control is shown to be better than chance."
-    worst = max(loud, key=lambda r: r.auc.value)
-    named = ", ".join(f"{r.name.replace('_', ' ')} ({r.auc.value:.2f})" for r in loud)
-    return (
-        f"Better than chance without the cells: {named}. The headline is biology only as far as "
-        f"it exceeds {worst.auc.value:.2f}, and only data from another source can show that."
-    )
+    """A few sentences on all controls."""
+    loud = [r for r in results if r.loud and r.name in SHORTCUTS]
+    by_name = {r.name: r for r in results}
+    sentences = ["No control without cells is shown to be better than chance."]
+    if loud:
+        worst = max(r.auc.value for r in loud if r.auc is not None)
+        named = ", ".join(
+            f"{r.name.replace('_', ' ')} ({r.auc.value:.2f})" for r in loud if r.auc is not None
+        )
+        said = (
+            f"Better than chance without the cells: {named}. The headline is biology only as far "
+            f"as it exceeds {worst:.2f}, and only data from another source can show that."
+        )
+        sentences = [said]
+    left_out, probed = by_name.get("leave_one_source_out"), by_name.get("source_probe")
+    if left_out is not None and left_out.auc is None:
+        sentences.append("Whether it holds at another source is not known.")
+    if probed is not None and probed.loud:
+        sentences.append("The embeddings tell the sources apart.")
+    return " ".join(sentences)
 
 
 def _background(store: Store, config: Config, out: Path, progress: Progress) -> Estimate:

@@ -117,7 +117,7 @@ class Scored:
     Attributes:
         bag: (C,) of the patient.
         cells: (n, C) of each cell alone.
-        winners: for each class the cells that made it, strongest first.
+        winners: for each class the cells that made it, strongest first; empty if not asked for.
     """
 
     bag: Floats
@@ -233,35 +233,37 @@ def score_bag(
     *,
     temperature: float,
     config: PredictionConfig,
+    explain: bool = True,
 ) -> Scored:
     """Probabilities of a patient and of each cell alone, averaged over networks, calibrated.
 
     The arithmetic of :func:`millie.inference.predict.predict_bag`: deterministic, and it holds one
-    batch of crops at a time.
+    batch of crops at a time. Without ``explain`` no winners are looked for: on embeddings they take
+    longer than the probabilities.
     """
-    streams, cells = [], []
+    streams, logits, cells = [], [], []
     for network in networks:
-        streamed, of_cells = _stream(network, source, bag, config.batch_size)
+        streamed = StreamedBag(network, len(bag), explained=explain)
+        cells.append(_stream(streamed, network, source, bag, config.batch_size))
+        logits.append(streamed.logits())
         streams.append(streamed)
-        cells.append(of_cells)
-    logits = torch.stack([streamed.logits() for streamed in streams])
     return Scored(
-        ensemble_probabilities(logits, temperature).numpy(),
+        ensemble_probabilities(torch.stack(logits), temperature).numpy(),
         ensemble_probabilities(torch.stack(cells), temperature).numpy(),
-        find_winners(streams, classes, config.winners),
+        find_winners(streams, classes, config.winners) if explain else {},
     )
 
 
 @torch.no_grad()
 def _stream(
-    network: MilNetwork, source: CellSource, bag: DrawnBag, batch_size: int
-) -> tuple[StreamedBag, torch.Tensor]:
-    """The bag as the network saw it, and the logits (n, C) of its cells."""
-    streamed, cells, start = StreamedBag(network, len(bag)), [], 0
+    streamed: StreamedBag, network: MilNetwork, source: CellSource, bag: DrawnBag, batch_size: int
+) -> torch.Tensor:
+    """Show the network the bag; the logits (n, C) of its cells."""
+    cells, start = [], 0
     for chunk in embedded_chunks(network, source, bag, batch_size):
         cells.append(streamed.add(start, chunk))
         start += len(chunk)
-    return streamed, torch.cat(cells)
+    return torch.cat(cells)
 
 
 def _out_of_fold(

@@ -25,8 +25,10 @@ from millie.engine import available_cores
 from millie.files import write_text
 from millie.learning import summary, tables
 from millie.learning.cells import cell_part
+from millie.learning.colours import FILE as COLOURS
+from millie.learning.colours import ColourTransfer, RecolouredCells
 from millie.learning.folds import FoldResult, Study, finish_fold
-from millie.learning.material import Participants, cells_of, open_material, participants
+from millie.learning.material import Opener, Participants, cells_of, participants
 from millie.learning.metrics import choose_positive
 from millie.learning.splits import Splits, make_splits
 from millie.learning.train import Progress, silent
@@ -115,17 +117,51 @@ def crossval(
     fraction = config.training.validation_fraction if config.training.ensemble == 1 else 0.0
     splits = make_splits(who.labels, wanted.folds, wanted.repeats, wanted.seed, fraction)
     positive = choose_positive(who.classes, list(who.labels.values()), wanted.positive)
-    patients = sorted(who.labels)
-    if material is None:
-        material, _ = open_material(store, patients, config, progress)
-    cells = {patient: cells_of(store, patient) for patient in patients}
-    study = Study(material, who.classes, positive, who.labels, cells, config)
+    study = open_study(store, who, config, positive, progress, material)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "config.toml", to_toml(config))
     splits.save(out / "splits.json")
+    _write_colours(study, splits, out)
     results = _run_folds(study, splits, out, progress)
     metrics = _write_results(study, results, splits, store, out)
     return CrossvalResult(out, metrics, splits, who.problems)
+
+
+def open_study(
+    store: Store,
+    who: Participants,
+    config: Config,
+    positive: str,
+    progress: Progress = silent,
+    material: Material | None = None,
+) -> Study:
+    """What all folds of a cross-validation share.
+
+    Args:
+        store: the bags.
+        who: patients and diagnoses.
+        config: all settings.
+        positive: class of the binary figures.
+        progress: called after each patient.
+        material: cells to use instead of those that the configuration asks for.
+    """
+    patients = sorted(who.labels)
+    recoloured = None
+    if material is None:
+        opener = Opener(store, config)
+        material = opener.open(patients, progress)
+        if config.training.colour_transfer:
+            transfer = ColourTransfer(store, patients)
+            recoloured = RecolouredCells(opener, transfer, patients, progress)
+    cells = {patient: cells_of(store, patient) for patient in patients}
+    return Study(material, who.classes, positive, who.labels, cells, config, recoloured)
+
+
+def _write_colours(study: Study, splits: Splits, out: Path) -> None:
+    """``colours.json`` where colours are transferred; one of an earlier run is removed."""
+    (out / COLOURS).unlink(missing_ok=True)
+    if study.recoloured is not None:
+        study.recoloured.transfer.write(splits, out)
 
 
 def _run_folds(study: Study, splits: Splits, out: Path, progress: Progress) -> list[FoldResult]:
@@ -217,7 +253,12 @@ def protocol(study: Study, splits: Splits) -> list[str]:
         "the AUC of single repeats and of single folds are given beside it."
     )
     labels = "Cell labels were used for figures on single cells only, never for training."
-    return [dealing, choice, testing, averaging, labels]
+    colours = (
+        "Crops of all sources were given the colours of the largest one (Reinhard 2001); the "
+        "statistics of each fold come from its training part alone."
+    )
+    transferred = [colours] if training.colour_transfer else []
+    return [dealing, choice, testing, averaging, labels, *transferred]
 
 
 def environment() -> dict[str, str]:

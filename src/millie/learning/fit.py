@@ -16,13 +16,14 @@ import torch
 
 from millie import __version__
 from millie.bags.store import BagReader
+from millie.errors import ConfigError
 from millie.inference.gates import measure_bag, quality_limits, reference_features
 from millie.learning.calibration import apply_temperature
 from millie.learning.ensemble import Cast, Ensemble, Material, fit_ensemble
 from millie.learning.material import open_material, participants
 from millie.learning.metrics import choose_positive, roc_auc
 from millie.learning.sampling import whole_bag
-from millie.learning.train import Progress, embedded_chunks, silent
+from millie.learning.train import Progress, embedded_chunks, silent, threads_for
 from millie.models.bundle import BundleDescription, save_bundle
 from millie.models.bundle_folder import check_target
 from millie.types import RESEARCH_USE_ONLY
@@ -87,15 +88,22 @@ def fit(
         material: cells and encoder digest to use instead of those that the configuration names.
 
     Raises:
+        ConfigError: ``training.colour_transfer``, which a bundle cannot carry.
         TrainingError: too few patients of a class, or the loss is not finite.
         StoreError: a bag is damaged.
     """
+    if config.training.colour_transfer:
+        raise ConfigError(
+            "training.colour_transfer=true: a bundle cannot know the colours of the sources that "
+            "it will meet; train with --set training.colour_transfer=false"
+        )
     who = participants(store)
     positive = choose_positive(who.classes, list(who.labels.values()), config.evaluation.positive)
     patients = tuple(sorted(who.labels))
     cells, encoder_sha256 = material or open_material(store, patients, config, progress)
     cast = Cast(who.classes, positive, who.labels, patients, config.training.seed)
-    ensemble = fit_ensemble(cells, cast, config, progress=progress, folder=folder)
+    with threads_for(cells.source):
+        ensemble = fit_ensemble(cells, cast, config, progress=progress, folder=folder)
     return Fitted(
         ensemble.networks,
         who.classes,

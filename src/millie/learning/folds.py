@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from millie.learning.ensemble import (
     score_bag,
 )
 from millie.learning.sampling import DrawnBag, whole_bag
-from millie.learning.train import Progress, embedded_chunks, silent
+from millie.learning.train import Progress, embedded_chunks, silent, threads_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from millie.config import Config
+    from millie.learning.colours import RecolouredCells
     from millie.learning.splits import Fold
     from millie.types import Cell
 
@@ -110,6 +111,7 @@ class Study:
         labels: diagnosis by patient.
         cells: table of cells by patient; labels in it are for evaluation only.
         config: all settings.
+        recoloured: training part -> cells in the colours that its statistics give; None: as cut.
     """
 
     material: Material
@@ -118,6 +120,13 @@ class Study:
     labels: Mapping[str, str]
     cells: Mapping[str, Sequence[Cell]]
     config: Config
+    recoloured: RecolouredCells | None = None
+
+    def for_training(self, part: Sequence[str]) -> Study:
+        """The study as the fold with this training part sees its cells."""
+        if self.recoloured is None:
+            return self
+        return replace(self, material=self.recoloured(part), recoloured=None)
 
     def smudge(self, patient: str) -> NDArray[np.bool_]:
         """(n,) True where a cell is a smudge cell."""
@@ -138,7 +147,8 @@ def finish_fold(study: Study, fold: Fold, out: Path, progress: Progress = silent
     if known is not None:
         return known
     logs = out / "logs" / fold.name
-    result = run_fold(study, fold, logs, progress)
+    with threads_for(study.material.source):
+        result = run_fold(study, fold, logs, progress)
     write_fold(out / "folds", result, digest)
     for checkpoint in logs.glob("*.checkpoint.safetensors"):
         checkpoint.unlink()
@@ -150,12 +160,14 @@ def run_fold(
 ) -> FoldResult:
     """Train on the training part alone, then score the test patients once."""
     part = tuple(sorted((*fold.train, *fold.validation)))
+    study = study.for_training(part)
     seed = study.config.training.seed * 100_003 + fold.repeat * 101 + fold.fold
     cast = Cast(study.classes, study.positive, study.labels, part, seed, fold.validation)
     ensemble = fit_ensemble(study.material, cast, study.config, progress=progress, folder=logs)
     patients, cells, winners = {}, {}, {}
     for patient in fold.test:
-        scored = _score(study, ensemble, whole_bag(study.material.source, patient))
+        whole = whole_bag(study.material.source, patient)
+        scored = _score(study, ensemble, whole, explain=fold.repeat == 0)
         clean = _without_smudge(study, ensemble, patient)
         bag = tuple(scored.bag.tolist())
         patients[patient] = PatientScore(study.labels[patient], bag, len(scored.cells), clean)
@@ -179,7 +191,7 @@ def run_fold(
     )
 
 
-def _score(study: Study, ensemble: Ensemble, bag: DrawnBag) -> Scored:
+def _score(study: Study, ensemble: Ensemble, bag: DrawnBag, *, explain: bool) -> Scored:
     return score_bag(
         ensemble.networks,
         study.material.source,
@@ -187,6 +199,7 @@ def _score(study: Study, ensemble: Ensemble, bag: DrawnBag) -> Scored:
         study.classes,
         temperature=ensemble.temperature,
         config=study.config.prediction,
+        explain=explain,
     )
 
 
@@ -195,7 +208,8 @@ def _without_smudge(study: Study, ensemble: Ensemble, patient: str) -> tuple[flo
     smudge = study.smudge(patient)
     if smudge.all() or not smudge.any():
         return None
-    scored = _score(study, ensemble, DrawnBag(patient, np.flatnonzero(~smudge)))
+    clean = DrawnBag(patient, np.flatnonzero(~smudge))
+    scored = _score(study, ensemble, clean, explain=False)
     return tuple(scored.bag.tolist())
 
 

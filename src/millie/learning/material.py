@@ -22,6 +22,7 @@ from millie.types import Cell, Problem
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from millie.bags.loading import Recolour
     from millie.config import Config
     from millie.models.encoder import Encoder
 
@@ -72,13 +73,70 @@ def participants(store: Store) -> Participants:
     return Participants(labels, tuple(problems))
 
 
+class Opener:
+    """Cells of patients as the configuration wants them; the encoder is built once.
+
+    Args:
+        store: the bags.
+        config: ``model``, ``training.mode``, ``training.seed``, ``prediction``.
+
+    Attributes:
+        digest: SHA-256 (hex) of the encoder's weights before training.
+
+    Raises:
+        MissingWeightsError: pretrained weights cannot be had.
+    """
+
+    def __init__(self, store: Store, config: Config) -> None:
+        encoder = build_encoder(config.model, seed=config.training.seed)
+        self.digest = weights_digest(encoder)
+        self._store, self._config, self._dim = store, config, encoder.dim
+        frozen = config.training.mode == "frozen"
+        self._runtime = feature_runtime(encoder, config.prediction) if frozen else None
+
+    def open(
+        self,
+        patients: Sequence[str],
+        progress: Progress = silent,
+        colours: Mapping[str, tuple[str, Recolour]] | None = None,
+    ) -> Material:
+        """Crops, or with a frozen encoder all embeddings, computed or read from the store's cache.
+
+        Embeddings are held in memory: float32, 5 kB a cell of 1280 features.
+
+        Args:
+            patients: whose cells.
+            progress: called after each patient.
+            colours: by patient, a change of colours with its digest.
+
+        Raises:
+            StoreError: a bag is damaged.
+        """
+        if self._runtime is None:
+            source = StoredCells(self._store, self._config.model.background, colours=colours)
+            return Material(source, self._dim, self._new_encoder)
+        features = {}
+        for done, patient in enumerate(patients, start=1):
+            with BagReader(self._store.path_of(patient)) as reader:
+                features[patient] = embed_bag(
+                    reader,
+                    self._runtime,
+                    self.digest,
+                    batch_size=self._config.prediction.batch_size,
+                    background=self._config.model.background,
+                    colours=(colours or {}).get(patient),
+                )
+            progress("embed", done, len(patients))
+        return Material(EmbeddedCells(features), self._dim)
+
+    def _new_encoder(self, seed: int) -> Encoder:
+        return build_encoder(self._config.model, seed=seed)
+
+
 def open_material(
     store: Store, patients: Sequence[str], config: Config, progress: Progress = silent
 ) -> tuple[Material, str]:
     """Cells of patients as the configuration wants them.
-
-    With a frozen encoder all embeddings are computed (or read from the store's cache) and held in
-    memory: float32, 5 kB a cell of 1280 features.
 
     Returns:
         The material, and the SHA-256 (hex) of the encoder's weights before training.
@@ -87,28 +145,8 @@ def open_material(
         MissingWeightsError: pretrained weights cannot be had.
         StoreError: a bag is damaged.
     """
-    encoder = build_encoder(config.model, seed=config.training.seed)
-    digest = weights_digest(encoder)
-    if config.training.mode == "end_to_end":
-        source = StoredCells(store, config.model.background)
-
-        def new_encoder(seed: int) -> Encoder:
-            return build_encoder(config.model, seed=seed)
-
-        return Material(source, encoder.dim, new_encoder), digest
-    runtime = feature_runtime(encoder, config.prediction)
-    features = {}
-    for done, patient in enumerate(patients, start=1):
-        with BagReader(store.path_of(patient)) as reader:
-            features[patient] = embed_bag(
-                reader,
-                runtime,
-                digest,
-                batch_size=config.prediction.batch_size,
-                background=config.model.background,
-            )
-        progress("embed", done, len(patients))
-    return Material(EmbeddedCells(features), encoder.dim), digest
+    opener = Opener(store, config)
+    return opener.open(patients, progress), opener.digest
 
 
 def cells_of(store: Store, patient: str) -> list[Cell]:

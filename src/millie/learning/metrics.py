@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import rankdata
-from sklearn.metrics import average_precision_score, roc_curve
 from sklearn.metrics import confusion_matrix as count_pairs
+from sklearn.metrics import roc_curve
 
 from millie.errors import ConfigError
 
@@ -54,18 +53,29 @@ def roc_auc(positive: Bools, score: Floats) -> float:
     """
     _check(positive)
     m = int(positive.sum())
-    ranks = rankdata(score)[positive].sum()
+    # Midranks by two searches: a bootstrap takes thousands of these, of a hundred values each.
+    ordered, own = np.sort(score), score[positive]
+    below, upto = np.searchsorted(ordered, own), np.searchsorted(ordered, own, side="right")
+    ranks = ((below + upto + 1) / 2).sum()
     return float((ranks - m * (m + 1) / 2) / (m * (len(positive) - m)))
 
 
 def average_precision(positive: Bools, score: Floats) -> float:
     """Average precision; a guess gives the share of positives.
 
+    The sum over distinct scores of (rise in recall) x precision, as scikit-learn has it, without
+    the checks of arguments that take most of its time in a bootstrap.
+
     Raises:
         ConfigError: only one class.
     """
     _check(positive)
-    return float(average_precision_score(positive, score))
+    order = np.argsort(score, kind="stable")[::-1]
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
+    true = np.cumsum(positive[order])[last]
+    precision, recall = true / (last + 1), true / true[-1]
+    steps = np.diff(recall, prepend=0.0) * precision
+    return float(np.sum(steps[::-1].copy()))  # in its order too: equal to the last bit
 
 
 def roc(positive: Bools, score: Floats) -> RocCurve:

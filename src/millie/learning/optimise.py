@@ -84,13 +84,23 @@ def plain_backward(network: MilNetwork, source: CellSource, step: Step) -> float
         source: of the cells.
         step: bags and targets.
     """
-    cells = [load_cells(source, bag) for bag in step.bags]
-    embedded = embed_chunk(network, source, torch.cat(cells))
-    embeddings, mask = collate(torch.split(embedded, [len(bag) for bag in step.bags]))
-    logits = network.bag_logits(embeddings, mask)
+    logits = network.head(_fused(network, source, step.bags))
     loss = functional.cross_entropy(logits, step.targets, step.weights)
     torch.autograd.backward(loss)
     return float(loss.detach())
+
+
+def _fused(network: MilNetwork, source: CellSource, bags: Sequence[DrawnBag]) -> Tensor:
+    """Vectors (B, D) of bags, all cells in memory."""
+    cells = [load_cells(source, bag) for bag in bags]
+    if not source.images and isinstance(network.aggregator, MaxAggregator):
+        # Standardising keeps the order of values, so here it may follow the maximum: the same bits
+        # from one pass over the cells, where padding and standardising them takes six.
+        highest: Tensor = network.standardiser(torch.stack([own.amax(dim=0) for own in cells]))
+        return highest
+    embedded = embed_chunk(network, source, torch.cat(cells))
+    embeddings, mask = collate(torch.split(embedded, [len(bag) for bag in bags]))
+    return network.aggregator.pool(network.standardiser(embeddings), mask)
 
 
 def exact_backward(network: MilNetwork, source: CellSource, step: Step, chunk_size: int) -> float:

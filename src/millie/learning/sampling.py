@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from millie.bags.loading import Background
+    from millie.bags.loading import Background, Recolour
     from millie.config import Config
 
     Indices = NDArray[np.int64]
@@ -54,7 +54,7 @@ class CellSource(Protocol):
 
 
 class EmbeddedCells:
-    """Cells of a frozen encoder, held in memory.
+    """Cells of a frozen encoder, held in memory: one block, the bags one behind the other.
 
     Args:
         features: (N, D) for each patient.
@@ -74,10 +74,14 @@ class EmbeddedCells:
         if len(widths) != 1:
             raise ConfigError(f"embeddings with {sorted(widths)} features: expected one width")
         self.dim = widths.pop()
-        self._features = {
-            p: torch.from_numpy(np.ascontiguousarray(f, dtype=np.float32))
-            for p, f in features.items()
-        }
+        self._packed = torch.empty(sum(map(len, features.values())), self.dim)
+        self._bags: dict[str, torch.Tensor] = {}
+        start = 0
+        for patient, own in features.items():
+            bag = self._packed[start : start + len(own)]
+            bag.copy_(torch.from_numpy(np.ascontiguousarray(own, dtype=np.float32)))
+            self._bags[patient] = bag
+            start += len(own)
         self._digests = {
             p: hashlib.sha256(np.ascontiguousarray(f).tobytes()).hexdigest()
             for p, f in features.items()
@@ -85,11 +89,14 @@ class EmbeddedCells:
 
     def count(self, patient: str) -> int:
         """Number of cells of a patient."""
-        return len(self._features[patient])
+        return len(self._bags[patient])
 
     def cells(self, patient: str, indices: Indices) -> torch.Tensor:
-        """Embeddings (n, D)."""
-        return self._features[patient][torch.from_numpy(indices)]
+        """Embeddings (n, D); a whole bag is a view, not to be written to."""
+        bag = self._bags[patient]
+        if len(indices) == len(bag) and np.array_equal(indices, np.arange(len(bag))):
+            return bag
+        return bag.index_select(0, torch.from_numpy(indices))
 
     def digest(self, patients: Sequence[str]) -> str:
         """SHA-256 (hex) over patients and features."""
@@ -103,14 +110,20 @@ class StoredCells:
         store: the bags.
         background: what is shown outside (or inside) the cell.
         memory_bytes: crops above this are read again each time.
+        colours: by patient, a change of colours with its digest.
     """
 
     images = True
 
     def __init__(
-        self, store: Store, background: Background = "keep", memory_bytes: int = 2_000_000_000
+        self,
+        store: Store,
+        background: Background = "keep",
+        memory_bytes: int = 2_000_000_000,
+        colours: Mapping[str, tuple[str, Recolour]] | None = None,
     ) -> None:
         self._store = store
+        self._colours = dict(colours or {})
         self._background: Background = background
         self._free_bytes = memory_bytes
         self._kept: dict[str, NDArray[np.uint8]] = {}
@@ -130,15 +143,21 @@ class StoredCells:
             size_bytes = reader.n_cells * side * side * 3
             if size_bytes <= self._free_bytes:
                 self._free_bytes -= size_bytes
-                self._kept[patient] = shown(reader, 0, reader.n_cells, self._background)
+                self._kept[patient] = self._shown(reader, 0, reader.n_cells)
                 return to_tensor(self._kept[patient][indices])
-            parts = [shown(reader, int(i), int(i) + 1, self._background) for i in indices]
+            parts = [self._shown(reader, int(i), int(i) + 1) for i in indices]
         return to_tensor(np.concatenate(parts))
 
     def digest(self, patients: Sequence[str]) -> str:
         """SHA-256 (hex) over patients and their bags' seals."""
         seals = {p: read_seal(self._store.path_of(p)) for p in patients}
-        return _joined({**seals, "background": self._background})
+        changed = {f"colours {p}": self._colours[p][0] for p in patients if p in self._colours}
+        return _joined({**seals, **changed, "background": self._background})
+
+    def _shown(self, reader: BagReader, start: int, stop: int) -> NDArray[np.uint8]:
+        changed = self._colours.get(reader.patient_id)
+        recolour = changed[1] if changed else None
+        return shown(reader, start, stop, self._background, recolour)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,6 +14,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ import torch
 from torch.nn import functional
 
 from millie.errors import TrainingError
+from millie.inference.runtime import one_thread
 from millie.learning.checkpoint import Checkpoint, EpochRecord, Progressed
 from millie.learning.logs import tensorboard, write_log
 from millie.learning.optimise import (
@@ -46,7 +48,7 @@ from millie.models.network import load_tensors, state_tensors
 from millie.models.weights import weights_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -136,10 +138,11 @@ def train(
     path = None if folder is None else folder / f"{name}.checkpoint.safetensors"
     checkpoint = Checkpoint(path, digest, checkpoint_every_s)
     state = checkpoint.load(network, optimiser)
+    fixed = fixed_vectors(network, source, task.validation)
     epochs = config.training.max_epochs
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), threads_for(source):
         while not state.finished:
-            record = _run_epoch(network, source, task, config, optimiser, state.epoch + 1)
+            record = _run_epoch(network, source, task, config, optimiser, state.epoch + 1, fixed)
             _judge(state, record, network, config)
             checkpoint.save(state, network, optimiser)
             progress(name, epochs if state.finished else state.epoch, epochs)
@@ -156,6 +159,7 @@ def _run_epoch(
     config: Config,
     optimiser: torch.optim.Optimizer,
     epoch: int,
+    fixed: Tensor | None,
 ) -> EpochRecord:
     """One epoch of steps and its validation."""
     started = time.monotonic()
@@ -175,7 +179,8 @@ def _run_epoch(
         _check_finite(loss, epoch, config)
         optimiser.step()
         losses.append(loss)
-    validation = validation_loss(network, source, task, weights, config.prediction.batch_size)
+    size = config.prediction.batch_size
+    validation = validation_loss(network, source, task, weights, size, fixed)
     seconds = round(time.monotonic() - started, 4)
     rate = config.training.learning_rate
     return EpochRecord(epoch, float(np.mean(losses)), validation, rate, seconds)
@@ -197,16 +202,55 @@ def _judge(state: Progressed, record: EpochRecord, network: MilNetwork, config: 
 
 @torch.no_grad()
 def validation_loss(
-    network: MilNetwork, source: CellSource, task: Task, weights: Tensor, batch_size: int
+    network: MilNetwork,
+    source: CellSource,
+    task: Task,
+    weights: Tensor,
+    batch_size: int,
+    fixed: Tensor | None = None,
 ) -> float | None:
-    """Weighted cross entropy on all cells of the validation patients; None without any."""
+    """Weighted cross entropy on all cells of the validation patients; None without any.
+
+    Args:
+        network: is put into evaluation mode.
+        source: of the cells.
+        task: names the patients.
+        weights: (C,) of the classes.
+        batch_size: crops in memory at a time.
+        fixed: from :func:`fixed_vectors`, so that the cells need not be read.
+    """
     if not task.validation:
         return None
     network.eval()
     bags = [whole_bag(source, patient) for patient in task.validation]
-    logits = torch.stack([bag_logits(network, source, bag, batch_size) for bag in bags])
+    if fixed is None:
+        each = [bag_logits(network, source, bag, batch_size) for bag in bags]
+    else:
+        each = [network.head(vector[None])[0] for vector in fixed]
+    logits = torch.stack(each)
     targets = targets_of(bags, task.labels, task.classes)
     return float(functional.cross_entropy(logits, targets, weights))
+
+
+@torch.no_grad()
+def fixed_vectors(
+    network: MilNetwork, source: CellSource, patients: Sequence[str]
+) -> Tensor | None:
+    """Fused vectors (n, D) of whole bags, where no step of training can change them.
+
+    That is so for embeddings under a fusion without weights: one pass then serves every epoch.
+
+    Returns:
+        None without patients, or where encoder or fusion learn.
+    """
+    if not patients or source.images or any(True for _ in network.aggregator.parameters()):
+        return None
+    fuse = network.aggregator
+    vectors = []
+    for patient in patients:
+        cells = load_cells(source, whole_bag(source, patient))
+        vectors.append(fuse.finish(fuse.update(fuse.init(), network.standardiser(cells))))
+    return torch.stack(vectors)
 
 
 @torch.no_grad()
@@ -222,6 +266,16 @@ def embedded_chunks(
     size = batch_size if source.images else len(bag)
     for part in chunks(bag, size):
         yield embed_chunk(network, source, load_cells(source, bag, part))
+
+
+def threads_for(source: CellSource) -> AbstractContextManager[None]:
+    """One thread where cells are embeddings, all of them where an encoder runs.
+
+    Tensors of embeddings are small: several threads wait for each other for longer than they work,
+    ten times as long on a machine that others use too. The figures then do not depend on the
+    number of cores either.
+    """
+    return nullcontext() if source.images else one_thread()
 
 
 def set_training_mode(network: MilNetwork) -> None:

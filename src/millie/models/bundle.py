@@ -7,7 +7,6 @@ reading and writing; what the manifest states is in :mod:`millie.models.manifest
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from millie.models.bundle_folder import (
     check_target,
     file_record,
     locate,
+    parse_settings,
     read_folder,
     shipped_bundles,
     write_folder,
@@ -237,7 +237,7 @@ def save_bundle(
 
 def _assemble(folder: Path, manifest: Manifest, sha256: str, contents: dict[str, bytes]) -> Bundle:
     """The bundle from verified bytes."""
-    config = _config(contents[layout.CONFIG], folder)
+    config = parse_settings(contents[layout.CONFIG], folder)
     if config.model.encoder != manifest.encoder.name:
         raise BundleError(f"{folder}: config.toml and bundle.json name different encoders")
     reference = contents.get(layout.REFERENCE)
@@ -252,15 +252,6 @@ def _assemble(folder: Path, manifest: Manifest, sha256: str, contents: dict[str,
         golden=_tensors(contents[layout.GOLDEN], folder / layout.GOLDEN),
         card=contents[layout.CARD].decode(errors="replace"),
     )
-
-
-def _config(data: bytes, folder: Path) -> Config:
-    try:
-        return Config.model_validate(tomllib.loads(data.decode()))
-    except (ValueError, ValidationError) as error:
-        raise BundleError(
-            f"{folder / layout.CONFIG} does not fit this version of millie: {error}"
-        ) from error
 
 
 def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:

@@ -8,13 +8,17 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from millie.config import Config
 from millie.errors import BundleError, ConfigError, MissingFileError
 from millie.files import sync_folder
-from millie.models.manifest import MANIFEST, FileRecord, Manifest, from_bytes
+from millie.models.manifest import CONFIG, MANIFEST, FileRecord, Manifest, from_bytes
 
 _MAX_MANIFEST_BYTES = 4_000_000
 _REMEDY = "fetch or train the bundle again"
@@ -78,6 +82,30 @@ def read_folder(folder: Path) -> tuple[Manifest, str, dict[str, bytes]]:
             )
         contents[name] = data
     return manifest, hashlib.sha256(raw).hexdigest(), contents
+
+
+def read_settings(folder: Path) -> tuple[Manifest, Config]:
+    """The manifest and the settings of the training, every file verified.
+
+    Raises:
+        BundleError: as :func:`read_folder`, or settings of another version.
+    """
+    manifest, _, contents = read_folder(folder)
+    return manifest, parse_settings(contents[CONFIG], folder)
+
+
+def parse_settings(data: bytes, folder: Path) -> Config:
+    """The settings in the bytes of ``config.toml``.
+
+    Raises:
+        BundleError: they do not fit this version.
+    """
+    try:
+        return Config.model_validate(tomllib.loads(data.decode()))
+    except (ValueError, ValidationError) as error:
+        raise BundleError(
+            f"{folder / CONFIG} does not fit this version of millie: {error}"
+        ) from error
 
 
 def check_target(folder: Path, *, replace: bool) -> None:

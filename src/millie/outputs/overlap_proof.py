@@ -13,6 +13,7 @@ import itertools
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millie.bags.store import BagReader, Store
+from millie.engine import available_cores
 from millie.files import write_text
 from millie.outputs.bag_facts import BagFacts
 from millie.outputs.tables import read_json
@@ -181,8 +183,11 @@ def cell_pictures(
         chosen = np.arange(bag.n_cells)
         if share is not None and bag.n_cells > share:
             chosen = np.linspace(0, bag.n_cells - 1, share).astype(int)
-        with BagReader(store.path_of(bag.patient), verify=False) as reader:
-            pictures += [normalised(reader.image(int(i))) for i in chosen]
+        with (
+            BagReader(store.path_of(bag.patient), verify=False) as reader,
+            ThreadPoolExecutor(available_cores()) as pool,  # decoders work outside Python's lock
+        ):
+            pictures += pool.map(lambda i, bag=reader: normalised(bag.image(int(i))), chosen)
         owners += [bag.patient] * len(chosen)
         numbers += chosen.tolist()
     empty = np.zeros((0, SIDE_PX * SIDE_PX), np.float32)

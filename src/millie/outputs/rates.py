@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 Floats = NDArray[np.float64]
 
@@ -49,6 +48,8 @@ def rate(successes: int, n: int, confidence: float = 0.95) -> Rate:
     """
     if n == 0:
         return Rate(0, 0, None, None, None)
+    from scipy.stats import binomtest  # noqa: PLC0415 - takes a second; predictions need no rates
+
     found = binomtest(successes, n).proportion_ci(confidence_level=confidence, method="exact")
     return Rate(successes, n, successes / n, float(found.low), float(found.high))
 

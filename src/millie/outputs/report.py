@@ -16,7 +16,6 @@ from millie.errors import DataError, MissingFileError
 from millie.files import write_text
 from millie.outputs.overlays import FieldReader
 from millie.outputs.records import ModelFacts
-from millie.outputs.study_report import study_page
 from millie.outputs.tables import read_predictions, write_predictions
 from millie.outputs.worklist import write_overlays_of, write_pages
 from millie.types import Prediction, Problem
@@ -88,6 +87,8 @@ def write_report(folder: Path, store: Path | None = None) -> Path:
     if (folder / "predictions.json").is_file():
         return write_pages(read_predictions(folder))
     if (folder / "metrics.json").is_file():
+        from millie.outputs.study_report import study_page  # noqa: PLC0415 - studies alone need it
+
         return write_text(folder / "report.html", study_page(folder, store))
     raise DataError(
         f"{folder} holds neither predictions.json (millie predict) nor metrics.json (millie "

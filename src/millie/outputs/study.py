@@ -107,6 +107,7 @@ class Control:
 
     name: str
     description: str
+    verdict: str
     measures: tuple[Measure, ...]
 
 
@@ -289,6 +290,7 @@ def read_controls(study: Study) -> tuple[tuple[Control, ...], str]:
         Control(
             title_of(str(entry.get("name", ""))),
             str(entry.get("description", "")),
+            str(entry.get("verdict", "")),
             tuple(measures({k: v for k, v in entry.items() if isinstance(v, Mapping)})),
         )
         for entry in entries

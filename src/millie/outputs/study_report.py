@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from millie.bags.store import BagReader, Store
 from millie.files import safe_id
+from millie.outputs.colour_pictures import colour_strips
 from millie.outputs.figure_files import write_figures
 from millie.outputs.figures import lines_figure
 from millie.outputs.gallery import Album, CellPicture
@@ -108,6 +109,7 @@ def study_page(folder: Path, store: Path | None = None) -> str:
         supplement=supplement,
         controls=controls,
         verdict=verdict,
+        strips=colour_strips(folder, bags, folder / FIGURES),
         **_numbers(study),
         **_cells(study, bags),
     )

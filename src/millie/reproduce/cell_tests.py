@@ -8,13 +8,14 @@ cells for independent, is too narrow, and says so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from millie import pipeline
+from millie.bags.store import Store
 from millie.learning.intervals import delong_interval, patient_bootstrap
 from millie.learning.metrics import both_classes, confusion, roc, roc_auc
 from millie.readers.datasets import DATASETS
@@ -28,11 +29,11 @@ from millie.reproduce.scored_cells import (
     own_cells,
     side_of,
 )
+from millie.reproduce.seen_cells import seen_cells
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from millie.bags.store import Store
     from millie.config import EvaluationConfig
     from millie.learning.intervals import Estimate
     from millie.outputs.study import Study
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from millie.types import Cohort, Problem
 
 _FEWEST = 10
+_UNSEEN = "without the cells that were found again among the training cells"
 _INDEPENDENT = "donors are unknown: cells are taken for independent, the interval is too narrow"
 
 
@@ -96,6 +98,7 @@ def run_external(
     if not wanted:
         return [CellTestResult(t, why=_absent(t, cohorts)) for t in tests], []
     cells, problems = external_cells(run, cohorts, wanted, progress)
+    seen = seen_cells(run.training, Store(run.out), {cell.patient for cell in cells})
     manifest = run.bundle.manifest
     results = []
     for test in tests:
@@ -103,7 +106,16 @@ def run_external(
         lacking = tuple(f"without cells of {n}" for n in test.datasets if n not in cohorts)
         threshold = manifest.threshold if test.score == manifest.positive else 0.5
         caveats = (*test.caveats, *lacking, _INDEPENDENT)
-        results.append(judge(test, own, threshold, run.config.evaluation, caveats))
+        unseen = [cell for cell in own if (cell.patient, cell.source) not in seen]
+        n_seen = len(own) - len(unseen)
+        told = (f"{n_seen} of its cells were found again among the training cells",) * (n_seen > 0)
+        wanted_config = run.config.evaluation
+        results.append(judge(test, own, threshold, wanted_config, (*caveats, *told)))
+        if n_seen and results[-1].auc is not None:
+            rest = replace(
+                test, name=f"{test.name}_unseen", title=f"{test.title}, unseen cells only"
+            )
+            results.append(judge(rest, unseen, threshold, wanted_config, (*caveats, _UNSEEN)))
     return results, problems
 
 

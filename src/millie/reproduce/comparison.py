@@ -16,6 +16,7 @@ from millie.outputs.page import render
 from millie.reproduce.experiments import PAPER, Printed
 
 if TYPE_CHECKING:
+    from millie.outputs.colour_pictures import ColourStrip
     from millie.outputs.study import Control
     from millie.reproduce.cell_tests import CellTestResult
     from millie.reproduce.experiments import Experiment
@@ -136,6 +137,7 @@ def write_page(
     panels: Sequence[Panel],
     missing: Sequence[str],
     controls: tuple[Sequence[Control], str],
+    strips: Sequence[ColourStrip] = (),
 ) -> Path:
     """Write the table with the figure, the controls and what is missing as one page."""
     shared = [
@@ -154,5 +156,6 @@ def write_page(
         missing=missing,
         controls=controls[0],
         verdict=controls[1],
+        strips=strips,
     )
     return write_text(path, page)

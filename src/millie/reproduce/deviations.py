@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from millie.config import load, profiles
 from millie.errors import MissingWeightsError
 from millie.models.encoders import ENCODERS
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 STAND_IN = "efficientnet_lite0"
 """The encoder whose ImageNet weights are part of the installation."""
+
+_COMPARED = ("reading", "segmentation", "crops", "model", "augment", "training")
+_SET_ELSEWHERE = {("model", "encoder"), ("model", "aggregator"), ("training", "colour_transfer")}
 
 DEVIATIONS: dict[str, tuple[str, ...]] = {
     "apl-blood": (
@@ -64,6 +68,24 @@ def with_weights(config: Config) -> tuple[Config, tuple[str, ...]]:
     return config, ()
 
 
-def of_profile(profile: str) -> tuple[str, ...]:
-    """The sentences of a profile; a profile of the user's own has one."""
-    return DEVIATIONS.get(profile, (f"profile {profile}: see the settings",))
+def of_profile(profile: str, config: Config) -> tuple[str, ...]:
+    """The sentences of a profile, and every setting that this run has otherwise.
+
+    Settings that an experiment itself sets (folds, class, colours) and the encoder, for which
+    :func:`with_weights` speaks, are not counted.
+    """
+    told = DEVIATIONS.get(profile, (f"profile {profile}: see the settings",))
+    if profile not in profiles():
+        return told
+    own, used = load(profile=profile).model_dump(), config.model_dump()
+    changed = [
+        f"{stage}.{field} = {_shown(used[stage][field])} ({_shown(value)} in the profile)"
+        for stage in _COMPARED
+        for field, value in own[stage].items()
+        if used[stage][field] != value and (stage, field) not in _SET_ELSEWHERE
+    ]
+    return (*told, *changed)
+
+
+def _shown(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

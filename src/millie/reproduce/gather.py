@@ -17,6 +17,8 @@ from millie.readers.published import Dataset
 from millie.reproduce.experiments import Experiment, Part
 from millie.types import Cohort, Patient, Problem
 
+_LISTED = 12
+
 
 @dataclass(frozen=True, slots=True)
 class Missing:
@@ -60,7 +62,8 @@ def find(dataset: Dataset, data: Path) -> Path | Missing:
             try:
                 return dataset.layout.check(folder)
             except ManifestError as error:
-                return Missing(dataset.name, str(error))
+                place = f"put this folder, named {dataset.name}, into {data}: "
+                return Missing(dataset.name, str(error).replace("give --root ", place))
     where = f"put it into {data / dataset.name}. Source: {dataset.source}"
     return Missing(dataset.name, f"{dataset.name} ({dataset.summary}) is not there: {where}")
 
@@ -92,7 +95,7 @@ def gather(experiment: Experiment, data: Path) -> Gathered:
         told = "\n".join(absent.message for absent in missing)
         raise MissingFileError(
             f"{experiment.name} ({experiment.title}): {there} there, at least two classes are "
-            f"needed\n{told}"
+            f"needed\n{told}\nfound in {data}: {_listed(data)}"
         )
     return Gathered(joined, roots, tuple(missing))
 
@@ -124,6 +127,13 @@ def _chosen(patients: Iterable[Patient], part: Part, *, alone: bool) -> list[Pat
         for patient in patients
         if patient.label is not None and patient.label in part.labels
     ]
+
+
+def _listed(folder: Path) -> str:
+    """What lies in a folder, in a line."""
+    entries = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    more = f" and {len(entries) - _LISTED} more" if len(entries) > _LISTED else ""
+    return ", ".join(entries[:_LISTED]) + more if entries else "nothing"
 
 
 def _beginning_with(name: str, data: Path) -> Sequence[Path]:

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from millie.bags.loading import apply_background, sample_cells, to_tensor
+from millie.bags.loading import apply_background, background_colours, sample_cells, to_tensor
 from millie.bags.store import BagReader, Store
 from millie.files import write_text
 from millie.inference.runtime import feature_runtime
@@ -39,18 +39,20 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from millie.bags.loading import Background
     from millie.config import Config
     from millie.inference.runtime import FeatureRuntime
 
     Crops = NDArray[np.uint8]
 
-CELLS = 40
+CELLS = 20
 """Cells of a patient whose crops are changed; a fixed draw."""
 
-BAG_SIZES = (50, 200, 1000)
+BAG_SIZES = (10, 25, 50, 200, 1000)
 """Cells a sub-bag."""
 
 _DRAWS = 20
+_HALF = 128
 _SEED = 0
 
 
@@ -63,12 +65,14 @@ class Change:
         x_label: of the strength, with its unit.
         strengths: the first changes nothing.
         apply: crop uint8 RGB (S, S, 3) and strength -> the same shape.
+        moves: whether it moves what is in the crop, so that the cell's mask must move too.
     """
 
     name: str
     x_label: str
     strengths: tuple[float, ...]
     apply: Callable[[Crops, float], Crops]
+    moves: bool = False
 
 
 def blur(image: Crops, sigma_px: float) -> Crops:
@@ -111,7 +115,7 @@ CHANGES = (
     Change("Blur", "standard deviation, px of the crop", (0, 0.5, 1, 2, 3), blur),
     Change("JPEG quality", "quality", (100, 90, 70, 50, 30), compress),
     Change("Hue", "turn, fraction of the circle", (0, 0.02, 0.04, 0.08), turn_hue),
-    Change("Scale", "size of the cell, factor", (1, 0.8, 0.9, 1.1, 1.25), zoom),
+    Change("Scale", "size of the cell, factor", (1, 0.8, 0.9, 1.1, 1.25), zoom, moves=True),
 )
 
 
@@ -188,13 +192,15 @@ def measure_robustness(
         TrainingError: the loss diverged.
     """
     setting = _prepare(store, config, study, progress)
-    curves = [_change_curve(setting, change, progress) for change in changes]
+    unchanged = _auc(setting, _changed_scores(setting, None, 0)) if changes else None
+    curves = [_change_curve(setting, change, unchanged, progress) for change in changes]
     for called, measure in ((False, "false-positive rate"), (True, "sensitivity")):
         curve = _size_curve(setting, bag_sizes, measure, positive=called)
         curves += [curve] if curve["points"] else []
     protocol = (
         f"The folds of the first repeat were trained again; at most {CELLS} cells a patient were "
         f"changed; sub-bags: {_DRAWS} draws a patient."
+        + (" Colours were not transferred." if config.training.colour_transfer else "")
     )
     text = json.dumps({"protocol": protocol, "curves": curves}, indent=1, allow_nan=False)
     return write_text(study / "robustness.json", text + "\n")
@@ -225,24 +231,27 @@ def _seed(config: Config, fold: Fold) -> int:
     return config.training.seed * 100_003 + fold.fold
 
 
-def _change_curve(setting: _Setting, change: Change, progress: Progress) -> dict[str, Any]:
+def _change_curve(
+    setting: _Setting, change: Change, unchanged: Estimate | None, progress: Progress
+) -> dict[str, Any]:
     points = []
     for number, strength in enumerate(sorted(change.strengths)):
         progress(f"robustness {change.name}", number, len(change.strengths))
-        scores = _changed_scores(setting, change, strength)
-        points.append(_point(strength, _auc(setting, scores)))
+        found = unchanged if strength == change.strengths[0] else None
+        found = found or _auc(setting, _changed_scores(setting, change, strength))
+        points.append(_point(strength, found))
     progress(f"robustness {change.name}", len(points), len(points))
     return {"name": change.name, "x_label": change.x_label, "measure": "ROC AUC", "points": points}
 
 
-def _changed_scores(setting: _Setting, change: Change, strength: float) -> dict[str, float]:
+def _changed_scores(setting: _Setting, change: Change | None, strength: float) -> dict[str, float]:
     """Probability of the positive class of every test patient with changed crops."""
     scores = {}
     for trained in setting.folds:
         for patient in trained.test:
-            crops = _crops(setting, patient)
-            changed = np.stack([change.apply(crop, strength) for crop in crops])
-            scores[patient] = _score(setting, trained, _source(setting, patient, changed), patient)
+            with BagReader(setting.store.path_of(patient), verify=False) as reader:
+                crops = changed_crops(reader, change, strength, setting.config.model.background)
+            scores[patient] = _score(setting, trained, _source(setting, patient, crops), patient)
     return scores
 
 
@@ -255,14 +264,40 @@ def _source(setting: _Setting, patient: str, crops: Crops) -> CellSource:
     return EmbeddedCells({patient: np.concatenate(parts)})
 
 
-def _crops(setting: _Setting, patient: str) -> Crops:
-    """A fixed draw of the patient's crops as the encoder sees them."""
-    with BagReader(setting.store.path_of(patient), verify=False) as reader:
-        rng = np.random.default_rng(_SEED)
-        chosen = sorted(sample_cells(reader.n_cells, CELLS, rng).tolist())
-        images = np.stack([reader.image(i) for i in chosen])
-        masks = np.concatenate([reader.masks(i, i + 1) for i in chosen])
-    return np.asarray(apply_background(images, masks, setting.config.model.background))
+def changed_crops(
+    reader: BagReader, change: Change | None, strength: float, background: Background
+) -> Crops:
+    """A fixed draw of a bag's crops, changed as a film would be, then as the encoder sees them.
+
+    The surroundings are dealt with after the change: a blurred film is blurred before its cells
+    are isolated, and its background has turned hue with it.
+    """
+    rng = np.random.default_rng(_SEED)
+    chosen = sorted(sample_cells(reader.n_cells, CELLS, rng).tolist())
+    images = np.stack([reader.image(i) for i in chosen])
+    masks = np.concatenate([reader.masks(i, i + 1) for i in chosen])
+    colours = np.concatenate([background_colours(reader, i, i + 1) for i in chosen])
+    if change is not None:
+        images = np.stack([change.apply(image, strength) for image in images])
+        colours = np.stack([_changed_colour(change, strength, colour) for colour in colours])
+        if change.moves:
+            masks = np.stack([change.apply(_as_image(m), strength)[..., 0] for m in masks])
+            masks = np.asarray(masks >= _HALF, np.uint8)
+    return np.asarray(apply_background(images, masks, background, colours))
+
+
+def _changed_colour(
+    change: Change, strength: float, colour: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """An empty background of this colour after the change."""
+    patch = np.broadcast_to(np.rint(colour).astype(np.uint8), (16, 16, 3))
+    changed = change.apply(np.ascontiguousarray(patch), strength)
+    return np.asarray(changed.mean(axis=(0, 1)), np.float32)
+
+
+def _as_image(mask: Crops) -> Crops:
+    """A mask as an image (S, S, 3) of 0 and 255."""
+    return np.repeat(np.where(mask > 0, np.uint8(255), np.uint8(0))[..., None], 3, axis=2)
 
 
 def _score(
@@ -279,6 +314,7 @@ def _score(
         setting.classes,
         temperature=trained.ensemble.temperature,
         config=setting.config.prediction,
+        explain=False,
     )
     return float(scored.bag[setting.classes.index(setting.positive)])
 
@@ -296,30 +332,44 @@ def _size_curve(
     setting: _Setting, sizes: Sequence[int], measure: str, *, positive: bool
 ) -> dict[str, Any]:
     """Share of sub-bags called positive, among patients with or without the class."""
+    groups = _size_groups(setting, sizes, positive=positive)
     points = []
-    for size in sizes:
-        shares = _called_shares(setting, size, positive=positive)
-        if len(shares) > 1:
-            points.append({**_point(size, _mean(shares, setting.config)), "n": len(shares)})
+    for size, patients in groups.items():
+        shares = _called_shares(setting, size, patients)
+        points.append({**_point(size, _mean(shares, setting.config)), "n": len(shares)})
+    counted = ", ".join(f"{point['x']:.0f}: {point['n']}" for point in points)
     return {
         "name": f"{measure.capitalize()} by cells a bag",
-        "x_label": "cells a bag",
+        "x_label": f"cells a bag (patients at {counted})",
         "measure": measure,
         "points": points,
     }
 
 
-def _called_shares(setting: _Setting, size: int, *, positive: bool) -> list[float]:
-    """For each patient with enough cells the share of its sub-bags that are called."""
+def _size_groups(
+    setting: _Setting, sizes: Sequence[int], *, positive: bool
+) -> dict[int, frozenset[str]]:
+    """The patients that count at each size, two or more.
+
+    Up to the largest size that half of them reach the patients are the same, so that a curve shows
+    what cells do and not who has them; beyond it those that have enough.
+    """
+    count = setting.material.source.count
+    having = [p for p, label in setting.labels.items() if (label == setting.positive) == positive]
+    common = max((s for s in sizes if 2 * sum(count(p) >= s for p in having) >= len(having)),
+                 default=0)  # fmt: skip
+    groups = {s: frozenset(p for p in having if count(p) >= max(s, common)) for s in sizes}
+    return {size: patients for size, patients in groups.items() if len(patients) > 1}
+
+
+def _called_shares(setting: _Setting, size: int, patients: frozenset[str]) -> list[float]:
+    """For each of these patients the share of its sub-bags that are called."""
     source = setting.material.source
     rng = np.random.default_rng(_SEED)
     shares = []
     for trained in setting.folds:
-        for patient in trained.test:
-            having = setting.labels[patient] == setting.positive
+        for patient in (p for p in trained.test if p in patients):
             count = source.count(patient)
-            if having != positive or count < size:
-                continue
             calls = []
             for _ in range(1 if count == size else _DRAWS):
                 chosen = np.sort(rng.choice(count, size, replace=False))

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from millie import pipeline
 from millie.bags.store import BagReader, Store
 from millie.files import write_text
+from millie.learning.colours import sources_of
 from millie.models.bundle import load_bundle
+from millie.outputs.colour_pictures import colour_strips
 from millie.outputs.report import write_report
 from millie.outputs.study import read_controls, read_study
 from millie.readers.cohort import write_manifest
@@ -74,6 +76,7 @@ class Reproduction:
         out: the folder.
         report: the page.
         rows: the table 'paper | here | interval | protocol differences'.
+        controls: confound controls in words, their verdict first; empty where none were run.
         missing: data sets that were not there, in words.
         problems: files and patients that could not be used.
     """
@@ -81,12 +84,13 @@ class Reproduction:
     out: Path
     report: Path
     rows: tuple[Row, ...]
+    controls: tuple[str, ...]
     missing: tuple[str, ...]
     problems: tuple[Problem, ...]
 
     def lines(self) -> list[str]:
-        """The table in words, one row a line."""
-        return [row_line(row) for row in self.rows]
+        """The table and the controls in words, one a line."""
+        return [*(row_line(row) for row in self.rows), *self.controls]
 
 
 def row_line(row: Row) -> str:
@@ -101,7 +105,7 @@ def row_line(row: Row) -> str:
 def settings(
     name: str, config: Config, folds: int | None = None, repeats: int | None = None
 ) -> Config:
-    """The configuration for an experiment: its folds and its positive class, unless told."""
+    """The configuration for an experiment: its folds, positive class and colour transfer."""
     known = experiment(name)
     update = {
         "folds": folds or known.folds,
@@ -109,7 +113,10 @@ def settings(
         "positive": known.positive,
     }
     evaluation = config.evaluation.model_copy(update=update)
-    return config.model_copy(update={"evaluation": evaluation})
+    training = config.training
+    if known.colour_transfer:
+        training = training.model_copy(update={"colour_transfer": True})
+    return config.model_copy(update={"evaluation": evaluation, "training": training})
 
 
 def reproduce(name: str, task: Task, progress: Progress = pipeline.silent) -> Reproduction:
@@ -137,10 +144,36 @@ def reproduce(name: str, task: Task, progress: Progress = pipeline.silent) -> Re
         measure_robustness(Store(store), config, study, progress)
         write_report(study, store)
     tests, missing, problems = _test_cells(known, gathered, task, config, progress)
-    differences = (*of_profile(task.profile), *stand_in, *shortfalls(known, gathered))
-    report, rows = _write(known, task, (*differences,), tests, missing)
+    differences = (
+        *of_profile(task.profile, config), *stand_in, *shortfalls(known, gathered),
+        *of_colours(known, Store(store), config),
+    )  # fmt: skip
+    report, rows = _write(known, task, differences, tests, missing)
     found = (*cut.problems, *checked.problems, *problems)
-    return Reproduction(task.out, report, tuple(rows), missing, found)
+    controls = _control_lines(study) if task.controls else ()
+    return Reproduction(task.out, report, tuple(rows), controls, missing, found)
+
+
+def _control_lines(study: Path) -> tuple[str, ...]:
+    controls, verdict = read_controls(read_study(study))
+    told = [f"control {control.name.lower()}: {control.verdict}" for control in controls]
+    return (f"Controls: {verdict}", *told)
+
+
+def of_colours(known: Experiment, store: Store, config: Config) -> tuple[str, ...]:
+    """What was done about colours where the paper transfers them."""
+    if not known.colour_transfer:
+        return ()
+    if not config.training.colour_transfer:
+        return ("colours are not transferred between the sources",)
+    n_sources = len(set(sources_of(store, [bag.patient for bag in store.index()]).values()))
+    if n_sources < 2:
+        return ("colours are not transferred: there is one source",)
+    done = (
+        f"colours of {n_sources} cameras or sites are transferred after cells are cut, by "
+        "statistics of each training part; the paper transfers whole images, on what is not said"
+    )
+    return done, "the model of all patients that scores cells of other sets is trained without it"
 
 
 def _test_cells(
@@ -162,7 +195,7 @@ def _test_cells(
         ]
         return [*own, *results], tuple(missing), []
     bundle = model_of_all(store, task.out / "model", config, known.name, progress)
-    run = ExternalRun(bundle, task.out / "cells" / "store", config, task.engine)
+    run = ExternalRun(bundle, store, task.out / "cells" / "store", config, task.engine)
     external, problems = run_external(known, cohorts, run, progress)
     return [*own, *external], tuple(missing), problems
 
@@ -184,9 +217,14 @@ def model_of_all(
         return load_bundle(folder)
     if folder.is_dir():
         shutil.rmtree(folder)
-    pipeline.train(store.root, folder, config, name, progress=progress)
+    pipeline.train(store.root, folder, _in_own_colours(config), name, progress=progress)
     write_text(mark, digest)
     return load_bundle(folder)
+
+
+def _in_own_colours(config: Config) -> Config:
+    training = config.training.model_copy(update={"colour_transfer": False})
+    return config.model_copy(update={"training": training})
 
 
 def _write(
@@ -209,5 +247,6 @@ def _write(
         panels=panels,
         missing=missing,
         controls=read_controls(study),
+        strips=colour_strips(study.folder, Store(task.out / "store"), task.out / "figure"),
     )
     return report, rows

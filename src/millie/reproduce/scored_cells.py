@@ -196,12 +196,14 @@ class ExternalRun:
 
     Attributes:
         bundle: model of all patients of the experiment.
+        training: the store it was trained on.
         out: folder of the bag store of these cells.
         config: settings of the experiment.
         engine: for cutting; None: serial.
     """
 
     bundle: Bundle
+    training: Store
     out: Path
     config: Config
     engine: Engine | None = None

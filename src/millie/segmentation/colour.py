@@ -94,21 +94,37 @@ def fit(images: Iterable[NDArray[np.uint8]]) -> ColourStatistics:
     Raises:
         ConfigError: no image, or one that is not uint8 RGB.
     """
+    return join(_measure(image) for image in images)
+
+
+def join(parts: Iterable[ColourStatistics]) -> ColourStatistics:
+    """The statistics of all pixels behind several statistics, as if measured together.
+
+    Raises:
+        ConfigError: there are none.
+
+    Source: Chan, Golub, LeVeque, The American Statistician 37:242 (1983), eq. 2.1.
+    """
     count, mean, squares = 0, np.zeros(3), np.zeros(3)
-    for image in images:
-        pixels = _to_lab(image).reshape(-1, 3)
-        own_mean = pixels.mean(axis=0, dtype=np.float64)
-        own_squares = pixels.var(axis=0, dtype=np.float64) * len(pixels)
-        # Chan, Golub, LeVeque 1983: sums of squares about the mean, joined without cancellation.
-        total = count + len(pixels)
-        shift = own_mean - mean
-        squares += own_squares + shift**2 * (count * len(pixels) / total)
-        mean += shift * (len(pixels) / total)
+    for part in parts:
+        # Sums of squares about the mean, joined without cancellation.
+        total = count + part.n_pixels
+        shift = np.array(part.mean) - mean
+        squares += np.square(part.deviation) * part.n_pixels
+        squares += shift**2 * (count * part.n_pixels / total)
+        mean += shift * (part.n_pixels / total)
         count = total
     if count == 0:
         raise ConfigError("colour statistics of no image; give at least one training image")
-    deviation = np.sqrt(squares / count)
-    return ColourStatistics(_triple(mean), _triple(deviation), count)
+    return ColourStatistics(_triple(mean), _triple(np.sqrt(squares / count)), count)
+
+
+def _measure(image: NDArray[np.uint8]) -> ColourStatistics:
+    """Statistics of one image."""
+    pixels = _to_lab(image).reshape(-1, 3)
+    mean = pixels.mean(axis=0, dtype=np.float64)
+    deviation = pixels.std(axis=0, dtype=np.float64)
+    return ColourStatistics(_triple(mean), _triple(deviation), len(pixels))
 
 
 def transfer(
