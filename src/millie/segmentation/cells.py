@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from millie.segmentation.objects import describe, leukocyte_odds, smudge_odds
+from millie.segmentation.stain import RED
 from millie.types import Cell, CellRegion
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _body(
     """The cell around a nucleus: stained, unlike a red cell, nearer to it than to any other."""
     away = cv2.distanceTransform((~nucleus).astype(np.uint8), cv2.DIST_L2, 3) * work_um
     density = stain.density[window]
-    plasma = (density > stain.empty_below) & (away < _CYTOPLASM_UM) & ~stain.red_like(window)
+    plasma = (density > stain.empty_below) & (away < _CYTOPLASM_UM) & (stain.kinds[window] != RED)
     touches = False
     if others.any():
         to_others = cv2.distanceTransform((~others).astype(np.uint8), cv2.DIST_L2, 3) * work_um

@@ -33,15 +33,26 @@ def flood(
     Source:
         Beucher and Meyer 1993, watershed by immersion.
     """
-    labels: NDArray[Any] = np.where(mask, seeds, 0).astype(np.float32)
-    top = int(distance.max(initial=0))
-    for level in range(top, -1, -1):
-        open_now = mask & (distance >= level)
+    narrow = np.uint8 if seeds.max(initial=0) <= np.iinfo(np.uint8).max else np.float32
+    labels: NDArray[Any] = np.where(mask, seeds, 0).astype(narrow)  # types that dilate takes
+    free = mask & (labels == 0)
+    for level in range(int(distance.max(initial=0)), 0, -1):
+        open_now = free & (distance >= level)
         for _ in range(2):
-            grown = cv2.dilate(labels, _WINDOW)
-            labels = np.where((labels == 0) & open_now, grown, labels)
-    while True:
-        grown = np.where((labels == 0) & mask, cv2.dilate(labels, _WINDOW), labels)
-        if np.array_equal(grown, labels):
-            return labels.astype(np.int32)
-        labels = grown
+            if not _grow(labels, open_now):
+                break
+        free &= labels == 0
+    while _grow(labels, free):
+        pass
+    return labels.astype(np.int32)
+
+
+def _grow(labels: NDArray[Any], free: NDArray[np.bool_]) -> bool:
+    """Grow labels by one pixel over free places, both in place; whether any did."""
+    if not free.any():
+        return False
+    grown = cv2.dilate(labels, _WINDOW)
+    new = free & (grown > 0)
+    np.copyto(labels, grown, where=new)
+    np.logical_xor(free, new, out=free)
+    return bool(new.any())
