@@ -105,10 +105,10 @@ def grouped(
         for key in others:
             alive[first] = joined(alive[first], alive.pop(key))
     keys = sorted(alive)
-    near = [
-        (a, b) for i, a in enumerate(keys) for b in keys[i + 1 :]
-        if _near(alive[a], alive[b], work_um)
-    ]  # fmt: skip
+    centres = np.array([alive[key].centre for key in keys]).reshape(-1, 2)
+    steps = (centres[:, None] - centres[None]) * work_um
+    neighbours = np.triu(np.hypot(steps[..., 0], steps[..., 1]) < _REACH_UM, 1)
+    near = [(keys[i], keys[j]) for i, j in np.argwhere(neighbours).tolist()]
     odds = _odds(near, alive, stain, work_um)
     while odds:
         (a, b), best = max(odds.items(), key=lambda item: item[1])

@@ -33,26 +33,25 @@ def flood(
     Source:
         Beucher and Meyer 1993, watershed by immersion.
     """
-    narrow = np.uint8 if seeds.max(initial=0) <= np.iinfo(np.uint8).max else np.float32
-    labels: NDArray[Any] = np.where(mask, seeds, 0).astype(narrow)  # types that dilate takes
-    free = mask & (labels == 0)
+    narrow = np.uint8 if seeds.max(initial=0) <= np.iinfo(np.uint8).max else np.uint16
+    labels = np.where(mask, seeds, 0).astype(narrow)  # both are types that dilate takes
+    free = (mask & (labels == 0)).astype(narrow)
     for level in range(int(distance.max(initial=0)), 0, -1):
-        open_now = free & (distance >= level)
+        open_now = free * (distance >= level)
         for _ in range(2):
-            if not _grow(labels, open_now):
+            if not open_now.any():
                 break
-        free &= labels == 0
-    while _grow(labels, free):
+            _grow(labels, open_now)
+        free *= labels == 0
+    while free.any() and _grow(labels, free):
         pass
     return labels.astype(np.int32)
 
 
-def _grow(labels: NDArray[Any], free: NDArray[np.bool_]) -> bool:
-    """Grow labels by one pixel over free places, both in place; whether any did."""
-    if not free.any():
-        return False
+def _grow(labels: NDArray[Any], free: NDArray[Any]) -> bool:
+    """Grow labels by one pixel over free places (1; else 0), both in place; whether any did."""
     grown = cv2.dilate(labels, _WINDOW)
-    new = free & (grown > 0)
-    np.copyto(labels, grown, where=new)
-    np.logical_xor(free, new, out=free)
-    return bool(new.any())
+    grown *= free
+    labels |= grown
+    free *= grown == 0
+    return bool(grown.any())
