@@ -72,6 +72,7 @@ class Look:
 
     @classmethod
     def drawn(cls, rng: np.random.Generator) -> Self:
+        """One at random."""
         quality = int(rng.integers(20, 95)) if rng.random() < 0.4 else 100
         return cls(rng.normal(0, 0.16), rng.uniform(0.55, 1.6), rng.uniform(0.3, 1.0), quality)
 
@@ -245,7 +246,7 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data"))
     )
-    parser.add_argument("--pairs", type=int, default=3600)
+    parser.add_argument("--pairs", type=int, default=1300)
     parser.add_argument("--tables", type=Path, help="folder to keep features and truth in")
     parser.add_argument("--out", type=Path, default=Path(lobe_model.__file__).with_suffix(".npz"))
     arguments = parser.parse_args()

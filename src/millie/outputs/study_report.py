@@ -158,7 +158,9 @@ def _robustness_figures(curves: Sequence[RobustnessCurve]) -> dict[str, Figure]:
         x, value, low, high = (np.array(column) for column in zip(*curve.points, strict=True))
         drawn = {curve.measure: (x, value, low, high)}
         name = "robustness_" + "_".join(curve.name.lower().split())
-        found[safe_id(name)] = lines_figure(drawn, (curve.x_label, curve.measure), curve.name)
+        figure = lines_figure(drawn, (curve.x_label, curve.measure), curve.name)
+        figure.axes[0].set_ylim(-0.02, 1.02)  # all are shares or AUCs: one scale to compare by eye
+        found[safe_id(name)] = figure
     return found
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from millie.segmentation.bodies import round_bodies
+from millie.segmentation.bodies import RoundBody, round_bodies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ _POOLED_SHARE = 0.15  # full circles an image; less is chance
 _LEAST_ARCS = 0.15  # full circles; with less the leukocyte alone decides
 _NO_ARCS = 0.1  # full circles that an expectation is worth where no arc supports it
 _PRIOR_FLOOR = 0.05  # what remains of the evidence for diameters that the leukocyte speaks against
-_BELOW, _ABOVE = 0.5, 0.5  # spread of the logarithm of red cells' over the expected diameter
+_BELOW, _ABOVE = 0.4, 0.4  # spread of the logarithm of red cells' over the expected diameter
 _BELOW_LONE, _ABOVE_LONE = 0.3, 0.4  # the same where the expectation rests on a whole cell
 _WIDEST = 3.4  # diameter of a nucleus over its largest inscribed radius; beyond it is a clump
 _NUCLEUS_OVER_RED_CELL = 1.34  # diameters, where red cells are seen: of normal cells and blasts
@@ -40,6 +40,7 @@ _RED_CELL_UM = 7.2
 _LEUKOCYTE_UM = 12.5  # diameter of a leukocyte on a film; lymphocytes 9, monocytes 16
 _NUCLEUS_UM = 8.5  # of the disc that covers as much as its nucleus
 _LEAST_NUCLEUS = 0.15  # share of a leukocyte that its nucleus covers at least
+_BODY_LEVELS = (1.0, 2.0)  # of the density of nothing; the second parts a cell from pale ghosts
 _BODY_SMOOTH = 0.015  # of the longest side: bridges to neighbours thinner than twice that are cut
 _DIAMETERS_PX = (13.5, 40.0)  # where an outline is fine enough for a circle and not yet noisy
 _ENOUGH_OUTLINES = 80
@@ -161,9 +162,13 @@ def _lone_cell(stain: StainMap, nuclei: NDArray[np.uint8]) -> tuple[float, float
     Returns:
         Of the red cells that its size makes likely, and of its nucleus as a disc.
     """
-    stained = (stain.density > stain.empty_below) | (nuclei > 0)
+    smooth_px = _BODY_SMOOTH * max(nuclei.shape)
+    bodies: list[RoundBody] = []
+    for factor in _BODY_LEVELS:
+        stained = (stain.density > factor * stain.empty_below) | (nuclei > 0)
+        bodies += round_bodies(stained, smooth_px)
     most, found = 0.0, (0.0, 0.0)
-    for body in round_bodies(stained, _BODY_SMOOTH * max(stained.shape)):
+    for body in bodies:
         held = float((nuclei[body.window][body.inside] > 0).sum())
         area = float(body.inside.sum())
         if body.at_border or held < _LEAST_NUCLEUS * area or held <= most:
