@@ -136,8 +136,8 @@ def train(
         tensorboard()
     processes = team()
     config = _of_all(config, processes)
-    if source.images:
-        network.to(config.training.device)
+    if source.images:  # convolutions on channels-last weights take two thirds of the time on a CPU
+        network.to(device=config.training.device, memory_format=torch.channels_last)
     optimiser = build_optimiser(network, config.training)
     digest = task_digest(network, source, task, config)
     path = None if folder is None else folder / f"{name}.checkpoint.safetensors"
@@ -153,7 +153,8 @@ def train(
             if processes.leads:
                 checkpoint.save(state, network, optimiser)
             progress(name, epochs if state.finished else state.epoch, epochs)
-    load_tensors(network.cpu(), state.best)
+    network.to(device="cpu", memory_format=torch.contiguous_format)
+    load_tensors(network, state.best)
     if folder is not None and processes.leads:
         write_log(folder, name, state.history, config.training.log)
     return TrainedNetwork(network.eval(), state.best_epoch, tuple(state.history))
