@@ -123,7 +123,15 @@ class TrainingConfig(_Stage):
         description="Draw the number of cells log-uniformly from 1 to cells_per_step instead: "
         "probabilities then depend less on the size of a bag.",
     )
-    patients_per_step: int = Field(8, ge=1, description="Bags in a step.")
+    patients_per_step: int = Field(
+        8, ge=1, description="Bags in a step, of each process where several train."
+    )
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="Where an encoder is trained; frozen embeddings stay on the CPU."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of an encoder's activations in training; weights stay float32."
+    )
     optimiser: Literal["sgd", "adamw"] = Field("adamw", description="The paper: sgd.")
     learning_rate: float = Field(3e-4, gt=0, description="Paper: 3e-4.")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD only.")
