@@ -137,7 +137,7 @@ def train(
     processes = team()
     config = _of_all(config, processes)
     if source.images:  # convolutions on channels-last weights take two thirds of the time on a CPU
-        network.to(device=config.training.device, memory_format=torch.channels_last)
+        _lay_out(network, config.training.device, torch.channels_last)
     optimiser = build_optimiser(network, config.training)
     digest = task_digest(network, source, task, config)
     path = None if folder is None else folder / f"{name}.checkpoint.safetensors"
@@ -153,11 +153,19 @@ def train(
             if processes.leads:
                 checkpoint.save(state, network, optimiser)
             progress(name, epochs if state.finished else state.epoch, epochs)
-    network.to(device="cpu", memory_format=torch.contiguous_format)
+    _lay_out(network, "cpu", torch.contiguous_format)
     load_tensors(network, state.best)
     if folder is not None and processes.leads:
         write_log(folder, name, state.history, config.training.log)
     return TrainedNetwork(network.eval(), state.best_epoch, tuple(state.history))
+
+
+def _lay_out(network: MilNetwork, device: str, layout: torch.memory_format) -> None:
+    """Move a network; the weights of its convolutions take an order of axes in memory."""
+    network.to(device)
+    for weight in network.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=layout)
 
 
 def _of_all(config: Config, processes: Team) -> Config:
