@@ -13,13 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
 from millie import pipeline
-from millie.bags import bagfile
+from millie.bags import bagfile, embeddings
 from millie.bags.store import BagReader, Store
 from millie.inference import predict as prediction
 from millie.inference.embed import embed_bag
@@ -37,7 +36,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     seen: Counter[str] = Counter()
     opened = io.open
     decode, crop, encode = ImageFile.ImageFile.load, bagfile._decode, TorchRuntime.__call__
-    hdf = h5py.File.__init__
+    open_file = bagfile.open_file
 
     def note_open(file: Any, *args: Any, **more: Any) -> Any:
         if isinstance(file, str | Path):
@@ -58,16 +57,17 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
         seen["encoded cells"] += len(images)
         return encode(runtime, images)
 
-    def note_hdf(file: Any, *args: Any, **more: Any) -> None:
+    def note_bag(*args: Any, **more: Any) -> Any:
         seen["open HDF5"] += 1
-        hdf(file, *args, **more)
+        return open_file(*args, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(io, "open", note_open)
         patch.setattr(ImageFile.ImageFile, "load", note_load)
         patch.setattr(bagfile, "_decode", note_crop)
         patch.setattr(TorchRuntime, "__call__", note_encode)
-        patch.setattr(h5py.File, "__init__", note_hdf)
+        for module in (bagfile, embeddings):
+            patch.setattr(module, "open_file", note_bag)
         yield seen
 
 
