@@ -55,6 +55,13 @@ def die_while_young(payload: Path) -> dict[str, Any]:
     return {"tries": tries + 1}
 
 
+def threads(payload: int) -> dict[str, Any]:
+    import cv2  # noqa: PLC0415 - in the worker
+
+    time.sleep(0.05 * payload)
+    return {"opencv": cv2.getNumThreads(), "openmp": os.environ["OMP_NUM_THREADS"]}
+
+
 def units_of(count: int) -> list[Unit]:
     return [Unit(f"unit {i}", i) for i in range(count)]
 
@@ -127,6 +134,16 @@ def test_a_containers_quota_counts(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert quota_cores(tmp_path) == expected
+
+
+@pytest.mark.parametrize(("workers", "each"), [(1, 2), (2, 1), (3, 1)])
+def test_workers_share_the_cores(workers: int, each: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("millie.engine.available_cores", lambda: 2)
+    for outcome in ProcessEngine(workers).map(threads, units_of(3)):
+        assert outcome.summary["openmp"] == str(each)
+        assert outcome.summary["opencv"] <= each
 
 
 def test_a_process_engine_needs_a_worker() -> None:

@@ -116,7 +116,7 @@ class ProcessEngine:
         # A window keeps memory constant however many units there are.
         window: deque[Future[Outcome]] = deque()
         position = 0
-        with self._executor(self.workers) as pool:
+        with self._executor(min(self.workers, len(units))) as pool:
             try:
                 while position < len(units) or window:
                     while position < len(units) and len(window) < 4 * self.workers:
@@ -143,7 +143,18 @@ class ProcessEngine:
     @staticmethod
     def _executor(workers: int) -> ProcessPoolExecutor:
         # spawn: forking a process that already runs threads (OpenCV, torch) can deadlock.
-        return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+        return ProcessPoolExecutor(
+            workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_limit_threads,
+            initargs=(max(1, available_cores() // workers),),
+        )
+
+
+def _limit_threads(count: int) -> None:
+    """Threads of the libraries that a worker will load: together no more than there are cores."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        os.environ.setdefault(name, str(count))
 
 
 def run_unit(work: Work, unit: Unit) -> Outcome:
