@@ -71,7 +71,7 @@ def noisy_cells(count: int) -> Iterator[CellCrop]:
 def write_store(root: Path, count: int) -> None:
     store = Store(root)
     root.mkdir(parents=True)
-    patient = Patient("drawn", (), "AML")
+    patient = Patient("drawn", "AML", ())
     record = SourceRecord("drawn.png", "0" * 64, ImageKind.FIELD, 0.12, 2000, 2000)
     meta = BagMeta(SIDE_PX, SETTINGS.crops.size_um, None, "0" * 64)
     write_bag(store.path_of("drawn"), patient, noisy_cells(count), [record], meta)

@@ -157,7 +157,7 @@ def cross_validation(folder: Path) -> None:
         digest = f"{i:064x}"
         record = SourceRecord(f"{i}.png", digest, ImageKind.FIELD, UM_PX, 2000, 2000)
         write_bag(
-            path, Patient(f"patient {i:02d}", (), label), cells_of(56, 32, rng), [record], meta
+            path, Patient(f"patient {i:02d}", label, ()), cells_of(56, 32, rng), [record], meta
         )
         features = rng.normal(0.1 * (label == "APL"), 1, (56, 1280)).astype(np.float32)
         with BagReader(path) as reader:
