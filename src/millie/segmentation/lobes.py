@@ -182,27 +182,30 @@ def pieces_of(labels: NDArray[np.int32], stain: StainMap) -> list[Piece]:
 
 def measured(pixels: LabelPixels, stain: StainMap) -> list[Piece]:
     """Measure each label whose pixels are given."""
+    first = pixels.starts[:-1]
+    if len(first) == 0:
+        return []
     scores = stain.score[pixels.rows, pixels.columns]
     densities = stain.density[pixels.rows, pixels.columns]
+    areas = np.diff(pixels.starts)
+    across, down, score, density = (
+        np.add.reduceat(values, first, dtype=np.float64)
+        for values in (pixels.columns, pixels.rows, scores, densities)
+    )
+    centres = np.column_stack([across / areas, down / areas])
+    tints = score / np.maximum(density, 1e-3)
     found = []
-    for label, start, end, (top, bottom, left, right) in zip(
-        pixels.labels.tolist(),
-        pixels.starts[:-1].tolist(),
-        pixels.starts[1:].tolist(),
-        pixels.boxes().tolist(),
-        strict=True,
-    ):
-        y, x = pixels.rows[start:end], pixels.columns[start:end]
+    for k, (top, bottom, left, right) in enumerate(pixels.boxes().tolist()):
+        own = slice(int(pixels.starts[k]), int(pixels.starts[k + 1]))
         window = np.zeros((bottom - top + 2, right - left + 2), np.uint8)
-        window[y - (top - 1), x - (left - 1)] = 1
+        window[pixels.rows[own] - (top - 1), pixels.columns[own] - (left - 1)] = 1
         contours, _ = cv2.findContours(window, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        outline = np.concatenate(contours)[:, 0, :] + np.array([left - 1, top - 1])
-        peak = quantile(scores[start:end], 0.8)
-        centre = np.array([x.mean(), y.mean()])
-        tint = float(scores[start:end].sum()) / max(float(densities[start:end].sum()), 1e-3)
-        outline = outline.astype(np.float32)
+        points = np.concatenate(contours)[:, 0] + (left - 1, top - 1)
+        outline = points.astype(np.float32)
+        tone = quantile(scores[own], 0.8), float(tints[k])
+        members = (int(pixels.labels[k]),)
         hull = cv2.convexHull(outline)
-        found.append(_piece((label,), end - start, centre, outline, (peak, tint), hull))
+        found.append(_piece(members, float(areas[k]), centres[k], outline, tone, hull))
     return found
 
 
@@ -275,7 +278,7 @@ def pair_features(a: Piece, b: Piece, stain: StainMap, work_um: float) -> NDArra
     ])  # fmt: skip
 
 
-def _composition(hull: MatLike, stain: StainMap, around_px: float) -> NDArray[np.float64]:
+def _composition(hull: MatLike, stain: StainMap, around_px: float) -> list[float]:
     """Shares of empty, red-cell-like and cytoplasmic pixels in a hull, then in a belt around it."""
     reach = round(around_px) + 1
     left, top, width, height = cv2.boundingRect(hull)
@@ -287,9 +290,10 @@ def _composition(hull: MatLike, stain: StainMap, around_px: float) -> NDArray[np
     polygon = np.rint(hull - (x0, y0)).astype(np.int32)
     cv2.polylines(canvas, [polygon], isClosed=True, color=2, thickness=2 * reach - 1)
     cv2.fillConvexPoly(canvas, polygon, 1)
-    counts = np.bincount((canvas + 3 * kinds).ravel(), minlength=12).reshape(4, 3)
-    inside, belt = (max(float(counts[:, k].sum()), 1.0) for k in (1, 2))
-    return np.concatenate([counts[1:, 1] / inside, counts[1:, 2] / belt])
+    counts = np.bincount((canvas + 3 * kinds).ravel(), minlength=12).tolist()
+    inside, belt = counts[1::3], counts[2::3]
+    parts = [n / max(sum(inside), 1) for n in inside[1:]]
+    return parts + [n / max(sum(belt), 1) for n in belt[1:]]
 
 
 def _nearest(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
