@@ -24,7 +24,7 @@ def arcs(*pairs: tuple[float, float]) -> np.ndarray:
     return np.array(pairs, dtype=np.float64).reshape(-1, 2)
 
 
-@given(diameter=st.floats(20, 200), off=st.floats(-1.2, 0.7))
+@given(diameter=st.floats(20, 200), off=st.floats(-1.2, 0.5))
 def test_three_full_circles_outvote_an_unusual_leukocyte(diameter: float, off: float) -> None:
     expected = Expected(diameter * float(np.exp(off)), lone=True)
     found, weight = mode_diameter(arcs(*[(diameter, 1.0)] * 3), expected)

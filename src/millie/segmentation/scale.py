@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from millie.segmentation.bodies import round_bodies
+from millie.segmentation.bodies import RoundBody, round_bodies
 from millie.segmentation.quick import quantile
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ _RED_CELL_UM = 7.2
 _LEUKOCYTE_UM = 12.5  # diameter of a leukocyte on a film; lymphocytes 9, monocytes 16
 _NUCLEUS_UM = 8.5  # of the disc that covers as much as its nucleus
 _LEAST_NUCLEUS = 0.15  # share of a leukocyte that its nucleus covers at least
+_BODY_LEVELS = (1.0, 2.0)  # of the density of nothing; the second parts a cell from pale ghosts
 _BODY_SMOOTH = 0.015  # of the longest side: bridges to neighbours thinner than twice that are cut
 _DIAMETERS_PX = (13.5, 40.0)  # where an outline is fine enough for a circle and not yet noisy
 _ENOUGH_OUTLINES = 80
@@ -163,9 +164,13 @@ def _lone_cell(stain: StainMap, nuclei: NDArray[np.uint8]) -> tuple[float, float
     Returns:
         Of the red cells that its size makes likely, and of its nucleus as a disc.
     """
-    stained = (stain.density > stain.empty_below) | (nuclei > 0)
+    smooth_px = _BODY_SMOOTH * max(nuclei.shape)
+    bodies: list[RoundBody] = []
+    for factor in _BODY_LEVELS:
+        stained = (stain.density > factor * stain.empty_below) | (nuclei > 0)
+        bodies += round_bodies(stained, smooth_px)
     most, found = 0.0, (0.0, 0.0)
-    for body in round_bodies(stained, _BODY_SMOOTH * max(stained.shape)):
+    for body in bodies:
         held = float((nuclei[body.window][body.inside] > 0).sum())
         area = float(body.inside.sum())
         if body.at_border or held < _LEAST_NUCLEUS * area or held <= most:
