@@ -86,19 +86,23 @@ class Piece:
 
 
 def grouped(
-    pieces: NDArray[np.int32], pixels: LabelPixels, stain: StainMap, work_um: float
+    pieces: NDArray[np.int32],
+    stain: StainMap,
+    work_um: float,
+    pixels: LabelPixels | None = None,
 ) -> tuple[tuple[int, ...], ...]:
     """Group pieces into nuclei, merging the likeliest pair first until none is likely.
 
     Args:
         pieces: int32 (H, W), 0 is none.
-        pixels: of ``pieces``.
         stain: of the same image.
         work_um: um per pixel.
+        pixels: of ``pieces``, where they are known already.
 
     Returns:
         For each nucleus the labels of its pieces, each piece in exactly one.
     """
+    pixels = pixels or pixels_by_label(pieces)
     alive = {p.members[0]: p for p in measured(pixels, stain)}
     for members in _in_one_body(pieces, pixels, stain, work_um):
         first, *others = (key for key in members if key in alive)
