@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import cv2
@@ -20,6 +21,8 @@ from millie.segmentation.quick import LabelPixels, pixels_by_label, quantile
 from millie.segmentation.stain import RED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cv2.typing import MatLike
     from numpy.typing import NDArray
 
@@ -108,24 +111,27 @@ def grouped(
         first, *others = (key for key in members if key in alive)
         for key in others:
             alive[first] = joined(alive[first], alive.pop(key))
-    keys = sorted(alive)
-    centres = np.array([alive[key].centre for key in keys]).reshape(-1, 2)
-    steps = (centres[:, None] - centres[None]) * work_um
-    neighbours = np.triu(np.hypot(steps[..., 0], steps[..., 1]) < _REACH_UM, 1)
-    near = [(keys[i], keys[j]) for i, j in np.argwhere(neighbours).tolist()]
+    places = {key: piece.centre.tolist() for key, piece in sorted(alive.items())}
+    near = _near(combinations(places, 2), places, work_um)
     odds = _odds(near, alive, stain, work_um)
     while odds:
         (a, b), best = max(odds.items(), key=lambda item: item[1])
         if best <= _MERGE_ABOVE:
             break
         alive[a] = joined(alive[a], alive.pop(b))
+        places[a] = alive[a].centre.tolist()
+        del places[b]
         odds = {pair: value for pair, value in odds.items() if a not in pair and b not in pair}
-        near = [
-            (min(a, c), max(a, c)) for c, other in alive.items()
-            if c != a and _near(alive[a], other, work_um)
-        ]  # fmt: skip
+        pairs = [(min(a, c), max(a, c)) for c in places if c != a]
+        near = _near(pairs, places, work_um)
         odds |= _odds(near, alive, stain, work_um)
     return tuple(piece.members for piece in alive.values())
+
+
+def _near(
+    pairs: Iterable[tuple[int, int]], places: dict[int, list[float]], work_um: float
+) -> list[tuple[int, int]]:
+    return [(a, b) for a, b in pairs if math.dist(places[a], places[b]) * work_um < _REACH_UM]
 
 
 def _odds(
@@ -307,10 +313,6 @@ def _nearest(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float
     np.subtract(a[:, None, 1], b[None, :, 1], out=steps)
     apart += np.square(steps, out=steps)
     return np.asarray(apart.min(axis=1), dtype=np.float32)
-
-
-def _near(a: Piece, b: Piece, work_um: float) -> bool:
-    return math.dist(a.centre, b.centre) * work_um < _REACH_UM
 
 
 def _samples(start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.int64]:
