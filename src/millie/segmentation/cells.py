@@ -191,7 +191,7 @@ def _cell(
     )
     area = float(across.sum())
     at_border = left == 0 or top == 0 or left + width == shape[1] or top + height == shape[0]
-    leukocyte, smudge = (1 / (1 + np.exp(-np.clip(value, -30, 30))) for value in odds)
+    leukocyte, smudge = (1 / (1 + math.exp(-min(max(value, -30), 30))) for value in odds)
     return Cell(
         source=0,
         x_px=left + float(across @ np.arange(width)) / area,
@@ -202,8 +202,8 @@ def _cell(
         height_px=height,
         area_px=area,
         area_um2=area * um_px**2,
-        quality=round(float(leukocyte * (1 - 0.7 * smudge) * (0.5 if at_border else 1.0)), 3),
+        quality=round(leukocyte * (1 - 0.7 * smudge) * (0.5 if at_border else 1.0), 3),
         at_border=at_border,
         in_clump=touches,
-        smudge=bool(smudge > 0.5),
+        smudge=smudge > 0.5,
     )
