@@ -152,10 +152,12 @@ def _in_one_body(
     The body is what stands apart from the background or, where red cells touch it, what is
     unlike them. Touching cells give no round body and are left to the model.
     """
-    if not _any_near(pixels.boxes(), _BODY_UM[1] / work_um):
+    window = _crowd(pixels.boxes(), _BODY_UM[1] / work_um, pieces.shape)
+    if window is None:
         return []
+    pieces = pieces[window]
     nuclear = pieces > 0
-    stained = (stain.density > stain.empty_below) | nuclear
+    stained = (stain.density[window] > stain.empty_below) | nuclear
     found: list[tuple[int, ...]] = []
     taken: set[int] = set()
 
@@ -164,7 +166,7 @@ def _in_one_body(
         highest = held.max()
         return bool(highest > 0 and ((held > 0) & (held != highest)).any())
 
-    for mask in (stained & ((stain.kinds != RED) | nuclear), stained):
+    for mask in (stained & ((stain.kinds[window] != RED) | nuclear), stained):
         for body in round_bodies(mask, _SMOOTH_UM / work_um, holds_two):
             if not _BODY_UM[0] <= body.diameter_px * work_um <= _BODY_UM[1]:
                 continue
@@ -176,13 +178,29 @@ def _in_one_body(
     return found
 
 
-def _any_near(boxes: NDArray[np.int64], reach_px: float) -> bool:
-    """Whether two boxes (top, bottom, left, right) are nearer than that on both axes."""
+def _crowd(
+    boxes: NDArray[np.int64], reach_px: float, shape: tuple[int, ...]
+) -> tuple[slice, slice] | None:
+    """The part of the field where one body may hold two pieces; None: nowhere.
+
+    Args:
+        boxes: top, bottom, left, right of each piece.
+        reach_px: widest body.
+        shape: (H, W) of the field.
+    """
     if len(boxes) < 2:
-        return False
+        return None
     gaps = [boxes[:, None, k] - boxes[None, :, k + 1] for k in (0, 2)]
     apart = np.maximum(np.maximum(gaps[0], gaps[0].T), np.maximum(gaps[1], gaps[1].T))
-    return int(np.count_nonzero(apart < reach_px)) > len(boxes)
+    near = boxes[np.count_nonzero(apart < reach_px, axis=1) > 1]
+    if len(near) == 0:
+        return None
+    beyond = math.ceil(2 * reach_px)  # a body cut by the window is too wide to be one cell's
+    (top, left), (bottom, right) = near[:, ::2].min(axis=0), near[:, 1::2].max(axis=0)
+    return (
+        slice(max(int(top) - beyond, 0), min(int(bottom) + beyond, shape[0])),
+        slice(max(int(left) - beyond, 0), min(int(right) + beyond, shape[1])),
+    )
 
 
 def pieces_of(labels: NDArray[np.int32], stain: StainMap) -> list[Piece]:
