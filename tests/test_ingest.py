@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from millie import ingest
 from millie.bags.store import BagReader, Store
 from millie.errors import NoCellsError
 from millie.ingest import IngestTask, ingest_patient
@@ -53,6 +54,15 @@ def test_again_is_skipped_and_other_settings_are_not(
     assert again["n_cells"] == first["n_cells"]
     other = replace(task, config=tiny_config.with_settings(["crops.size_um=20"]))
     assert "skipped" not in ingest_patient(other)
+
+
+def test_other_code_cuts_the_bag_anew(
+    patient: Patient, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = IngestTask(patient, tmp_path, tiny_config)
+    ingest_patient(task)
+    monkeypatch.setattr(ingest, "_code_digest", lambda: "another release")
+    assert "skipped" not in ingest_patient(task)
 
 
 def test_the_same_images_give_the_same_bytes(

@@ -230,6 +230,7 @@ def test_calls_of_an_earlier_run_do_not_outlive_a_run_that_fails(
         pipeline.predict(str(bundle), two_folders[:1], out, words=UM_PX)
     assert not (out / "predictions.csv").exists()
     assert not (out / "report.html").exists()
+    assert not [*out.glob("patients/*.html"), *out.glob("overlays/*/*")]
 
 
 def test_a_store_remembers_who_has_no_bag_and_names_strangers(

@@ -7,6 +7,7 @@ commands, so that ``millie --help`` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -210,7 +211,8 @@ def train(
     chosen = _config(config, profile, settings)
     with show.progress_bars() as progress:
         folder = pipeline.train(store, out, chosen, name, study, progress)
-    show.say(f"Bundle -> {folder}\nUse it: millie predict {folder} INPUT... --out DIR")
+    if os.environ.get("RANK", "0") == "0":  # of several training processes the first one speaks
+        show.say(f"Bundle -> {folder}\nUse it: millie predict {folder} INPUT... --out DIR")
 
 
 @app.command()
@@ -343,7 +345,10 @@ def models() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Check that this machine can run millie, and say what to do where it can't."""
+    """Check that this machine can run millie, and say what to do where it can't.
+
+    Ends with exit code 1 if a check failed.
+    """
     from millie import console as show
     from millie import survey
 

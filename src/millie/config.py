@@ -123,7 +123,15 @@ class TrainingConfig(_Stage):
         description="Draw the number of cells log-uniformly from 1 to cells_per_step instead: "
         "probabilities then depend less on the size of a bag.",
     )
-    patients_per_step: int = Field(8, ge=1, description="Bags in a step.")
+    patients_per_step: int = Field(
+        8, ge=1, description="Bags in a step, of each process where several train."
+    )
+    device: Literal["cpu", "cuda"] = Field(
+        "cpu", description="Where an encoder is trained; frozen embeddings stay on the CPU."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of an encoder's activations in training; weights stay float32."
+    )
     optimiser: Literal["sgd", "adamw"] = Field("adamw", description="The paper: sgd.")
     learning_rate: float = Field(3e-4, gt=0, description="Paper: 3e-4.")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD only.")
@@ -171,6 +179,10 @@ class PredictionConfig(_Stage):
     winners: int = Field(12, ge=1, description="Cells named for each class.")
     min_cells: int = Field(50, ge=1, description="Below it no class is given.")
     min_cells_negative: int = Field(200, ge=1, description="Below it no NO_SIGNAL is given.")
+    negative_labels: tuple[str, ...] = Field(
+        ("normal", "healthy", "negative", "control", "benign", "no_signal"),
+        description="Labels that mean no disease, in any case of letters; called as NO_SIGNAL.",
+    )
 
 
 STAGES = ("reading", "segmentation", "crops", "model", "augment", "training", "evaluation",

@@ -12,6 +12,8 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -60,16 +62,29 @@ class IngestTask:
     config: Config
 
     def digest(self) -> str:
-        """SHA-256 (hex) of settings, the patient's facts, and the files' names, sizes and times.
+        """SHA-256 (hex) of all that makes the bag: equal digest, equal bag, not made again.
 
-        Equal digest, equal bag: a bag that carries it is not made again.
+        Settings, the patient's facts, the files' names, sizes and times, and the code that reads
+        and cuts: after an upgrade that finds other cells the bags are cut again.
         """
-        files = [
+        images = [
             (s.name, s.kind, s.pixel_size, s.cell_label, _stamp(s)) for s in self.patient.images
         ]
         patient = asdict(replace(self.patient, images=()))
-        facts = [self.config.digest("reading", "segmentation", "crops"), patient, files]
+        settings = self.config.digest("reading", "segmentation", "crops")
+        facts = [_code_digest(), settings, patient, images]
         return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
+
+
+@cache
+def _code_digest() -> str:
+    """SHA-256 (hex) over the package's modules that decide which pixels become a cell."""
+    package = files("millie")
+    modules = [package / "ingest.py", package / "types.py"]
+    for folder in ("readers", "segmentation"):
+        modules += [m for m in (package / folder).iterdir() if m.name.endswith(".py")]
+    parts = sorted((m.name, hashlib.sha256(m.read_bytes()).hexdigest()) for m in modules)
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 @dataclass(slots=True)

@@ -43,6 +43,7 @@ __all__ = [
 ]  # fmt: skip
 
 _RESULTS = ("report.html", "predictions.json", "predictions.csv", "cells.csv")
+_PICTURES = ("patients/*.html", "overlays/*/*.jpg")
 
 _TABLES = frozenset({".csv", ".tsv", ".txt", ".parquet"})
 """Endings by which an input is taken for a manifest; what can be read of it, the reader says."""
@@ -178,8 +179,10 @@ def crossval(
     """
     from millie.learning.controls import run_controls
     from millie.learning.evaluate import crossval as run
+    from millie.learning.parallel import check_alone
     from millie.outputs.report import write_report
 
+    check_alone("crossval")
     bags = Store(store)
     result = run(bags, config, out, progress)
     lines = result.lines()
@@ -231,10 +234,10 @@ def predict(
             what the model was trained on (crops, model).
     """
     from millie.calling import loading, settings_for
+    from millie.outputs.report import write_prediction_run
 
     settings = settings_for(bundle, file, words)
-    for name in _RESULTS:  # so that calls of an earlier run never pass for those of this one
-        (out / name).unlink(missing_ok=True)
+    _forget_calls(out)
     with loading(bundle, settings, engine, progress) as (caller, watched):
         if _is_store(inputs):
             store = inputs[0]
@@ -247,8 +250,6 @@ def predict(
         model = caller()
     predictions, failed = model.predict(bags, settings, progress)
     problems += failed
-    from millie.outputs.report import write_prediction_run
-
     report = write_prediction_run(
         out,
         model.card,
@@ -259,6 +260,12 @@ def predict(
         progress=progress,
     )
     return PredictSummary(out, report, tuple(predictions), tuple(problems))
+
+
+def _forget_calls(out: Path) -> None:
+    """Remove an earlier run's calls, so that they never pass for those of this one."""
+    for path in [out / name for name in _RESULTS] + [p for x in _PICTURES for p in out.glob(x)]:
+        path.unlink(missing_ok=True)
 
 
 def _read_again(record: SourceRecord, config: Config) -> Field:

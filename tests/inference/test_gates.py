@@ -151,9 +151,20 @@ def test_bundle_may_raise_the_number_of_cells_but_not_lower_it() -> None:
 
 
 def test_states_of_labels() -> None:
-    assert [state_of(x) for x in ("APL", "AML", "ALL", "normal", "Healthy")] == [
+    negative = CONFIG.negative_labels
+    assert [state_of(x, negative) for x in ("APL", "AML", "ALL", "normal", "Healthy")] == [
         "APL_SUSPECT", "AML", "ALL", "NO_SIGNAL", "NO_SIGNAL",
     ]  # fmt: skip
+    assert state_of("Gesund", ("gesund",)) == "NO_SIGNAL"
+    assert state_of("normal", ("gesund",)) == "normal"
+
+
+def test_labels_that_mean_no_disease_are_a_setting() -> None:
+    rule = CallRule("AML", 0.5, {})
+    words = CONFIG.model_copy(update={"negative_labels": ("gesund",)})
+    calls = {"AML": 0.1, "gesund": 0.9}
+    assert decide(calls, rule, GOOD, (), words) == ("NO_SIGNAL", ())
+    assert decide(calls, rule, GOOD, (), CONFIG) == ("gesund", ())
 
 
 def textures(seed: int = 0) -> np.ndarray:

@@ -91,11 +91,13 @@ def test_openvino_is_loaded_without_its_telemetry() -> None:
         "from millie.models.encoders import new_encoder\n"
         "from millie.inference.runtime import OpenVinoRuntime\n"
         "OpenVinoRuntime(new_encoder('resnet_small'))\n"
-        "assert 'openvino' in sys.modules\n"
-        "assert sys.modules['openvino_telemetry'] is None\n"
-        "assert not [m for m in sys.modules if m.startswith('openvino_telemetry.')]\n"
+        "telemetry = [m for m in sys.modules if m.startswith('openvino_telemetry.')]\n"
+        "print('openvino' in sys.modules, sys.modules['openvino_telemetry'], telemetry)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own interpreter
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["True", "None", "[]"]
 
 
 @pytest.mark.realdata

@@ -299,3 +299,22 @@ def test_embeddings_are_trained_in_one_thread_whatever_the_machine(
             assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_activations_of_an_encoder_may_be_bfloat16(
+    toy_store: Store, tiny_encoder: Callable[[], Encoder], quick: Config, precision: str
+) -> None:
+    labels = {s.patient: str(s.label) for s in toy_store.index()}
+    task = Task(("AML", "APL"), labels, tuple(sorted(labels)), (), 0)
+    words = ["training.mode=end_to_end", "training.max_epochs=1"]
+    config = quick.with_settings([*words, f"training.precision={precision}"])
+    kinds = []
+    encoder = tiny_encoder()
+    last = list(encoder.modules())[-1]
+    last.register_forward_hook(lambda _module, _inputs, output: kinds.append(output.dtype))
+    network = build_network(config.model, task.classes, encoder=encoder)
+    trained = train(network, StoredCells(toy_store), task, config)
+    assert set(kinds) == {getattr(torch, precision)}
+    assert {p.dtype for p in trained.network.parameters()} == {torch.float32}
+    assert all(p.is_contiguous() for p in trained.network.parameters())

@@ -399,8 +399,11 @@ def test_names_of_shipped_bundles(
 
 
 def test_all_shipped_bundles_reproduce_their_golden_samples() -> None:
+    assert "apl-blood" in shipped_bundles()
     for name in shipped_bundles():
-        load_bundle(name).check()
+        bundle = load_bundle(name)
+        bundle.check()
+        assert bundle.manifest.positive == "APL"
 
 
 def test_a_bare_name_means_the_shipped_bundle(

@@ -21,6 +21,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice, pairwise
 from pathlib import Path
 from types import TracebackType
@@ -199,7 +200,13 @@ class BagReader:
             return [self._cell(dict(zip(_TABLE.names or (), row, strict=True)))
                     for row in rows.tolist()]  # fmt: skip
 
-    @property
+    def sources_of(self, start: int, stop: int) -> list[int]:
+        """``cell.source`` of cells ``start`` to ``stop``, without the rest of the table."""
+        with read_errors(self.path):
+            rows = self._file["cells/table"][slice(*slice(start, stop).indices(self.n_cells))]
+            return [int(i) for i in rows["source"]]
+
+    @cached_property
     def sources(self) -> tuple[SourceRecord, ...]:
         """The files that ``cell.source`` counts in."""
         with read_errors(self.path):

@@ -190,7 +190,11 @@ def open_file(path: Path, *, verify: bool = True) -> h5py.File:
 
 @contextmanager
 def read_errors(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file makes h5py or a decoder raise into a :class:`StoreError`."""
+    """Turn whatever a damaged file makes h5py or a decoder raise into one error.
+
+    Raises:
+        StoreError: the file cannot be read; delete it and write it again.
+    """
     try:
         yield
     except MillieError:

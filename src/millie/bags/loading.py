@@ -106,9 +106,9 @@ def shown(
 
 def background_colours(reader: BagReader, start: int, stop: int) -> NDArray[np.float32]:
     """Colour (n, 3), 0 to 255, of the empty background around each cell; white where unknown."""
-    known = [source.diagnostics.get("background_rgb") for source in reader.sources]
-    colours = np.array([rgb or (_WHITE,) * 3 for rgb in known], dtype=np.float32).reshape(-1, 3)
-    return colours[[cell.source for cell in reader.cells[start:stop]]]
+    sources = reader.sources
+    known = [sources[i].diagnostics.get("background_rgb") for i in reader.sources_of(start, stop)]
+    return np.array([rgb or (_WHITE,) * 3 for rgb in known], dtype=np.float32).reshape(-1, 3)
 
 
 def apply_background(

@@ -69,7 +69,11 @@ class DaskEngine:
         return map_on(self, work, units)
 
     def slots(self) -> int:
-        """Threads of all workers now."""
+        """Threads of all workers now.
+
+        Raises:
+            MissingError: the scheduler does not answer.
+        """
         try:
             return sum(self._client.nthreads().values())
         except (OSError, distributed.CancelledError) as error:
@@ -80,7 +84,12 @@ class DaskEngine:
         return _Job(self._client.submit(run_here, __version__, work, unit, pure=False))
 
     def result(self, unit: Unit, job: _Job) -> Outcome:
-        """Wait for the outcome; raises as :meth:`millie.engines.window.Cluster.result`."""
+        """Wait for the outcome.
+
+        Raises:
+            WorkerLostError: the unit's workers died.
+            MissingError: the cluster is gone, or has no workers.
+        """
         error = self._ended(job)
         if error is None:
             return job.fetched.result()

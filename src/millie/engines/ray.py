@@ -81,7 +81,12 @@ class RayEngine:
         return self._run.remote(__version__, work, unit)
 
     def result(self, unit: Unit, job: ray.ObjectRef) -> Outcome:
-        """Wait for the outcome; raises as :meth:`millie.engines.window.Cluster.result`."""
+        """Wait for the outcome.
+
+        Raises:
+            WorkerLostError: the unit's workers died.
+            MissingError: the cluster is gone, or has no workers.
+        """
         self._wait(job)
         try:
             outcome: Outcome = ray.get(job)

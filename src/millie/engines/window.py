@@ -102,7 +102,12 @@ class _Submitted(Generic[Job]):
         self._job: Job | None = self._cluster.submit(self._work, self.unit)
 
     def outcome(self) -> Outcome:
-        """Wait for the outcome; raises as :meth:`Cluster.result`."""
+        """Wait for the outcome.
+
+        Raises:
+            WorkerLostError: the unit's workers died.
+            MissingError: the cluster is gone, or has no workers.
+        """
         if self._job is not None:
             try:
                 self._end = self._cluster.result(self.unit, self._job)

@@ -199,6 +199,11 @@ class _Spill:
         weakref.finalize(self, self._file.close)
 
     def append(self, cells: NDArray[np.float32]) -> None:
+        """Add features (n, D) at the end.
+
+        Raises:
+            StoreError: the disk of temporary files is full.
+        """
         try:
             self._file.seek(0, 2)
             self._file.write(np.ascontiguousarray(cells, np.float32).tobytes())

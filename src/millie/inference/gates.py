@@ -26,7 +26,6 @@ INDETERMINATE = "INDETERMINATE"
 URGENT = "URGENT_INDETERMINATE"
 
 _URGENT_LABEL = "APL"
-_NEGATIVE_LABELS = frozenset({"normal", "healthy", "negative", "control", "benign", "no_signal"})
 _DEFAULT_LIMITS = {"max_smudge_fraction": 0.5}
 _LIMITS = frozenset({
     "min_cells", "min_cells_negative", "max_smudge_fraction", "min_sharpness",
@@ -278,7 +277,7 @@ def decide(
         rule: threshold and limits of the bundle.
         quality: of the sample.
         failed: reasons of :func:`failed_gates`.
-        config: least number of cells for NO_SIGNAL.
+        config: least number of cells for NO_SIGNAL, and the labels that mean no disease.
 
     Returns:
         ``NO_SIGNAL``, a disease label (APL as ``APL_SUSPECT``), ``INDETERMINATE`` or
@@ -286,37 +285,37 @@ def decide(
     """
     reasons = tuple(failed)
     called = rule.called(probabilities)
-    state = state_of(called)
+    state = state_of(called, config.negative_labels)
     likeliest = max(probabilities, key=lambda label: probabilities[label])
     if likeliest == rule.positive != called:
         reasons += (f"{rule.positive} is the most likely class, though below its threshold",)
         return URGENT, reasons
     needed = max(config.min_cells_negative, int(rule.limits.get("min_cells_negative", 0)))
     if not reasons and state == NO_SIGNAL:
-        reasons = _why_not_negative(probabilities, quality, needed)
+        reasons = _why_not_negative(probabilities, quality, needed, config.negative_labels)
     if not reasons:
         return state, ()
     return (URGENT if rule.is_urgent(probabilities) else INDETERMINATE), reasons
 
 
 def _why_not_negative(
-    probabilities: Mapping[str, float], quality: SampleQuality, needed: int
+    probabilities: Mapping[str, float], quality: SampleQuality, needed: int, negative: Sequence[str]
 ) -> tuple[str, ...]:
     """Why NO_SIGNAL may not be given although every gate is passed; empty if it may."""
     reasons = []
     if quality.n_usable < needed:
         reasons.append(f"too few cells: {quality.n_usable} usable, NO_SIGNAL needs {needed}")
-    negative = sum(p for label, p in probabilities.items() if state_of(label) == NO_SIGNAL)
-    if negative <= 0.5:
+    healthy = sum(p for label, p in probabilities.items() if state_of(label, negative) == NO_SIGNAL)
+    if healthy <= 0.5:
         reasons.append(
-            f"disease is as likely as not: {negative:.2f} for no disease, NO_SIGNAL needs over 0.5"
+            f"disease is as likely as not: {healthy:.2f} for no disease, NO_SIGNAL needs over 0.5"
         )
     return tuple(reasons)
 
 
-def state_of(label: str) -> str:
-    """The state that calls a class."""
-    if label.casefold() in _NEGATIVE_LABELS:
+def state_of(label: str, negative: Sequence[str]) -> str:
+    """The state that calls a class; ``negative`` are the labels that mean no disease."""
+    if label.casefold() in {name.casefold() for name in negative}:
         return NO_SIGNAL
     return f"{label}_SUSPECT" if label == _URGENT_LABEL else label
 

@@ -22,6 +22,7 @@ from millie.learning.calibration import apply_temperature
 from millie.learning.ensemble import Cast, Ensemble, Material, fit_ensemble
 from millie.learning.material import open_material, participants
 from millie.learning.metrics import choose_positive, roc_auc
+from millie.learning.parallel import joined
 from millie.learning.sampling import whole_bag
 from millie.learning.train import Progress, embedded_chunks, silent, threads_for
 from millie.models.bundle import BundleDescription, save_bundle
@@ -154,7 +155,11 @@ def fit_bundle(
     """
     check_target(out, replace=False)
     work = out.with_name(f"{out.name}.training")
-    fitted = fit(store, config, progress, folder=work, material=material)
+    with joined() as processes:
+        fitted = fit(store, config, progress, folder=work, material=material)
+        processes.wait()
+    if not processes.leads:
+        return out
     description = BundleDescription(
         name=name,
         version=version,

@@ -135,6 +135,9 @@ def delong_difference(
     """Difference of two AUCs of the same patients (first minus second), paired.
 
     Source: DeLong 1988, eq. 6-8.
+
+    Raises:
+        ConfigError: fewer than two patients of a class.
     """
     auc_a, a10, a01 = delong_components(positive, first)
     auc_b, b10, b01 = delong_components(positive, second)

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from millie.bags.loading import collate
 from millie.errors import ConfigError
+from millie.learning.parallel import Team
 from millie.learning.sampling import CellSource, DrawnBag, chunks, load_cells
 from millie.models.aggregators import MaxAggregator
 
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from millie.config import TrainingConfig
     from millie.learning.sampling import Indices
     from millie.models.network import MilNetwork
+
+
+ALONE = Team()
+"""One process."""
 
 
 def build_optimiser(network: MilNetwork, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -57,8 +62,10 @@ def class_weights(labels: Sequence[str], classes: Sequence[str], *, balanced: bo
 
 
 def embed_chunk(network: MilNetwork, source: CellSource, cells: Tensor) -> Tensor:
-    """Embeddings (n, D) of loaded cells: by the encoder, or as they are."""
-    return network.embed(cells) if source.images else cells
+    """Embeddings float32 (n, D) of loaded cells: by the encoder where it lies, or as they are."""
+    if not source.images or network.encoder is None:
+        return cells
+    return network.embed(cells.to(network.encoder.device)).float()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +83,49 @@ class Step:
     weights: Tensor
 
 
-def plain_backward(network: MilNetwork, source: CellSource, step: Step) -> float:
+def plain_backward(
+    network: MilNetwork, source: CellSource, step: Step, team: Team = ALONE
+) -> float:
     """Gradient of the mean weighted cross entropy, all cells in memory; returns the loss.
 
     Args:
         network: gradients are added to its weights.
         source: of the cells.
-        step: bags and targets.
+        step: bags and targets, those of other processes too.
+        team: the processes; each loads its share of the bags.
     """
-    logits = network.head(_fused(network, source, step.bags))
-    loss = functional.cross_entropy(logits, step.targets, step.weights)
-    torch.autograd.backward(loss)
-    return float(loss.detach())
+    own = step.bags[team.share(len(step.bags))]
+    fused = _fused(network, source, own) if own else _nothing(network)
+    loss, gradient = _head_backward(network, fused, step, team)
+    if fused.requires_grad:
+        torch.autograd.backward(fused, gradient)
+    team.add_up(network.parameters())
+    return loss
+
+
+def _nothing(network: MilNetwork) -> Tensor:
+    """Vectors (0, D) of a process that has no bag in this step."""
+    return network.standardiser.mean.new_zeros((0, network.dim))
+
+
+def _head_backward(
+    network: MilNetwork, fused: Tensor, step: Step, team: Team
+) -> tuple[float, Tensor]:
+    """Loss of the whole step, gradient of the head, and of the own fused vectors (b, D).
+
+    Every process runs the head on the vectors of all, with the same dropout; its gradient counts
+    once.
+    """
+    count = len(step.bags)
+    vectors = team.gather(fused.detach(), count).requires_grad_()
+    targets, weights = step.targets.to(vectors.device), step.weights.to(vectors.device)
+    with torch.autocast(vectors.device.type, enabled=False):
+        loss = functional.cross_entropy(network.head(vectors), targets, weights)
+        torch.autograd.backward(loss)
+    if not team.leads:
+        network.head.zero_grad()
+    gradient = torch.zeros_like(vectors) if vectors.grad is None else vectors.grad
+    return float(loss.detach()), gradient[team.share(count)]
 
 
 def _fused(network: MilNetwork, source: CellSource, bags: Sequence[DrawnBag]) -> Tensor:
@@ -103,30 +141,34 @@ def _fused(network: MilNetwork, source: CellSource, bags: Sequence[DrawnBag]) ->
     return network.aggregator.pool(network.standardiser(embeddings), mask)
 
 
-def exact_backward(network: MilNetwork, source: CellSource, step: Step, chunk_size: int) -> float:
+def exact_backward(
+    network: MilNetwork, source: CellSource, step: Step, chunk_size: int, team: Team = ALONE
+) -> float:
     """The same gradient and loss as :func:`plain_backward` in the memory of one chunk of cells.
 
     Args:
         network: with maximum fusion; gradients are added to its weights.
         source: of the cells.
-        step: bags of any size, and targets.
+        step: bags of any size, and targets, those of other processes too.
         chunk_size: cells in memory at a time.
+        team: the processes; each loads its share of the bags.
 
     Raises:
         ConfigError: another fusion than maximum.
     """
     check_exact(network)
-    passes = [_find_winners(network, source, bag, chunk_size) for bag in step.bags]
-    fused = torch.stack([highest for highest, _ in passes]).requires_grad_()
-    loss = functional.cross_entropy(network.head(fused), step.targets, step.weights)
-    torch.autograd.backward(loss)
-    if source.images and fused.grad is not None:
-        for bag, (_, winners), gradient in zip(step.bags, passes, fused.grad, strict=True):
+    own = step.bags[team.share(len(step.bags))]
+    passes = [_find_winners(network, source, bag, chunk_size) for bag in own]
+    fused = torch.stack([highest for highest, _ in passes]) if own else _nothing(network)
+    loss, gradients = _head_backward(network, fused, step, team)
+    if source.images:
+        for bag, (_, winners), gradient in zip(own, passes, gradients, strict=True):
             for cells in torch.split(torch.unique(winners), chunk_size):
-                embeddings = _standardised(network, source, bag, cells.numpy())
+                embeddings = _standardised(network, source, bag, cells.cpu().numpy())
                 won = cells[:, None] == winners[None, :]
                 torch.autograd.backward((embeddings * won * gradient).sum())
-    return float(loss.detach())
+    team.add_up(network.parameters())
+    return loss
 
 
 def check_exact(network: MilNetwork) -> None:
@@ -147,8 +189,8 @@ def _find_winners(
     network: MilNetwork, source: CellSource, bag: DrawnBag, chunk_size: int
 ) -> tuple[Tensor, Tensor]:
     """Maximum (D,) and position (D,) of the cell that gives it, the first of ties."""
-    highest = torch.full((network.dim,), -torch.inf)
-    winners = torch.zeros(network.dim, dtype=torch.long)
+    highest = torch.full_like(network.standardiser.mean, -torch.inf)
+    winners = torch.zeros_like(highest, dtype=torch.long)
     for part in chunks(bag, chunk_size):
         values, positions = _standardised(network, source, bag, part).max(dim=0)
         better = values > highest

@@ -1,0 +1,141 @@
+"""Training by several processes as if they were one: who takes which bags, and what they exchange.
+
+Every process draws the same bags, embeds its share of them, and shares the fused vectors; the head,
+its dropout and the loss are computed on the vectors of all. So a step of W processes is the step of
+one process with W times the patients, dropout and augmentation included; only sums of gradients are
+rounded in another order. Owns the exchange; nothing here knows files, folds or losses.
+
+Started by ``torchrun`` (or ``accelerate launch``, which sets the same variables). One process needs
+nothing of this and exchanges nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as group
+
+from millie.errors import ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from torch import Tensor
+
+_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_PATIENCE = timedelta(hours=12)  # rank 0 writes while others wait; the launcher notices the dead
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The processes that train one network.
+
+    Attributes:
+        rank: of this process, from 0; rank 0 alone writes files.
+        size: number of processes W.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """Which of ``count`` things are this process's: contiguous, disjoint, together all."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def gather(self, own: Tensor, count: int) -> Tensor:
+        """Rows (count, ...) of all processes from the rows of each one's share."""
+        if self.size == 1:
+            return own
+        rows = own.new_zeros((count, *own.shape[1:]))
+        rows[self.share(count)] = own
+        group.all_reduce(rows)  # all others are zero: the sum is exact
+        return rows
+
+    def add_up(self, weights: Iterable[torch.nn.Parameter]) -> None:
+        """Replace each gradient by the sum over processes; the same bits on all of them."""
+        if self.size == 1:
+            return
+        for weight in weights:
+            if weight.requires_grad:
+                if weight.grad is None:
+                    weight.grad = torch.zeros_like(weight)
+                group.all_reduce(weight.grad)
+
+    def agree(self, what: str, value: int) -> None:
+        """Refuse to go on with processes that start from different places.
+
+        Raises:
+            TrainingError: the processes have different values.
+        """
+        if self.size == 1:
+            return
+        values = self.gather(torch.tensor([value]), self.size)
+        if len(set(values.tolist())) > 1:
+            raise TrainingError(
+                f"the training processes have different {what} ({values.tolist()}): "
+                "they must see the same store and the same --out folder"
+            )
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.size > 1:
+            group.barrier()
+
+
+def team() -> Team:
+    """The processes that have joined; this one alone where none have."""
+    if group.is_available() and group.is_initialized():
+        return Team(group.get_rank(), group.get_world_size())
+    return Team()
+
+
+@contextmanager
+def joined() -> Iterator[Team]:
+    """Join the processes that a launcher started with this one; alone without a launcher.
+
+    Raises:
+        ConfigError: a variable of the launcher makes no sense.
+    """
+    if not launched() or group.is_initialized():
+        yield team()
+        return
+    backend = "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        backend = "cpu:gloo,cuda:nccl"
+    try:
+        group.init_process_group(backend, timeout=_PATIENCE)
+    except ValueError as error:
+        raise ConfigError(f"the variables of the launcher make no sense: {error}") from error
+    try:
+        yield team()
+    finally:
+        group.destroy_process_group()
+
+
+def launched() -> bool:
+    """Whether a launcher started more processes than this one."""
+    return all(os.environ.get(name) for name in _VARIABLES) and os.environ["WORLD_SIZE"] != "1"
+
+
+def check_alone(command: str) -> None:
+    """Refuse a command that several processes would do twice.
+
+    Raises:
+        ConfigError: a launcher started several processes.
+    """
+    if launched():
+        raise ConfigError(
+            f"millie {command} runs in one process, and WORLD_SIZE is "
+            f"{os.environ['WORLD_SIZE']}: start it without torchrun; only `train` is parallel"
+        )
