@@ -76,7 +76,7 @@ def test_sources_are_judged_the_other_way_round() -> None:
     def told(auc: Estimate | None, name: str = "leave_one_source_out") -> str:
         return source_verdict(name, SourceFinding(auc, "A: 3 AML"), HEADLINE)
 
-    assert told(None) == "Not measured: A: 3 AML."
+    assert told(None) == "No AUC: A: 3 AML."
     assert "not shown to be better than chance" in told(estimate(0.6, 0.4, 0.8))
     assert "part of it belongs to sources" in told(estimate(0.7, 0.6, 0.8))
     assert "in keeping with the headline" in told(estimate(0.9, 0.8, 0.96))

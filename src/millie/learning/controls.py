@@ -188,7 +188,7 @@ def source_verdict(name: str, found: SourceFinding, headline: Estimate) -> str:
     """What a control on sources says about the headline, in plain words."""
     auc = found.auc
     if auc is None:
-        return f"Not measured: {found.told}."
+        return f"No AUC: {found.told}."
     told = f"AUC {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f})"
     if name == "source_probe":
         if auc.low <= 0.5:

@@ -20,14 +20,15 @@ import numpy as np
 from scipy import stats
 
 from millie import pipeline
+from millie.bags.store import Store
 from millie.errors import MissingFileError
 from millie.files import Value, write_csv, write_text
+from millie.learning.evaluate import crossval
 from millie.learning.intervals import corrected_resampled
 from millie.models.aggregators import AGGREGATORS
 from millie.outputs.figure_files import write_figures
 from millie.outputs.figures import intervals_figure
 from millie.outputs.page import render
-from millie.outputs.tables import read_json
 from millie.reproduce.deviations import of_profile, with_weights
 from millie.reproduce.experiments import EXPERIMENTS, POOLING_CLAIM, POOLING_FIGURE, Experiment
 from millie.reproduce.gather import Gathered, gather
@@ -171,15 +172,13 @@ def _one(
     aggregators: Sequence[str],
     progress: Progress,
 ) -> tuple[list[Pooled], list[Problem]]:
-    """All fusions on one experiment."""
+    """All fusions on one experiment; `millie report` makes the page of a single one."""
     store = task.out / "store"
     cut = pipeline.segment(gathered.cohort, store, task.config, task.engine, progress=progress)
-    metrics = {}
+    bags, metrics = Store(store), {}
     for aggregator in aggregators:
-        folder = task.out / aggregator
-        pipeline.crossval(store, folder, with_aggregator(task.config, aggregator),
-                          progress=progress)  # fmt: skip
-        metrics[aggregator] = read_json(folder / "metrics.json")
+        config = with_aggregator(task.config, aggregator)
+        metrics[aggregator] = crossval(bags, config, task.out / aggregator, progress).metrics
     confidence = task.config.evaluation.confidence
     return pooled_rows(known.name, metrics, confidence), list(cut.problems)
 
