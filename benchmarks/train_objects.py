@@ -1,17 +1,22 @@
 """Train the two small models of ``segmentation/objects.py``: leukocyte or not, smudge or intact.
 
 Leukocytes are the central objects of single-cell crops, objects inside BCCD's leukocyte boxes and
-at ALL-IDB1's blasts; the rest are platelets (central objects of ``pbc_cells/platelet``, giant
-thrombocytes) and what BCCD's boxes do not explain away from the border. Stain, scale and
-sharpness vary at random. Even images train, odd ones test. Prints the constants of the module.
+at ALL-IDB1's blasts; the rest are platelets (central objects of ``pbc_cells/platelet``) and what
+BCCD's boxes do not explain away from the border. Smudges were marked by eye in even-numbered
+fields of ALL-IDB1. Stain, scale, sharpness and compression vary at random. Even images train, odd
+ones test; ``apl_aml`` only tests, because its labels of cells are not to be learnt from. Prints
+the constants of the module.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import cv2
 import numpy as np
@@ -23,8 +28,9 @@ import segmentation as sets
 from millie.config import SegmentationConfig
 from millie.segmentation.cells import outlines
 from millie.segmentation.nuclei import find_nuclei
-from millie.segmentation.objects import FEATURES, describe
+from millie.segmentation.objects import _LARGE_GAIN, _LARGE_UM2, FEATURES, describe
 from millie.segmentation.stain import stain_map
+from train_lobes import Look, varied
 
 WORK_UM = SegmentationConfig().working_um_px
 UM_PX = {
@@ -33,43 +39,70 @@ UM_PX = {
 }  # fmt: skip
 LIMITS = {
     "pbc_cells": 600,
-    "platelet": 400,
+    "platelet": 500,
     "bone_marrow_cells": 175,
-    "apl_aml": 900,
     "bccd": 180,
     "all_idb1": 24,
     "wbc_masks": 300,
+    "apl_aml": 900,
 }
+ONLY_TESTS = ("apl_aml",)
+ROUNDS = {"all_idb1": 8, "platelet": 2, "bccd": 2}
+SMUDGES = {
+    "Im001_1.jpg": ((296, 118), (843, 330), (1669, 531), (536, 1048), (1124, 1086), (894, 1296)),
+    "Im016_1.jpg": ((25, 76), (1564, 425), (1265, 718), (333, 760), (829, 1005)),
+    "Im030_1.jpg": ((207, 1306),),
+    "Im053_1.jpg": (
+        (280, 98), (1404, 462), (2477, 1116), (1256, 1438), (1141, 1422), (568, 1543), (258, 1880),
+    ),
+    "Im059_1.jpg": (
+        (2098, 47), (1848, 388), (2438, 534), (1069, 590), (906, 1242), (710, 1684), (1667, 1784),
+        (80, 1807),
+    ),
+}  # fmt: skip
+SMUDGE_UM = 4.0  # a mark is meant for the object with its centre so near
 NOT_LEUKOCYTES = ("platelet", "Giant thrombocyte")
+LEVELS = (-1.5, -0.5, 0, 0.5, 1.5)
+MOST = 150
+SIZES = 2  # features that a smudge is not judged by: the marked ones are all of large blasts
+FLAGGED = 0.02  # share of intact cells that may be flagged as smudges
+DOUBTFUL_UM2 = 70.0  # nuclei beyond it are no platelets and would teach nothing about them
 Row = tuple[NDArray[np.float64], int, int, str]
 
 
-def varied(
-    image: NDArray[np.uint8], um_px: float, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], float]:
-    """The image at about the working resolution, and the factor it was shrunk by."""
-    factor = um_px / WORK_UM * float(np.exp(rng.normal(0, 0.1)))
-    small = np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
-    white = np.percentile(small, 95, axis=(0, 1)) + 1
-    small = np.clip(white * ((small + 1.0) / white) ** rng.uniform(0.6, 1.5), 0, 255).astype(
-        np.uint8
-    )
-    return cv2.GaussianBlur(small, (0, 0), rng.uniform(0.2, 0.8)), factor
+@dataclass(frozen=True)
+class Objects:
+    """Features of objects, what they are, and the set each is from."""
+
+    x: NDArray[np.float64]
+    leukocyte: NDArray[np.int64]
+    smudge: NDArray[np.int64]
+    source: NDArray[np.str_]
+
+    @classmethod
+    def of(cls, rows: list[Row]) -> Self:
+        """From rows of the four."""
+        return cls(*(np.array([row[k] for row in rows]) for k in range(4)))
 
 
 def rows_of(sample: sets.Sample, name: str, rng: np.random.Generator) -> Iterator[Row]:
     um_px = 0.108 if name == "all_idb1" and sample.image.shape[1] < 2000 else UM_PX[name]
-    work, factor = varied(sample.image, um_px, rng)
+    look = replace(Look.drawn(rng), log_scale=float(rng.normal(0, 0.1)))
+    work, factor = varied(sample.image, um_px, look)
     stain = stain_map(work)
     height, width = stain.score.shape
     for one in outlines(stain, find_nuclei(stain, WORK_UM), WORK_UM, 5.0):
         rows, columns = np.nonzero(one.nucleus)
         x, y = columns.mean() + one.window[1].start, rows.mean() + one.window[0].start
         edge = min(x, y, width - 1 - x, height - 1 - y) < 5 / WORK_UM
+        marks = SMUDGES.get(sample.name, ()) if name == "all_idb1" else ()
+        smudge = sample.kind == "Smudge cells" or any(
+            math.dist((x / factor, y / factor), mark) * um_px < SMUDGE_UM for mark in marks
+        )
         label = label_of(sample, (x, y), factor, (width, height), edge=edge, name=name)
-        if label is not None:
+        if smudge or label is not None:
             features = describe(one.window, one.nucleus, one.body, stain, WORK_UM)
-            yield features, label, int(sample.kind == "Smudge cells"), name
+            yield features, int(smudge or label == 1), int(smudge), name
 
 
 def label_of(
@@ -97,32 +130,57 @@ def label_of(
 
 
 def gather(root: Path, part: int, rounds: int) -> list[Row]:
-    rng = np.random.default_rng(part)
     found: list[Row] = []
     for name, limit in LIMITS.items():
+        rng = np.random.default_rng(part)
+        if part == 0 and name in ONLY_TESTS:
+            continue
         samples = sets.thinned(list(sets.SETS[name](root)), limit)[part::2]
-        for _ in range(rounds):
+        for _ in range(rounds * (ROUNDS.get(name, 1) if part == 0 else 1)):
             for sample in samples:
                 found += rows_of(sample, name, rng)
     return found
 
 
-def report(name: str, train: tuple[NDArray, NDArray], held: tuple[NDArray, NDArray]) -> None:
-    x, y = train
-    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-9
-    model = LogisticRegression(C=0.3, max_iter=3000, class_weight="balanced")
-    model.fit((x - mean) / scale, y)
-    odds = model.decision_function((held[0] - mean) / scale)
-    for level in (-1.5, -0.5, 0, 0.5, 1.5):
-        print(
-            f"# {name}: AUC {roc_auc_score(held[1], odds):.4f}; odds > {level}: "
-            f"true {np.mean(odds[held[1] == 1] > level):.3f} "
-            f"false {np.mean(odds[held[1] == 0] > level):.3f}"
+def balanced(labels: NDArray, sources: NDArray) -> NDArray[np.float64]:
+    """Weights that keep no source's answer from counting more than :data:`MOST` objects."""
+    weights = np.ones(len(labels))
+    for source in np.unique(sources):
+        for answer in (0, 1):
+            same = (sources == source) & (labels == answer)
+            weights[same] = min(1.0, MOST / max(int(same.sum()), 1))
+    return weights
+
+
+def fitted(
+    name: str, values: NDArray, labels: NDArray, weights: NDArray, strength: float
+) -> tuple[NDArray[np.float64], float]:
+    """Weights and bias for raw features; prints them."""
+    mean, scale = values.mean(axis=0), values.std(axis=0) + 1e-9
+    model = LogisticRegression(C=strength, max_iter=3000)
+    model.fit((values - mean) / scale, labels, sample_weight=weights)
+    print(
+        "# "
+        + ", ".join(
+            f"{f} {w:.2f}" for f, w in zip(FEATURES[-len(mean) :], model.coef_[0], strict=True)
         )
+    )
     weights = model.coef_[0] / scale
-    print("# " + ", ".join(f"{f} {w:.2f}" for f, w in zip(FEATURES, model.coef_[0], strict=True)))
+    bias = float(model.intercept_[0] - mean @ weights)
     print(f"_{name}_WEIGHTS = np.array([{', '.join(f'{w:.3f}' for w in weights)}])")
-    print(f"_{name}_BIAS = {model.intercept_[0] - mean @ weights:.3f}")
+    print(f"_{name}_BIAS = {bias:.3f}")
+    return weights, bias
+
+
+def report(name: str, odds: NDArray, labels: NDArray, sources: NDArray) -> None:
+    """Shares taken for the class that ``name`` says, by source and truth."""
+    print(f"# {name}: AUC {roc_auc_score(labels, odds):.4f}")
+    for source in np.unique(sources):
+        for answer in (0, 1):
+            same = (sources == source) & (labels == answer)
+            if same.sum() >= 10:
+                shares = [f"{np.mean(odds[same] > level):.3f}" for level in LEVELS]
+                print(f"#   {source}, truly {answer} ({same.sum()}): {', '.join(shares)}")
 
 
 def main() -> None:
@@ -131,33 +189,40 @@ def main() -> None:
         "--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data"))
     )
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--tables", type=Path, help="folder to keep features and truth in")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     parts = [gather(arguments.data, part, arguments.rounds) for part in (0, 1)]
-    train, held = [
-        (np.array([r[0] for r in p]), np.array([r[1] for r in p]), np.array([r[2] for r in p]))
-        for p in parts
-    ]
-    print(f"# {len(train[1])} objects, {(train[1] == 0).sum()} of them no leukocytes")
-    report("LEUKOCYTE", train[:2], held[:2])
-    intact = [part[1] == 1 for part in (train, held)]
-    report(
-        "SMUDGE",
-        (train[0][intact[0]], train[2][intact[0]]),
-        (held[0][intact[1]], held[2][intact[1]]),
-    )
-    if "SAVE" in os.environ:
-        np.savez(
-            os.environ["SAVE"],
-            x=train[0],
-            y=train[1],
-            s=train[2],
-            hx=held[0],
-            hy=held[1],
-            hs=held[2],
-            n=[r[3] for r in parts[0]],
-            hn=[r[3] for r in parts[1]],
-        )
+    train, held = [Objects.of(part) for part in parts]
+    if arguments.tables:
+        np.savez(arguments.tables / "train.npz", **vars(train))
+        np.savez(arguments.tables / "held.npz", **vars(held))
+    fit(train, held)
+
+
+def fit(train: Objects, held: Objects) -> None:
+    """Fit both models on one half, judge them on the other and on the sets that only test."""
+    print(f"# {len(train.leukocyte)} objects, {(train.leukocyte == 0).sum()} no leukocytes")
+    print(f"# shares above log odds of {', '.join(map(str, LEVELS))}")
+    doubtful = train.x[:, 0] < np.log(DOUBTFUL_UM2)
+    weights = balanced(train.leukocyte[doubtful], train.source[doubtful])
+    model = fitted("LEUKOCYTE", train.x[doubtful], train.leukocyte[doubtful], weights, 0.3)
+    odds = held.x @ model[0] + model[1]
+    odds += _LARGE_GAIN * np.maximum(held.x[:, 0] - np.log(_LARGE_UM2), 0)
+    report("LEUKOCYTE", odds, held.leukocyte, held.source)
+    real, others = train.leukocyte == 1, held.leukocyte == 1
+    looks, smudge, sources = train.x[real][:, SIZES:], train.smudge[real], train.source[real]
+    weights = np.where(smudge == 1, 0.5 / max(int(smudge.sum()), 1), 0.0)
+    sets_of_intact = np.unique(sources)
+    for source in sets_of_intact:
+        same = (sources == source) & (smudge == 0)
+        weights[same] = 0.5 / len(sets_of_intact) / same.sum()
+    model = fitted("SMUDGE", looks, smudge, weights * len(weights), 0.3)
+    intact = looks[smudge == 0] @ model[0] + model[1]
+    strictness = float(np.quantile(intact, 1 - FLAGGED))
+    print(f"_STRICTNESS = {strictness:.2f}")
+    odds = held.x[others][:, SIZES:] @ model[0] + model[1] - strictness
+    report("SMUDGE", odds, held.smudge[others], held.source[others])
 
 
 if __name__ == "__main__":

@@ -18,10 +18,11 @@ from millie.segmentation.cells import cells_of
 from millie.segmentation.nuclei import find_nuclei
 from millie.segmentation.paper import segment_paper, segment_released_code
 from millie.segmentation.scale import (
+    Expected,
     SampleStatistics,
     enough,
+    expected_diameter,
     mode_diameter,
-    nucleus_diameter,
     pooled_diameter,
     red_cell_diameters,
 )
@@ -42,7 +43,7 @@ _AHEAD_PIXELS = 40_000_000
 _SCALE_SIDE_PX = 900  # longest side at which red cells are measured
 _FINE_SIDE_PX = 600  # side of the part seen at finer levels
 _SURE = 3.0  # full circles that agree: no finer level is needed
-_SMALLEST_SIDE_PX = 60
+_SMALLEST_SIDE_PX = 45
 _NUCLEUS_SIDE_PX = 260  # longest side at which a nucleus is measured, coarse enough to be one blob
 _LARGE_SIDE_UM = 60.0
 _FULL = 0.93  # share of stained pixels beyond which a field shows tissue or a far too thick film
@@ -92,7 +93,7 @@ def sample_statistics(
         fields: images with their pixel size or None; those with a known one teach nothing.
         config: the red cells' diameter is used.
     """
-    seen: dict[str, list[tuple[NDArray[np.float64], float]]] = {}
+    seen: dict[str, list[tuple[NDArray[np.float64], Expected]]] = {}
     n_images = 0
     for image, pixel_size in fields:
         n_images += 1
@@ -227,21 +228,22 @@ def _scale(
     return _ASSUMED_SIDE_UM / max(image.shape[:2]), "assumed"
 
 
-def _diameters(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], float]:
-    """Red-cell diameters with weights, over a pyramid of sizes, and a nucleus' diameter, in px."""
+def _diameters(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], Expected]:
+    """Red-cell diameters with weights, over a pyramid of sizes, and what a leukocyte says, px."""
     longest = max(image.shape[:2])
     factor = min(1.0, _SCALE_SIDE_PX / longest)
     small = _resized(image, factor) if factor < 1 else image
     first = factor
     parts: list[NDArray[np.float64]] = []
-    nucleus_px = 0.0
+    expected: Expected | None = None
     while True:
         stain = stain_map(small)
         found = red_cell_diameters(stain)
         found[:, 0] /= factor
         parts.append(found)
-        if nucleus_px == 0 and max(small.shape) <= _NUCLEUS_SIDE_PX:
-            nucleus_px = nucleus_diameter(stain) / factor
+        if expected is None and max(small.shape) <= _NUCLEUS_SIDE_PX:
+            own = expected_diameter(stain)
+            expected = Expected(own.red_cell_px / factor, own.lone)
         factor /= 2
         if max(image.shape[:2]) * factor < _SMALLEST_SIDE_PX:
             break
@@ -249,7 +251,7 @@ def _diameters(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], float]:
         small = np.asarray(half, dtype=np.uint8)
     if mode_diameter(np.concatenate(parts))[1] < _SURE:
         parts += _finer_diameters(image, first)
-    return np.concatenate(parts), nucleus_px
+    return np.concatenate(parts), expected or Expected(0.0)
 
 
 def _finer_diameters(image: NDArray[np.uint8], factor: float) -> list[NDArray[np.float64]]:

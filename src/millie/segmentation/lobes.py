@@ -1,6 +1,6 @@
 """Lobes: which pieces of nuclei belong to one cell.
 
-Owns the features of a pair of pieces, the small logistic model over them, and the merging from
+Owns the features of a pair of pieces, the small network over them, and the merging from
 the likeliest pair up. The model was trained by ``benchmarks/train_lobes.py`` on pairs of pieces in
 single-cell crops (one cell) and in pairs of crops pasted together at touching distance (two).
 """
@@ -37,14 +37,22 @@ FEATURES = (
     "cover",
     "roundness",
     "hull_empty",
+    "hull_red",
     "hull_plasma",
+    "around_empty",
+    "around_red",
+    "around_plasma",
+    "peak_ratio",
+    "tint_difference",
+    "solidity",
+    "relative_distance",
+    "relative_gap",
 )
 _LARGE_UM2 = 110.0  # a joint nucleus above it is unusual
-_WHOLE_UM2 = 50.0  # a piece beyond it is as large as a whole nucleus, hardly a lobe
-_WHOLE_LOSS = 4.0  # log odds for each natural unit of area of the smaller piece beyond it
-_MERGE_ABOVE = 0.4  # log odds; a nucleus split is a false cell, two merged a lost one
+_MERGE_ABOVE = 0.0  # log odds; a nucleus split is a false cell, two merged a lost one
 _REACH_UM = 14.0  # centres further apart are never one nucleus
 _SMOOTH_UM = 1.2  # bridges between bodies thinner than twice that are cut
+_AROUND_UM = 1.5
 _BODY_UM = (6.0, 20.0)  # diameter of one cell's body
 
 
@@ -58,6 +66,9 @@ class Piece:
         centre: (x, y).
         outline: float32 (n, 2), points of its outline(s), (x, y).
         peak: high percentile of its score.
+        tint: its mean score over its mean density; lobes of one nucleus have one colour.
+        roundness: area over that of the smallest circle around it.
+        solidity: area over that of its convex hull.
     """
 
     members: tuple[int, ...]
@@ -65,6 +76,9 @@ class Piece:
     centre: NDArray[np.float64]
     outline: NDArray[np.float32]
     peak: float
+    tint: float
+    roundness: float
+    solidity: float
 
 
 def grouped(
@@ -80,23 +94,34 @@ def grouped(
         first, *others = (key for key in members if key in alive)
         for key in others:
             alive[first] = joined(alive[first], alive.pop(key))
-    odds: dict[tuple[int, int], float] = {}
     keys = sorted(alive)
-    for i, a in enumerate(keys):
-        for b in keys[i + 1 :]:
-            if _near(alive[a], alive[b], work_um):
-                odds[a, b] = log_odds(pair_features(alive[a], alive[b], stain, work_um))
+    near = [
+        (a, b) for i, a in enumerate(keys) for b in keys[i + 1 :]
+        if _near(alive[a], alive[b], work_um)
+    ]  # fmt: skip
+    odds = _odds(near, alive, stain, work_um)
     while odds:
         (a, b), best = max(odds.items(), key=lambda item: item[1])
         if best <= _MERGE_ABOVE:
             break
         alive[a] = joined(alive[a], alive.pop(b))
         odds = {pair: value for pair, value in odds.items() if a not in pair and b not in pair}
-        for c, other in alive.items():
-            if c != a and _near(alive[a], other, work_um):
-                pair = (min(a, c), max(a, c))
-                odds[pair] = log_odds(pair_features(alive[a], other, stain, work_um))
+        near = [
+            (min(a, c), max(a, c)) for c, other in alive.items()
+            if c != a and _near(alive[a], other, work_um)
+        ]  # fmt: skip
+        odds |= _odds(near, alive, stain, work_um)
     return tuple(piece.members for piece in alive.values())
+
+
+def _odds(
+    pairs: list[tuple[int, int]], alive: dict[int, Piece], stain: StainMap, work_um: float
+) -> dict[tuple[int, int], float]:
+    """Log odds of each pair of pieces, judged together."""
+    if not pairs:
+        return {}
+    features = [pair_features(alive[a], alive[b], stain, work_um) for a, b in pairs]
+    return dict(zip(pairs, lobe_model.evidence(np.array(features)).tolist(), strict=True))
 
 
 def _in_one_body(
@@ -141,8 +166,30 @@ def pieces_of(labels: NDArray[np.int32], stain: StainMap) -> list[Piece]:
         peak = float(np.percentile(stain.score[y, x], 80))
         centre = np.array([x.mean(), y.mean()])
         label = int(values[start])
-        found.append(Piece((label,), float(end - start), centre, outline.astype(np.float32), peak))
+        tint = float(stain.score[y, x].sum()) / max(float(stain.density[y, x].sum()), 1e-3)
+        found.append(_piece((label,), end - start, centre, outline.astype(np.float32), peak, tint))
     return found
+
+
+def _piece(
+    members: tuple[int, ...],
+    area_px: float,
+    centre: NDArray[np.float64],
+    outline: NDArray[np.float32],
+    peak: float,
+    tint: float,
+) -> Piece:
+    hull = cv2.convexHull(outline)
+    _, radius = cv2.minEnclosingCircle(hull)
+    roundness = area_px / (np.pi * max(float(radius), 1.0) ** 2)
+    return Piece(
+        members, float(area_px), centre, outline, peak, tint, roundness, area_px / _area(hull)
+    )
+
+
+def _area(hull: MatLike) -> float:
+    """Pixels that a hull through pixel centres covers."""
+    return max(cv2.contourArea(hull) + 0.5 * cv2.arcLength(hull, closed=True), 1.0)
 
 
 def joined(a: Piece, b: Piece) -> Piece:
@@ -150,7 +197,8 @@ def joined(a: Piece, b: Piece) -> Piece:
     area = a.area_px + b.area_px
     centre = (a.centre * a.area_px + b.centre * b.area_px) / area
     outline = np.concatenate([a.outline, b.outline])
-    return Piece(a.members + b.members, area, centre, outline, max(a.peak, b.peak))
+    tint = (a.tint * a.area_px + b.tint * b.area_px) / area
+    return _piece(a.members + b.members, area, centre, outline, max(a.peak, b.peak), tint)
 
 
 def pair_features(a: Piece, b: Piece, stain: StainMap, work_um: float) -> NDArray[np.float64]:
@@ -161,64 +209,54 @@ def pair_features(a: Piece, b: Piece, stain: StainMap, work_um: float) -> NDArra
     gap = max(float(apart[ia, ib]) - 1.0, 0.0)
     contact = float(np.count_nonzero(apart.min(axis=1) <= 1.5))
     small, large = sorted([a.area_px, b.area_px])
-    both = np.concatenate([a.outline, b.outline])
-    hull = cv2.convexHull(both)
+    hull = cv2.convexHull(np.concatenate([a.outline, b.outline]))
     _, radius = cv2.minEnclosingCircle(hull)
     line = _samples(a.centre, b.centre)
     score = stain.score[line[:, 1], line[:, 0]]
-    density = stain.density[line[:, 1], line[:, 0]]
+    density = np.sort(stain.density[line[:, 1], line[:, 0]])
+    distance = math.dist(a.centre, b.centre)
+    side = math.sqrt(small + large)
     return np.array([
-        math.dist(a.centre, b.centre) * work_um,
+        distance * work_um,
         gap * work_um,
         contact / (2 * np.sqrt(small / np.pi)),
-        (small + large) / max(cv2.contourArea(hull) + 0.5 * cv2.arcLength(hull, closed=True), 1.0),
+        (small + large) / _area(hull),
         max(float(score.min()), 0.0) / max(min(a.peak, b.peak), 1e-3),
-        float(density.min()) / max(float(np.percentile(density, 80)), 1e-3),
+        float(density[0]) / max(float(density[(4 * len(density)) // 5]), 1e-3),
         2 * float(radius) * work_um,
-        np.log(small * work_um**2),
-        np.log(large * work_um**2),
+        math.log(small * work_um**2),
+        math.log(large * work_um**2),
         max((small + large) * work_um**2 - _LARGE_UM2, 0.0),
         (small + large) / (np.pi * max(float(radius), 1.0) ** 2),
-        min(_roundness(a), _roundness(b)),
-        *_between(hull, stain),
+        min(a.roundness, b.roundness),
+        *_composition(hull, stain, _AROUND_UM / work_um),
+        min(a.peak, b.peak) / max(a.peak, b.peak, 1e-3),
+        abs(a.tint - b.tint),
+        min(a.solidity, b.solidity),
+        distance / side,
+        gap / side,
     ])  # fmt: skip
 
 
-def _between(hull: MatLike, stain: StainMap) -> tuple[float, float]:
-    """Shares of the hull of two pieces that are empty, and that are cytoplasm."""
+def _composition(hull: MatLike, stain: StainMap, around_px: float) -> NDArray[np.float64]:
+    """Shares of empty, red-cell-like and cytoplasmic pixels in a hull, then in a belt around it."""
+    reach = round(around_px) + 1
     left, top, width, height = cv2.boundingRect(hull)
-    canvas = np.zeros((height, width), np.uint8)
-    cv2.fillConvexPoly(canvas, np.rint(hull - (left, top)).astype(np.int32), 1)
-    window = np.s_[top : top + height, left : left + width]
-    density, score = stain.density[window], stain.score[window]
-    inside = canvas[: density.shape[0], : density.shape[1]] > 0
+    rows, columns = stain.score.shape
+    y0, x0 = max(top - reach, 0), max(left - reach, 0)
+    window = np.s_[y0 : min(top + height + reach, rows), x0 : min(left + width + reach, columns)]
+    density = stain.density[window]
+    canvas = np.zeros(density.shape, np.uint8)
+    polygon = np.rint(hull - (x0, y0)).astype(np.int32)
+    cv2.polylines(canvas, [polygon], isClosed=True, color=2, thickness=2 * reach - 1)
+    cv2.fillConvexPoly(canvas, polygon, 1)
     red = stain.red_like(window)
-    total = max(float(inside.sum()), 1.0)
-    empty = float((inside & ((density < stain.empty_below) | red)).sum()) / total
-    plasma = float(
-        (inside & ~red & (density >= stain.empty_below) & (score < stain.threshold)).sum()
-    )
-    return empty, plasma / total
-
-
-def _roundness(piece: Piece) -> float:
-    """Area over that of the smallest circle around it."""
-    _, radius = cv2.minEnclosingCircle(piece.outline)
-    return piece.area_px / (np.pi * max(float(radius), 1.0) ** 2)
-
-
-def expanded(standardised: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Features, then all their products: (..., F) -> (..., F + F (F + 1) / 2)."""
-    rows, columns = np.triu_indices(standardised.shape[-1])
-    return np.concatenate([standardised, standardised[..., rows] * standardised[..., columns]], -1)
-
-
-def log_odds(features: NDArray[np.float64]) -> float:
-    """Logarithm of the odds that two pieces are one cell's."""
-    values = np.clip((features - lobe_model.MEAN) / lobe_model.SCALE, -4, 4)
-    smaller = float(features[FEATURES.index("log_smaller")])
-    whole = _WHOLE_LOSS * max(smaller - math.log(_WHOLE_UM2), 0.0)
-    return float(expanded(values) @ lobe_model.WEIGHTS + lobe_model.BIAS) - whole
+    empty = (density < stain.empty_below) & ~red
+    plasma = ~(red | empty) & (stain.score[window] < stain.threshold)
+    kinds = canvas + 3 * (empty + 2 * red + 3 * plasma).astype(np.uint8)
+    counts = np.bincount(kinds.ravel(), minlength=12).reshape(4, 3)
+    inside, belt = (max(float(counts[:, k].sum()), 1.0) for k in (1, 2))
+    return np.concatenate([counts[1:, 1] / inside, counts[1:, 2] / belt])
 
 
 def _near(a: Piece, b: Piece, work_um: float) -> bool:

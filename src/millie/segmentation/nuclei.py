@@ -63,14 +63,23 @@ def find_nuclei(stain: StainMap, work_um: float) -> NucleusMap:
         stain: of the image at the working resolution.
         work_um: um per pixel of that resolution.
     """
-    level = _levels(stain, work_um)
-    mask = (stain.score > level).astype(np.uint8)
-    pieces = _pieces(mask, work_um)
+    pieces, level = find_pieces(stain, work_um)
     groups = grouped(pieces, stain, work_um)
     lookup = np.zeros(int(pieces.max(initial=0)) + 1, np.int32)
     for k, members in enumerate(groups, start=1):
         lookup[list(members)] = k
     return NucleusMap(lookup[pieces], pieces, groups, level)
+
+
+def find_pieces(stain: StainMap, work_um: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Convex pieces of nuclei before grouping, and the level that a nucleus exceeds.
+
+    Args:
+        stain: of the image at the working resolution.
+        work_um: um per pixel of that resolution.
+    """
+    level = _levels(stain, work_um)
+    return _pieces((stain.score > level).astype(np.uint8), work_um), level
 
 
 def _levels(stain: StainMap, work_um: float) -> NDArray[np.float32]:

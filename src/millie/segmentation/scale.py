@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from millie.segmentation.bodies import round_bodies
+from millie.segmentation.bodies import RoundBody, round_bodies
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,17 +27,20 @@ _HALF_SEEN = 0.3
 _SURE = 3.0  # full circles from which one image fixes its own scale
 _AGREE = 0.25  # difference of logarithms within which two images have one scale
 _POOLED_SHARE = 0.15  # full circles an image; less is chance
-_FEW = 0.5
-_TOO_SMALL = 0.3  # logarithm below the diameter expected from a nucleus: likelier lobes
-_DOUBTFUL = 0.5  # disagreement of logarithms at which a nucleus outweighs a few red cells
-_PRIOR_FLOOR = 0.15  # what remains of the evidence for diameters that the nucleus speaks against
-_PRIOR_SPREAD = 0.35  # of the logarithm of nucleus over red-cell diameter
+_LEAST_ARCS = 0.15  # full circles; with less the leukocyte alone decides
+_NO_ARCS = 0.1  # full circles that an expectation is worth where no arc supports it
+_PRIOR_FLOOR = 0.05  # what remains of the evidence for diameters that the leukocyte speaks against
+_BELOW, _ABOVE = 0.4, 0.4  # spread of the logarithm of red cells' over the expected diameter
+_BELOW_LONE, _ABOVE_LONE = 0.3, 0.4  # the same where the expectation rests on a whole cell
 _WIDEST = 3.4  # diameter of a nucleus over its largest inscribed radius; beyond it is a clump
-_NUCLEUS_OVER_RED_CELL = 1.1  # diameters; 7.9 um over 7.2 um
+_NUCLEUS_OVER_RED_CELL = 1.34  # diameters, where red cells are seen: of normal cells and blasts
+_NUCLEUS_ALONE = 1.1  # the same where nothing but the nucleus tells; too large a cell is cut
+_SAME_CELL = 0.5  # share of the largest nucleus that a lone body holds, else it is a platelet
 _RED_CELL_UM = 7.2
 _LEUKOCYTE_UM = 12.5  # diameter of a leukocyte on a film; lymphocytes 9, monocytes 16
 _NUCLEUS_UM = 8.5  # of the disc that covers as much as its nucleus
 _LEAST_NUCLEUS = 0.15  # share of a leukocyte that its nucleus covers at least
+_BODY_LEVELS = (1.0, 2.0)  # of the density of nothing; the second parts a cell from pale ghosts
 _BODY_SMOOTH = 0.015  # of the longest side: bridges to neighbours thinner than twice that are cut
 _DIAMETERS_PX = (13.5, 40.0)  # where an outline is fine enough for a circle and not yet noisy
 _ENOUGH_OUTLINES = 80
@@ -92,8 +95,35 @@ def red_cell_diameters(stain: StainMap) -> NDArray[np.float64]:
     return np.array(found, dtype=np.float64).reshape(-1, 2)
 
 
-def nucleus_diameter(stain: StainMap) -> float:
-    """Diameter in pixels of the disc that covers as much as the largest nucleus, lobes joined.
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The diameter of red cells that the leukocyte in view makes likely.
+
+    Attributes:
+        red_cell_px: in pixels; 0: no leukocyte in view.
+        lone: a whole round cell stands behind it, not a nucleus alone.
+    """
+
+    red_cell_px: float
+    lone: bool = False
+
+    @property
+    def alone_px(self) -> float:
+        """The same where no red cell is seen at all."""
+        return self.red_cell_px * (1 if self.lone else _NUCLEUS_OVER_RED_CELL / _NUCLEUS_ALONE)
+
+    def likelihood(self, logs: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of logarithms of diameters, at most 1; nuclei vary more than whole cells."""
+        if self.red_cell_px == 0:
+            return np.ones_like(logs)
+        off = logs - np.log(self.red_cell_px)
+        below, above = (_BELOW_LONE, _ABOVE_LONE) if self.lone else (_BELOW, _ABOVE)
+        closeness = np.exp(-0.5 * (off / np.where(off < 0, below, above)) ** 2)
+        return np.asarray(_PRIOR_FLOOR + closeness, dtype=np.float64)
+
+
+def expected_diameter(stain: StainMap) -> Expected:
+    """Diameter of red cells in pixels of the map, from the largest nucleus, lobes joined.
 
     Where the cell around it stands alone and is round, the cell's size counts as much as the
     nucleus', because it varies less from one leukocyte to the next.
@@ -101,9 +131,15 @@ def nucleus_diameter(stain: StainMap) -> float:
     score = cv2.GaussianBlur(stain.score, (0, 0), max(0.008 * max(stain.score.shape), 0.5))
     level = max(stain.threshold, 0.45 * float(np.percentile(score, 99)))
     mask = (score > level).astype(np.uint8)
-    from_body = _lone_cell_diameter(stain, mask)
-    if from_body > 0:
-        return from_body
+    nucleus_px = _nucleus_diameter(mask)
+    lone_px, held_px = _lone_cell(stain, mask)
+    if held_px > _SAME_CELL * nucleus_px:
+        return Expected(lone_px, lone=True)
+    return Expected(nucleus_px / _NUCLEUS_OVER_RED_CELL)
+
+
+def _nucleus_diameter(mask: NDArray[np.uint8]) -> float:
+    """Diameter in pixels of the disc that covers as much as the largest nucleus, lobes joined."""
     inscribed = cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, 0), cv2.DIST_L2, 3)[
         1:-1, 1:-1
     ]
@@ -120,11 +156,19 @@ def nucleus_diameter(stain: StainMap) -> float:
     return min(2 * float(np.sqrt(area / np.pi)), _WIDEST * thickest)
 
 
-def _lone_cell_diameter(stain: StainMap, nuclei: NDArray[np.uint8]) -> float:
-    """Nucleus diameter in pixels that the largest lone round leukocyte stands for; 0: none."""
-    stained = (stain.density > stain.empty_below) | (nuclei > 0)
-    most, found = 0.0, 0.0
-    for body in round_bodies(stained, _BODY_SMOOTH * max(stained.shape)):
+def _lone_cell(stain: StainMap, nuclei: NDArray[np.uint8]) -> tuple[float, float]:
+    """Of the lone round leukocyte with the most nucleus: diameters in pixels, 0 without one.
+
+    Returns:
+        Of the red cells that its size makes likely, and of its nucleus as a disc.
+    """
+    smooth_px = _BODY_SMOOTH * max(nuclei.shape)
+    bodies: list[RoundBody] = []
+    for factor in _BODY_LEVELS:
+        stained = (stain.density > factor * stain.empty_below) | (nuclei > 0)
+        bodies += round_bodies(stained, smooth_px)
+    most, found = 0.0, (0.0, 0.0)
+    for body in bodies:
         held = float((nuclei[body.window][body.inside] > 0).sum())
         area = float(body.inside.sum())
         if body.at_border or held < _LEAST_NUCLEUS * area or held <= most:
@@ -132,61 +176,55 @@ def _lone_cell_diameter(stain: StainMap, nuclei: NDArray[np.uint8]) -> float:
         most = held
         nucleus_px = 2 * float(np.sqrt(held / np.pi))
         of_typical = nucleus_px / _NUCLEUS_UM * body.diameter_px / _LEUKOCYTE_UM
-        found = _NUCLEUS_OVER_RED_CELL * _RED_CELL_UM * float(np.sqrt(of_typical))
+        found = _RED_CELL_UM * float(np.sqrt(of_typical)), nucleus_px
     return found
 
 
-def mode_diameter(diameters: NDArray[np.float64], nucleus_px: float = 0.0) -> tuple[float, float]:
+def mode_diameter(
+    diameters: NDArray[np.float64], expected: Expected | None = None
+) -> tuple[float, float]:
     """Most frequent diameter of red cells and the outline that agrees with it.
 
     Args:
         diameters: from :func:`red_cell_diameters`.
-        nucleus_px: diameter of a nucleus, which makes red cells of about three quarters of it
-            likelier where few are in view; 0: unknown.
+        expected: what the leukocyte in view makes likely, which decides between several modes
+            where few red cells are seen.
 
     Returns:
-        Diameter in pixels (0: no evidence at all) and weight in full circles within 15 %.
+        Diameter in pixels (0: no evidence at all) and weight in full circles within 15 %; the
+        weight is 0 where the leukocyte alone decides.
     """
-    expected = np.log(nucleus_px / _NUCLEUS_OVER_RED_CELL) if nucleus_px > 0 else None
+    expected = expected or Expected(0.0)
     if len(diameters) == 0:
-        return (float(np.exp(expected)), 0.0) if expected is not None else (0.0, 0.0)
+        return expected.alone_px, 0.0
     logs, weights = np.log(diameters[:, 0]), diameters[:, 1]
-    grid = np.arange(logs.min() - 0.1, logs.max() + 0.1 + _STEP, _STEP)
+    middle = float(np.average(logs, weights=weights))
+    if expected.red_cell_px > 0:
+        middle = float(np.log(expected.red_cell_px))
+    low, high = min(logs.min(), middle - 0.4), max(logs.max(), middle + 0.4)
+    grid = np.arange(low - 0.1, high + 0.1 + _STEP, _STEP)
     kernel = np.exp(-0.5 * ((grid[:, None] - logs[None, :]) / 0.08) ** 2)
-    evidence = kernel @ (weights * diameters[:, 0] ** 2)  # arcs cut short look like small circles
-    if expected is not None:
-        evidence *= _PRIOR_FLOOR + np.exp(-0.5 * ((grid - expected) / _PRIOR_SPREAD) ** 2)
-    best = grid[np.argmax(evidence)]
+    # Arcs cut short look like small circles: the larger ones count more.
+    evidence = kernel @ (weights * np.exp(2 * np.clip(logs - middle, -1.5, 1.5)))
+    best = grid[np.argmax((_NO_ARCS + evidence) * expected.likelihood(grid))]
     near = np.abs(logs - best) < 0.15
     total = float(weights[near].sum())
-    if expected is not None and _outweighed(float(best - expected), total):
-        return float(np.exp(expected)), 0.0
-    if total == 0:
-        return 0.0, 0.0
+    if total < _LEAST_ARCS:
+        return expected.alone_px, 0.0
     return float(np.exp(np.average(logs[near], weights=weights[near]))), total
 
 
-def _outweighed(above: float, total: float) -> bool:
-    """Whether few arcs say less than a nucleus that makes red cells differ by ``above`` (log).
-
-    Arcs smaller than the nucleus suggests are lobes and debris; larger ones can be red cells
-    around a platelet.
-    """
-    if total == 0 or (abs(above) > _DOUBTFUL and total < _FEW):
-        return True
-    return above < -_TOO_SMALL and total < _MIN_WEIGHT
-
-
 def pooled_diameter(
-    parts: Sequence[NDArray[np.float64]], nuclei_px: Sequence[float]
+    parts: Sequence[NDArray[np.float64]], expected: Sequence[Expected]
 ) -> tuple[float, float]:
     """Diameter and weight over several images; (0, 0) where they contradict each other.
 
     Args:
         parts: from :func:`red_cell_diameters`, one an image.
-        nuclei_px: from :func:`nucleus_diameter`, one an image.
+        expected: from :func:`expected_diameter`, one an image.
     """
-    diameter, weight = mode_diameter(np.concatenate(parts), float(np.median(nuclei_px)))
+    typical = Expected(float(np.median([one.red_cell_px for one in expected])))
+    diameter, weight = mode_diameter(np.concatenate(parts), typical)
     if weight < _POOLED_SHARE * len(parts):
         return 0.0, 0.0
     own = [mode_diameter(part) for part in parts]
