@@ -16,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cell_views import Cells, batch, is_held_out, pack, plain
+from cell_views import Cells, batch, is_held_out, pack
 from learner import TYPES, Learner, Teacher, folded
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor
 from torch.nn import functional
+from whitening import whitened
 
 UNSPECIFIC = {
     "immature granulocyte": ("metamyelocyte", "myelocyte", "promyelocyte"),
@@ -30,8 +31,6 @@ UNSPECIFIC = {
 }
 QUEUE, HEAT, SHARE = 2048, 0.2, 0.25
 """Remembered cells of the contrast, its temperature, and its weight beside the types' loss."""
-CHANGES = 240
-"""Random changes of stain and camera that the whitening is fitted on."""
 
 
 def targets(labels: tuple[str, ...]) -> NDArray[np.float32]:
@@ -145,42 +144,6 @@ def joined(parts: list[Cells]) -> Cells:
     return Cells(planes, names, labels, tuple(bag for part in parts for bag in part.bags))
 
 
-def whitening(teacher: Teacher, cells: Cells, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Weight (192, 192) and bias after which nuisance is small and equal in every direction.
-
-    Nuisance is what a patient's mean vector does although the cells are the same: another stain,
-    camera, focus, scale or outline (one random change for a whole bag), and other cells of the same
-    patient (their covariance, a 30th of it: the mean of 30 cells). No diagnosis and no type is
-    used. Source: within-class covariance normalisation, Hatch et al., Interspeech 2006.
-    """
-    features = teacher.features(plain, cells.planes)
-    centre, bags = features.mean(0), np.array(cells.bags)
-    within = np.zeros((features.shape[1],) * 2)
-    for bag in sorted(set(cells.bags)):
-        own = features[bags == bag] - features[bags == bag].mean(0)
-        within += own.T @ own / len(features)
-    moved = np.stack([_moved_by(teacher, features, cells, rng) for _ in range(CHANGES)])
-    ridge = 1e-5 * np.trace(within) / len(within)
-    noise = within / 30 + moved.T @ moved / len(moved) + ridge * np.eye(len(within))
-    values, vectors = np.linalg.eigh(noise)
-    weight = (vectors / np.sqrt(values)).T
-    return torch.from_numpy(weight).float(), torch.from_numpy(-weight @ centre).float()
-
-
-def _moved_by(
-    teacher: Teacher, features: NDArray[np.float64], cells: Cells, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """What one change of stain and camera does to the mean vector of some cells."""
-    chosen = rng.choice(len(features), min(64, len(features)), replace=False)
-    seed = int(rng.integers(2**31))
-
-    def same_change(planes: NDArray[np.uint8]) -> Tensor:
-        return torch.cat([batch(plane[None], np.random.default_rng(seed)) for plane in planes])
-
-    changed = teacher.features(same_change, cells.planes[chosen])
-    return np.asarray(changed.mean(0) - features[chosen].mean(0))
-
-
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--typed", type=Path, required=True, help="store of PBC")
@@ -222,10 +185,8 @@ def main() -> None:
             log.write_text(",".join(result) + "\n")
         with log.open("a") as file:
             file.write(",".join(f"{value:.4g}" for value in result.values()) + "\n")
-    everything = joined([typed, untyped])
-    weight, bias = whitening(training.teacher, everything, np.random.default_rng(arguments.seed))
-    tensors = folded(training.teacher.network)
-    tensors |= {"whitening.weight": weight, "whitening.bias": bias}
+    network = folded(training.teacher.network)
+    tensors = whitened(network, joined([typed, untyped]), np.random.default_rng(arguments.seed))
     save_file(tensors, arguments.out / "blood_cell.safetensors")
 
 

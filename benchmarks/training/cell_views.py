@@ -86,9 +86,11 @@ def is_held_out(name: str) -> bool:
     return hashlib.sha256(Path(name).name.encode()).digest()[0] % 5 == 0
 
 
-def view(plane: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
-    """One random view (96, 96, 3), 0 to 1."""
-    warped = _moved(plane, rng)
+def view(
+    plane: NDArray[np.uint8], rng: np.random.Generator, *, whole: bool = False
+) -> NDArray[np.float32]:
+    """One random view (96, 96, 3), 0 to 1; the whole crop (128, 128, 3) if asked for."""
+    warped = _moved(plane, rng, whole=whole)
     density = cv2.LUT(np.ascontiguousarray(warped[..., :3]), _DENSITY)
     light = cv2.exp(-cv2.transform(density, _stain(rng)))
     light = light * np.exp(rng.normal(0, 0.02, 3)).astype(np.float32)
@@ -97,17 +99,18 @@ def view(plane: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float
     return np.clip(_camera(on_white * np.float32(WHITE / 255), rng), 0, 1)
 
 
-def _moved(plane: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+def _moved(plane: NDArray[np.uint8], rng: np.random.Generator, *, whole: bool) -> NDArray[np.uint8]:
     """Turned, mirrored, scaled by up to a fifth, stretched and shifted."""
-    zoom = VIEW_PX / (SIDE_PX * CROP_SHARE) * np.exp(rng.uniform(-0.2, 0.2))
+    side = SIDE_PX if whole else VIEW_PX
+    zoom = (1.0 if whole else VIEW_PX / (SIDE_PX * CROP_SHARE)) * np.exp(rng.uniform(-0.2, 0.2))
     stretch, angle = np.exp(rng.uniform(-0.08, 0.08)), rng.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     flip = 1 if rng.random() < 0.5 else -1
     matrix = turn @ np.diag([zoom * stretch * flip, zoom / stretch])
     from_centre = (SIDE_PX - 1) / 2 + rng.uniform(-6, 6, 2)
-    offset = (VIEW_PX - 1) / 2 - matrix @ from_centre
+    offset = (side - 1) / 2 - matrix @ from_centre
     return np.asarray(cv2.warpAffine(
-        plane, np.hstack([matrix, offset[:, None]]), (VIEW_PX, VIEW_PX),
+        plane, np.hstack([matrix, offset[:, None]]), (side, side),
         flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(245, 245, 245, 0),
     ))  # fmt: skip
 
@@ -150,15 +153,27 @@ def batch(planes: NDArray[np.uint8], rng: np.random.Generator) -> torch.Tensor:
     return views.permute(0, 3, 1, 2)
 
 
+def changed(planes: NDArray[np.uint8], seed: int) -> torch.Tensor:
+    """Whole crops (N, 3, 128, 128) that have all undergone the same random change."""
+    views = [view(plane, np.random.default_rng(seed), whole=True) for plane in planes]
+    return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
+
+
+def whole(planes: NDArray[np.uint8]) -> torch.Tensor:
+    """The cells as they are (N, 3, 128, 128): grown by 0.4 um and feathered, nothing changed."""
+    signed_px = (planes[..., 3:].astype(np.float32) - 128) / np.float32(_DISTANCE_GAIN)
+    alpha = np.clip((signed_px + 2.1) / 2 + 0.5, 0, 1)
+    on_white = (WHITE + (planes[..., :3] - np.float32(WHITE)) * alpha) / 255
+    return torch.from_numpy(on_white.astype(np.float32)).permute(0, 3, 1, 2)
+
+
 def plain(planes: NDArray[np.uint8]) -> torch.Tensor:
-    """The cells as they are (N, 3, 96, 96): grown by 0.4 um and feathered, nothing changed."""
+    """The same at the encoder's scale (N, 3, 96, 96)."""
     edge = (SIDE_PX - round(SIDE_PX * CROP_SHARE)) / 2
     zoom = VIEW_PX / (SIDE_PX * CROP_SHARE)
     matrix = np.array([[zoom, 0, -edge * zoom], [0, zoom, -edge * zoom]])
-    out = []
-    for plane in planes:
-        moved = cv2.warpAffine(plane, matrix, (VIEW_PX, VIEW_PX), flags=cv2.INTER_LINEAR)
-        signed_px = (moved[..., 3:].astype(np.float32) - 128) / _DISTANCE_GAIN
-        alpha = np.clip((signed_px + 2.1) / 2 + 0.5, 0, 1)
-        out.append((WHITE + (moved[..., :3] - WHITE) * alpha) / 255)
-    return torch.from_numpy(np.stack(out).astype(np.float32)).permute(0, 3, 1, 2)
+    moved = [
+        cv2.warpAffine(image, matrix, (VIEW_PX, VIEW_PX), flags=cv2.INTER_LINEAR)
+        for image in whole(planes).permute(0, 2, 3, 1).numpy()
+    ]
+    return torch.from_numpy(np.stack(moved)).permute(0, 3, 1, 2)

@@ -7,7 +7,6 @@ stands in ``millie.models.blood_cell``.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -93,16 +92,6 @@ class Teacher:
         """Unit vectors (N, 96); the running statistics follow the views."""
         self.network.train()
         return self.network.project(self.network(images))
-
-    @torch.no_grad()
-    def features(
-        self, prepare: Callable[[NDArray[np.uint8]], Tensor], planes: NDArray[np.uint8]
-    ) -> NDArray[np.float64]:
-        """Vectors (N, 192) of cells as ``prepare`` shows them."""
-        self.network.eval()
-        chunks = [prepare(planes[i : i + 128]) for i in range(0, len(planes), 128)]
-        vectors = torch.cat([self.network(chunk) for chunk in chunks])
-        return np.asarray(vectors.double().numpy())
 
     @torch.no_grad()
     def scores(self, planes: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -118,7 +118,7 @@ ENCODERS: dict[str, EncoderSpec] = {
         ),
         EncoderSpec(
             "blood_cell",
-            192,
+            274,
             blood_cell.INPUT_PX,
             "(x - 0.75) / 0.25; expects a cell on white (model.background = 'isolate') in a crop "
             "of 25 um",
