@@ -15,8 +15,12 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cv2.typing import MatLike
     from numpy.typing import NDArray
+
+    Box = tuple[int, int, int, int]  # top, bottom, left, right
 
 _ROUND = 0.74  # of its enclosing circle; two touching discs fill 0.5, three 0.65
 
@@ -38,24 +42,31 @@ class RoundBody:
     at_border: bool
 
 
-def round_bodies(mask: NDArray[np.bool_], smooth_px: float) -> list[RoundBody]:
+def round_bodies(
+    mask: NDArray[np.bool_],
+    smooth_px: float,
+    wanted: Callable[[Box], bool] = lambda _: True,
+) -> list[RoundBody]:
     """Connected areas of a mask that are round.
 
     Args:
         mask: bool (H, W), what is stained.
         smooth_px: bridges thinner than twice that are cut first.
+        wanted: whether a body is worth being drawn, told by its box.
     """
     side = 2 * max(1, round(smooth_px)) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    opened = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, disc)
+    opened = cv2.morphologyEx(mask.view(np.uint8), cv2.MORPH_OPEN, disc)
     contours, _ = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     height, width = mask.shape
     found = []
     for contour in contours:
+        x, y, w, h = cv2.boundingRect(contour)
+        if not wanted((y, y + h, x, x + w)):
+            continue
         area = cv2.contourArea(contour) + 0.5 * cv2.arcLength(contour, closed=True)
         if not _is_round(contour, area):
             continue
-        x, y, w, h = cv2.boundingRect(contour)
         inside = np.zeros((h, w), np.uint8)
         cv2.drawContours(inside, [contour], -1, 1, cv2.FILLED, offset=(-x, -y))
         at_border = x == 0 or y == 0 or x + w == width or y + h == height

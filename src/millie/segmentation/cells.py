@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from millie.segmentation.objects import describe, leukocyte_odds, smudge_odds
+from millie.segmentation.stain import RED
 from millie.types import Cell, CellRegion
 
 if TYPE_CHECKING:
@@ -106,14 +107,13 @@ def _body(
     """The cell around a nucleus: stained, unlike a red cell, nearer to it than to any other."""
     away = cv2.distanceTransform((~nucleus).astype(np.uint8), cv2.DIST_L2, 3) * work_um
     density = stain.density[window]
-    plasma = (density > stain.empty_below) & (away < _CYTOPLASM_UM) & ~stain.red_like(window)
+    plasma = (density > stain.empty_below) & (away < _CYTOPLASM_UM) & (stain.kinds[window] != RED)
     touches = False
     if others.any():
         to_others = cv2.distanceTransform((~others).astype(np.uint8), cv2.DIST_L2, 3) * work_um
         plasma &= away <= to_others
-        touches = bool(
-            (plasma & (to_others < away + _CLUMP_UM) & (away < 2.5)).sum() * work_um > 1.5
-        )
+        between = plasma & (to_others < away + _CLUMP_UM) & (away < 2.5)
+        touches = bool(np.count_nonzero(between) * work_um > 1.5)
     disc = _disc(_SMOOTH_UM / work_um)
     solid = cv2.morphologyEx((plasma | nucleus).astype(np.uint8), cv2.MORPH_OPEN, disc)
     solid = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, disc)
@@ -157,8 +157,9 @@ def _region(
         return None
     inner = np.s_[filled[0][0] : filled[0][-1] + 1, filled[1][0] : filled[1][-1] + 1]
     left, top = x0 + int(filled[1][0]), y0 + int(filled[0][0])
-    cell = _cell(body[inner], (left, top), shape, um_px, outline.touches, odds)
-    return CellRegion(cell, body[inner], nucleus[inner])
+    body = body[inner].copy()
+    cell = _cell(body, (left, top), shape, um_px, outline.touches, odds)
+    return CellRegion(cell, body, nucleus[inner].copy())
 
 
 def _cell(
@@ -171,14 +172,17 @@ def _cell(
 ) -> Cell:
     left, top = corner
     height, width = body.shape
-    moments = cv2.moments(body.astype(np.uint8), binaryImage=True)
-    area = moments["m00"]
+    across, down = (
+        np.asarray(cv2.reduce(body.view(np.uint8), k, cv2.REDUCE_SUM, dtype=cv2.CV_32S)).ravel()
+        for k in (0, 1)
+    )
+    area = float(across.sum())
     at_border = left == 0 or top == 0 or left + width == shape[1] or top + height == shape[0]
     leukocyte, smudge = (1 / (1 + np.exp(-np.clip(value, -30, 30))) for value in odds)
     return Cell(
         source=0,
-        x_px=left + moments["m10"] / area,
-        y_px=top + moments["m01"] / area,
+        x_px=left + float(across @ np.arange(width)) / area,
+        y_px=top + float(down @ np.arange(height)) / area,
         left_px=left,
         top_px=top,
         width_px=width,

@@ -16,6 +16,8 @@ import numpy as np
 
 from millie.segmentation import lobe_model
 from millie.segmentation.bodies import round_bodies
+from millie.segmentation.quick import LabelPixels, pixels_by_label, quantile
+from millie.segmentation.stain import RED
 
 if TYPE_CHECKING:
     from cv2.typing import MatLike
@@ -69,6 +71,7 @@ class Piece:
         tint: its mean score over its mean density; lobes of one nucleus have one colour.
         roundness: area over that of the smallest circle around it.
         solidity: area over that of its convex hull.
+        hull: float32 (n, 1, 2), of its outline.
     """
 
     members: tuple[int, ...]
@@ -79,26 +82,33 @@ class Piece:
     tint: float
     roundness: float
     solidity: float
+    hull: MatLike
 
 
 def grouped(
-    pieces: NDArray[np.int32], stain: StainMap, work_um: float
+    pieces: NDArray[np.int32], pixels: LabelPixels, stain: StainMap, work_um: float
 ) -> tuple[tuple[int, ...], ...]:
     """Group pieces into nuclei, merging the likeliest pair first until none is likely.
+
+    Args:
+        pieces: int32 (H, W), 0 is none.
+        pixels: of ``pieces``.
+        stain: of the same image.
+        work_um: um per pixel.
 
     Returns:
         For each nucleus the labels of its pieces, each piece in exactly one.
     """
-    alive = {p.members[0]: p for p in pieces_of(pieces, stain)}
-    for members in _in_one_body(pieces, stain, work_um):
+    alive = {p.members[0]: p for p in measured(pixels, stain)}
+    for members in _in_one_body(pieces, pixels, stain, work_um):
         first, *others = (key for key in members if key in alive)
         for key in others:
             alive[first] = joined(alive[first], alive.pop(key))
     keys = sorted(alive)
-    near = [
-        (a, b) for i, a in enumerate(keys) for b in keys[i + 1 :]
-        if _near(alive[a], alive[b], work_um)
-    ]  # fmt: skip
+    centres = np.array([alive[key].centre for key in keys]).reshape(-1, 2)
+    steps = (centres[:, None] - centres[None]) * work_um
+    neighbours = np.triu(np.hypot(steps[..., 0], steps[..., 1]) < _REACH_UM, 1)
+    near = [(keys[i], keys[j]) for i, j in np.argwhere(neighbours).tolist()]
     odds = _odds(near, alive, stain, work_um)
     while odds:
         (a, b), best = max(odds.items(), key=lambda item: item[1])
@@ -125,19 +135,27 @@ def _odds(
 
 
 def _in_one_body(
-    pieces: NDArray[np.int32], stain: StainMap, work_um: float
+    pieces: NDArray[np.int32], pixels: LabelPixels, stain: StainMap, work_um: float
 ) -> list[tuple[int, ...]]:
     """Pieces that lie together in one round body of a cell's size, hence in one cell.
 
     The body is what stands apart from the background or, where red cells touch it, what is
     unlike them. Touching cells give no round body and are left to the model.
     """
-    stained = (stain.density > stain.empty_below) | (pieces > 0)
-    everywhere = np.s_[0 : pieces.shape[0], 0 : pieces.shape[1]]
+    if not _any_near(pixels.boxes(), _BODY_UM[1] / work_um):
+        return []
+    nuclear = pieces > 0
+    stained = (stain.density > stain.empty_below) | nuclear
     found: list[tuple[int, ...]] = []
     taken: set[int] = set()
-    for mask in (stained & (~stain.red_like(everywhere) | (pieces > 0)), stained):
-        for body in round_bodies(mask, _SMOOTH_UM / work_um):
+
+    def holds_two(box: tuple[int, int, int, int]) -> bool:
+        held = pieces[box[0] : box[1], box[2] : box[3]]
+        highest = held.max()
+        return bool(highest > 0 and ((held > 0) & (held != highest)).any())
+
+    for mask in (stained & ((stain.kinds != RED) | nuclear), stained):
+        for body in round_bodies(mask, _SMOOTH_UM / work_um, holds_two):
             if not _BODY_UM[0] <= body.diameter_px * work_um <= _BODY_UM[1]:
                 continue
             held = np.unique(pieces[body.window][body.inside])
@@ -148,26 +166,43 @@ def _in_one_body(
     return found
 
 
+def _any_near(boxes: NDArray[np.int64], reach_px: float) -> bool:
+    """Whether two boxes (top, bottom, left, right) are nearer than that on both axes."""
+    if len(boxes) < 2:
+        return False
+    gaps = [boxes[:, None, k] - boxes[None, :, k + 1] for k in (0, 2)]
+    apart = np.maximum(np.maximum(gaps[0], gaps[0].T), np.maximum(gaps[1], gaps[1].T))
+    return int(np.count_nonzero(apart < reach_px)) > len(boxes)
+
+
 def pieces_of(labels: NDArray[np.int32], stain: StainMap) -> list[Piece]:
     """Measure each label of a map."""
-    rows, columns = np.nonzero(labels)
-    values = labels[rows, columns]
-    order = np.argsort(values, kind="stable")
-    rows, columns, values = rows[order], columns[order], values[order]
-    starts = np.flatnonzero(np.diff(values, prepend=0) > 0)
+    return measured(pixels_by_label(labels), stain)
+
+
+def measured(pixels: LabelPixels, stain: StainMap) -> list[Piece]:
+    """Measure each label whose pixels are given."""
+    scores = stain.score[pixels.rows, pixels.columns]
+    densities = stain.density[pixels.rows, pixels.columns]
     found = []
-    for start, end in zip(starts, np.append(starts, len(values))[1:], strict=True):
-        y, x = rows[start:end], columns[start:end]
-        top, left = int(y.min()), int(x.min())
-        window = np.zeros((int(y.max()) - top + 3, int(x.max()) - left + 3), np.uint8)
-        window[y - top + 1, x - left + 1] = 1
+    for label, start, end, (top, bottom, left, right) in zip(
+        pixels.labels.tolist(),
+        pixels.starts[:-1].tolist(),
+        pixels.starts[1:].tolist(),
+        pixels.boxes().tolist(),
+        strict=True,
+    ):
+        y, x = pixels.rows[start:end], pixels.columns[start:end]
+        window = np.zeros((bottom - top + 2, right - left + 2), np.uint8)
+        window[y - (top - 1), x - (left - 1)] = 1
         contours, _ = cv2.findContours(window, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         outline = np.concatenate(contours)[:, 0, :] + np.array([left - 1, top - 1])
-        peak = float(np.percentile(stain.score[y, x], 80))
+        peak = quantile(scores[start:end], 0.8)
         centre = np.array([x.mean(), y.mean()])
-        label = int(values[start])
-        tint = float(stain.score[y, x].sum()) / max(float(stain.density[y, x].sum()), 1e-3)
-        found.append(_piece((label,), end - start, centre, outline.astype(np.float32), peak, tint))
+        tint = float(scores[start:end].sum()) / max(float(densities[start:end].sum()), 1e-3)
+        outline = outline.astype(np.float32)
+        hull = cv2.convexHull(outline)
+        found.append(_piece((label,), end - start, centre, outline, (peak, tint), hull))
     return found
 
 
@@ -176,15 +211,14 @@ def _piece(
     area_px: float,
     centre: NDArray[np.float64],
     outline: NDArray[np.float32],
-    peak: float,
-    tint: float,
+    tone: tuple[float, float],
+    hull: MatLike,
 ) -> Piece:
-    hull = cv2.convexHull(outline)
+    """A piece of so much area with its (peak, tint), its shape measured on its hull."""
     _, radius = cv2.minEnclosingCircle(hull)
     roundness = area_px / (np.pi * max(float(radius), 1.0) ** 2)
-    return Piece(
-        members, float(area_px), centre, outline, peak, tint, roundness, area_px / _area(hull)
-    )
+    solidity = area_px / _area(hull)
+    return Piece(members, float(area_px), centre, outline, *tone, roundness, solidity, hull)
 
 
 def _area(hull: MatLike) -> float:
@@ -198,18 +232,21 @@ def joined(a: Piece, b: Piece) -> Piece:
     centre = (a.centre * a.area_px + b.centre * b.area_px) / area
     outline = np.concatenate([a.outline, b.outline])
     tint = (a.tint * a.area_px + b.tint * b.area_px) / area
-    return _piece(a.members + b.members, area, centre, outline, max(a.peak, b.peak), tint)
+    tone = max(a.peak, b.peak), tint
+    return _piece(a.members + b.members, area, centre, outline, tone, _joint_hull(a, b))
+
+
+def _joint_hull(a: Piece, b: Piece) -> MatLike:
+    return cv2.convexHull(np.concatenate([a.hull, b.hull]))
 
 
 def pair_features(a: Piece, b: Piece, stain: StainMap, work_um: float) -> NDArray[np.float64]:
     """Values of :data:`FEATURES` for two pieces."""
-    steps = a.outline[:, None, :] - b.outline[None, :, :]
-    apart = np.hypot(steps[..., 0], steps[..., 1])
-    ia, ib = np.unravel_index(int(np.argmin(apart)), apart.shape)
-    gap = max(float(apart[ia, ib]) - 1.0, 0.0)
-    contact = float(np.count_nonzero(apart.min(axis=1) <= 1.5))
+    nearest = _nearest(a.outline, b.outline)
+    gap = max(math.sqrt(float(nearest.min())) - 1.0, 0.0)
+    contact = float(np.count_nonzero(nearest <= 1.5**2))
     small, large = sorted([a.area_px, b.area_px])
-    hull = cv2.convexHull(np.concatenate([a.outline, b.outline]))
+    hull = _joint_hull(a, b)
     _, radius = cv2.minEnclosingCircle(hull)
     line = _samples(a.centre, b.centre)
     score = stain.score[line[:, 1], line[:, 0]]
@@ -245,18 +282,23 @@ def _composition(hull: MatLike, stain: StainMap, around_px: float) -> NDArray[np
     rows, columns = stain.score.shape
     y0, x0 = max(top - reach, 0), max(left - reach, 0)
     window = np.s_[y0 : min(top + height + reach, rows), x0 : min(left + width + reach, columns)]
-    density = stain.density[window]
-    canvas = np.zeros(density.shape, np.uint8)
+    kinds = stain.kinds[window]
+    canvas = np.zeros(kinds.shape, np.uint8)
     polygon = np.rint(hull - (x0, y0)).astype(np.int32)
     cv2.polylines(canvas, [polygon], isClosed=True, color=2, thickness=2 * reach - 1)
     cv2.fillConvexPoly(canvas, polygon, 1)
-    red = stain.red_like(window)
-    empty = (density < stain.empty_below) & ~red
-    plasma = ~(red | empty) & (stain.score[window] < stain.threshold)
-    kinds = canvas + 3 * (empty + 2 * red + 3 * plasma).astype(np.uint8)
-    counts = np.bincount(kinds.ravel(), minlength=12).reshape(4, 3)
+    counts = np.bincount((canvas + 3 * kinds).ravel(), minlength=12).reshape(4, 3)
     inside, belt = (max(float(counts[:, k].sum()), 1.0) for k in (1, 2))
     return np.concatenate([counts[1:, 1] / inside, counts[1:, 2] / belt])
+
+
+def _nearest(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Squared distance from each point of ``a`` to the nearest of ``b``."""
+    steps = a[:, None, 0] - b[None, :, 0]
+    apart = steps * steps
+    np.subtract(a[:, None, 1], b[None, :, 1], out=steps)
+    apart += np.square(steps, out=steps)
+    return np.asarray(apart.min(axis=1), dtype=np.float32)
 
 
 def _near(a: Piece, b: Piece, work_um: float) -> bool:

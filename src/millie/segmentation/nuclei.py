@@ -6,14 +6,15 @@ into convex pieces, and their grouping. It works at the working resolution; area
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from scipy.ndimage import find_objects
 
 from millie.segmentation.lobes import grouped
+from millie.segmentation.quick import pixels_by_label
 from millie.segmentation.watershed import flood
 
 if TYPE_CHECKING:
@@ -39,21 +40,21 @@ class NucleusMap:
         pieces: int32 (H, W), the convex pieces before grouping.
         groups: for each nucleus the labels of its pieces; label ``k + 1`` is ``groups[k]``.
         level: float32 (H, W), score above which a pixel is nucleus, at each place.
+        areas_px: int64 (n,), pixels of each nucleus.
+        edges: int64 (n, 4), top, bottom, left, right of each nucleus, ends exclusive.
     """
 
     labels: NDArray[np.int32]
     pieces: NDArray[np.int32]
     groups: tuple[tuple[int, ...], ...]
     level: NDArray[np.float32]
+    areas_px: NDArray[np.int64]
+    edges: NDArray[np.int64]
 
     def boxes(self, min_px: float) -> list[tuple[int, tuple[int, int, int, int]]]:
         """(label, (top, bottom, left, right)) of nuclei of at least so many pixels."""
-        found = []
-        for label, box in enumerate(find_objects(self.labels), start=1):
-            if box is not None and (self.labels[box] == label).sum() >= min_px:
-                rows, columns = box
-                found.append((label, (rows.start, rows.stop, columns.start, columns.stop)))
-        return found
+        large = np.flatnonzero(self.areas_px >= min_px).tolist()
+        return [(k + 1, tuple(self.edges[k].tolist())) for k in large]
 
 
 def find_nuclei(stain: StainMap, work_um: float) -> NucleusMap:
@@ -64,11 +65,22 @@ def find_nuclei(stain: StainMap, work_um: float) -> NucleusMap:
         work_um: um per pixel of that resolution.
     """
     pieces, level = find_pieces(stain, work_um)
-    groups = grouped(pieces, stain, work_um)
+    pixels = pixels_by_label(pieces)
+    groups = grouped(pieces, pixels, stain, work_um)
     lookup = np.zeros(int(pieces.max(initial=0)) + 1, np.int32)
     for k, members in enumerate(groups, start=1):
         lookup[list(members)] = k
-    return NucleusMap(lookup[pieces], pieces, groups, level)
+    labels = np.zeros(pieces.shape, np.int32)
+    sizes = np.diff(pixels.starts)
+    labels[pixels.rows, pixels.columns] = np.repeat(lookup[pixels.labels], sizes)
+    areas = np.zeros(len(groups) + 1, np.int64)
+    edges = np.tile(np.array([pieces.size, 0, pieces.size, 0]), (len(groups) + 1, 1))
+    owners = lookup[pixels.labels]
+    np.add.at(areas, owners, sizes)
+    boxes = pixels.boxes()
+    np.minimum.at(edges[:, ::2], owners, boxes[:, ::2])
+    np.maximum.at(edges[:, 1::2], owners, boxes[:, 1::2])
+    return NucleusMap(labels, pieces, groups, level, areas[1:], edges[1:])
 
 
 def find_pieces(stain: StainMap, work_um: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -88,8 +100,9 @@ def _levels(stain: StainMap, work_um: float) -> NDArray[np.float32]:
     small = cv2.convertScaleAbs(np.maximum(blurred, 0), alpha=_UNITS)
     side = 2 * round(_PEAK_RADIUS_UM / work_um) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_RECT, (side, side))
-    peak = cv2.blur(cv2.dilate(small, disc), (side, side)).astype(np.float32) / _UNITS
-    return np.asarray(np.maximum(peak * _HALF, stain.threshold), dtype=np.float32)
+    peak = cv2.blur(cv2.dilate(small, disc), (side, side))
+    level = np.maximum(np.arange(256, dtype=np.float32) / _UNITS * _HALF, stain.threshold)
+    return np.asarray(cv2.LUT(peak, level.astype(np.float32)), dtype=np.float32)
 
 
 def _pieces(mask: NDArray[np.uint8], work_um: float) -> NDArray[np.int32]:
@@ -98,25 +111,42 @@ def _pieces(mask: NDArray[np.uint8], work_um: float) -> NDArray[np.int32]:
     rim = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (thin, thin))
     opened = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_OPEN, rim), dtype=np.uint8)
     mask = _filled(opened, _HOLE_UM2 / work_um**2)
-    n, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4, ltype=cv2.CV_32S)
-    sharp = cv2.distanceTransform(mask, cv2.DIST_L2, 3)
-    blurred = cv2.GaussianBlur(sharp, (0, 0), max(0.3 / work_um, 0.8))
-    distance = np.asarray(blurred, dtype=np.float32)
-    side = 2 * round(_SEED_RADIUS_UM / work_um) + 1
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    peaks = (cv2.dilate(distance, disc) <= distance) & (mask > 0)
     pieces = np.zeros(mask.shape, np.int32)
     count = 0
-    for label in range(1, n):
-        left, top, width, height, area = stats[label]
-        if area * work_um**2 < _SPECK_UM2:
-            continue
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    for contour in contours:
+        left, top, width, height = cv2.boundingRect(contour)
         window = np.s_[top : top + height, left : left + width]
-        own = labels[window] == label
-        parts = _divided(own, peaks[window] & own, distance[window])
-        pieces[window][own] = parts[own] + count
-        count += int(parts.max())
+        distance, peaks = _heights(mask, window, work_um)
+        outer = np.zeros((height, width), np.uint8)
+        cv2.drawContours(outer, [contour], -1, 1, cv2.FILLED, offset=(-left, -top))
+        n, labels = cv2.connectedComponents(outer & mask[window], connectivity=4)
+        for label in range(1, n):
+            own = labels == label
+            if np.count_nonzero(own) * work_um**2 < _SPECK_UM2:
+                continue
+            parts = _divided(own, peaks & own, distance)
+            pieces[window][own] = parts[own] + count
+            count += int(parts.max())
     return pieces
+
+
+def _heights(
+    mask: NDArray[np.uint8], window: tuple[slice, slice], work_um: float
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Distance map of a window of the mask, smoothed, and its maxima."""
+    radius, sigma = round(_SEED_RADIUS_UM / work_um), max(0.3 / work_um, 0.8)
+    beyond = radius + math.ceil(4 * sigma) + 1  # what lies further away has no say
+    top, left = (max(part.start - beyond, 0) for part in window)
+    around = mask[top : window[0].stop + beyond, left : window[1].stop + beyond]
+    sharp = cv2.distanceTransform(around, cv2.DIST_L2, 3)
+    distance = np.asarray(cv2.GaussianBlur(sharp, (0, 0), sigma), dtype=np.float32)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    peaks = (cv2.dilate(distance, disc) <= distance) & (around > 0)
+    inner = np.s_[
+        window[0].start - top : window[0].stop - top, window[1].start - left : window[1].stop - left
+    ]
+    return distance[inner], peaks[inner]
 
 
 def _divided(

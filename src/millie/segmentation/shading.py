@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
+from millie.segmentation.quick import quantile
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -44,8 +46,8 @@ def fall_off(
             pixels = density[window][valid[window]]
             if len(pixels) < 0.5 * len(rows) * len(columns):
                 continue
-            total = pixels.sum(axis=1)
-            low = float(np.percentile(total, 8))
+            total = pixels[:, 0] + pixels[:, 1] + pixels[:, 2]
+            low = quantile(total, 0.08)
             near = np.abs(total - low) < 0.08
             if not near.any():
                 continue

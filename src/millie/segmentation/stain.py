@@ -8,12 +8,14 @@ image that shows no stained blood film. It knows no scale and no objects.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from millie.segmentation import shading
+from millie.segmentation.quick import quantile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,11 +31,13 @@ _FAINTEST = 0.25  # a nucleus has at least this share of the darkest nuclei's sc
 _HIGHEST = 0.6  # threshold beyond which pale nuclei would be lost whatever the field says,
 _ABOVE_RED_CELLS = 1.7  # unless the red cells themselves are as dark: this times their score
 _DENSITY = (-np.log((np.arange(256) + 1.0) / 256.0)).astype(np.float32)
+EMPTY, RED, CYTOPLASM = 1, 2, 3
+"""Kinds of pixels, see :attr:`StainMap.kinds`."""
 # Red + green - 1.6 blue removes pink red cells, 2 green - red - blue purple and blue ones.
 _PROJECTIONS = np.array([[1.0, 1.0, -1.6], [-1.3, 2.6, -1.3], [1.0, 1.0, 1.0]], dtype=np.float32)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class StainMap:
     """What the colours of one image say, at the working resolution.
 
@@ -59,18 +63,21 @@ class StainMap:
     valid: NDArray[np.bool_]
     refusal: str
 
+    @cached_property
+    def kinds(self) -> NDArray[np.uint8]:
+        """uint8 (H, W): 0 nucleus-like, 1 empty, 2 like a red cell, 3 cytoplasm."""
+        kinds = (self.score < self.threshold).view(np.uint8) * np.uint8(CYTOPLASM)
+        np.copyto(kinds, EMPTY, where=self.density < self.empty_below)
+        if self.red_cell_density > 0:
+            limit = 0.5 * (self.red_cell_score + self.threshold)
+            dense = self.density > 0.55 * self.red_cell_density
+            np.copyto(kinds, RED, where=dense & (self.score < limit))
+        return kinds
+
     @property
     def empty_below(self) -> float:
         """Summed density below which there is nothing but background."""
         return max(0.3 * self.red_cell_density, 0.12)
-
-    def red_like(self, window: tuple[slice, slice]) -> NDArray[np.bool_]:
-        """Pixels of a window as dense as red cells and no more nucleus-like."""
-        if self.red_cell_density == 0:
-            return np.zeros(self.score[window].shape, np.bool_)
-        limit = 0.5 * (self.red_cell_score + self.threshold)
-        dense = self.density[window] > 0.55 * self.red_cell_density
-        return np.asarray(dense & (self.score[window] < limit), dtype=np.bool_)
 
 
 def stain_map(work: NDArray[np.uint8]) -> StainMap:
@@ -79,32 +86,41 @@ def stain_map(work: NDArray[np.uint8]) -> StainMap:
     Args:
         work: uint8 RGB (H, W, 3).
     """
-    valid = (cv2.max(cv2.max(work[:, :, 0], work[:, :, 1]), work[:, :, 2]) > _PADDING).view(
-        np.bool_
-    )
+    valid = _valid(work)
     density = np.asarray(cv2.LUT(work, _DENSITY), dtype=np.float32)
     step = max(1, round(float(np.sqrt(valid.size / _SAMPLE_PX))))
     thin = np.s_[::step, ::step]
-    background = _background(density[thin], valid[thin])
-    coarse = np.s_[:: 2 * step, :: 2 * step]
-    fall_off = shading.fall_off(density[coarse], valid[coarse], background)
+    sample, seen = density[thin].copy(), valid[thin].copy()
+    background = _background(sample[seen])
+    fall_off = shading.fall_off(sample[::2, ::2], seen[::2, ::2], background)
     if fall_off is not None:
-        density -= shading.spread(fall_off, valid.shape)
-    matrix = np.column_stack([_PROJECTIONS, -_PROJECTIONS @ background])
-    both = cv2.transform(density, matrix)
-    first, second, total = (np.asarray(part, dtype=np.float32) for part in cv2.split(both))
+        surface = shading.spread(fall_off, valid.shape)
+        density -= surface
+        sample -= surface[thin]
+    rows = np.column_stack([_PROJECTIONS, -_PROJECTIONS @ background])
+    first, second, total = (
+        np.asarray(cv2.transform(density, row[None]), dtype=np.float32) for row in rows
+    )
     score = np.asarray(cv2.GaussianBlur(cv2.min(first, second), (3, 3), 0), dtype=np.float32)
-    if not valid.all():
+    if not seen.all() or not valid.all():
         score[~valid] = 0
         total[~valid] = 0
-    red = _red_cell_density(total[thin], score[thin])
-    typical, threshold = _threshold(score[thin], total[thin], red)
+    thin_score, thin_total = score[thin].copy(), total[thin].copy()
+    red = _red_cell_density(thin_total, thin_score)
+    typical, threshold = _threshold(thin_score, thin_total, red)
     colour = np.exp(-background) * 256 - 1
     red_value, green, blue = (int(v) for v in np.clip(np.round(colour), 0, 255))
-    foreground = float(np.mean(total[thin] > max(0.5 * red, 0.1)))
+    foreground = float(np.mean(thin_total > max(0.5 * red, 0.1)))
     rgb = (red_value, green, blue)
-    refusal = _refusal(work[thin], density[thin] - background, valid[thin], rgb)
+    refusal = _refusal(work[thin], sample - background, seen, rgb)
     return StainMap(score, total, rgb, threshold, red, typical, foreground, valid, refusal)
+
+
+def _valid(work: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where an image is not black padding."""
+    if work.min() > _PADDING:
+        return np.ones(work.shape[:2], np.bool_)
+    return np.asarray(cv2.inRange(work, (0, 0, 0), (_PADDING,) * 3) == 0, dtype=np.bool_)
 
 
 def _refusal(
@@ -120,18 +136,17 @@ def _refusal(
     """
     if float(valid.mean()) < 0.3:
         return "no background: the image is nearly black"
-    spread = pixels.max(axis=2).astype(np.int16) - pixels.min(axis=2)
-    total = density.sum(axis=2)
+    r, g, b = cv2.split(pixels.copy())
+    spread = cv2.subtract(cv2.max(cv2.max(r, g), b), cv2.min(cv2.min(r, g), b))[valid]
+    of_red, of_green, of_blue = cv2.split(density)
+    total = of_red + of_green + of_blue
     stained = valid & (total > 0.15)
-    most, weights = density[stained], total[stained]
-    of_green = most[:, 1] >= np.maximum(most[:, 0], most[:, 2]) - 0.05
+    greenest = stained & (of_green >= cv2.max(of_red, of_blue) - 0.05)
     red, green, blue = background_rgb
     empty = float((valid & (np.abs(total) < 0.15)).mean())
     reasons = {
         "no stained cells: the image is empty": float(stained.mean()) < 0.001,
-        "greyscale: leukocytes are told from red cells by colour": (
-            float(np.percentile(spread[valid], 99)) < _GREY
-        ),
+        "greyscale: leukocytes are told from red cells by colour": (quantile(spread, 0.99) < _GREY),
         "no background: no bright, even area between cells": (
             max(background_rgb) < 80 or empty < 0.02
         ),
@@ -139,25 +154,25 @@ def _refusal(
             min(background_rgb) < 0.4 * max(background_rgb) or green < 0.82 * min(red, blue)
         ),
         "not a blood film: its colours are not those of a Romanowsky stain": (
-            float(weights[of_green].sum()) < _GREEN_SHARE * float(weights.sum())
+            float(total[greenest].sum()) < _GREEN_SHARE * float(total[stained].sum())
         ),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def _background(density: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Optical density of the empty background: the brightest frequent one."""
-    pixels = density[valid]
+def _background(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Optical density of the empty background: the brightest frequent one, of (n, 3) pixels."""
     if len(pixels) == 0:
         return np.zeros(3, np.float32)
-    total = pixels.sum(axis=1)
+    channels = pixels.T.copy()
+    total = channels[0] + channels[1] + channels[2]
     counts = np.bincount((total / _BIN).astype(np.int64))
     smooth = np.convolve(np.pad(counts, 3), [1, 2, 3, 2, 1], "same")
     inner = smooth[1:-1]
     peaks = (inner >= smooth[:-2]) & (inner >= smooth[2:]) & (inner > 0.1 * smooth.max())
     peak = (int(np.argmax(peaks)) + 1 - 3) * _BIN
     near = np.abs(total - peak - _BIN / 2) < 0.08
-    return np.asarray(np.median(pixels[near], axis=0), dtype=np.float32)
+    return np.array([quantile(channel[near], 0.5) for channel in channels], dtype=np.float32)
 
 
 def _red_cell_density(total: NDArray[np.float32], score: NDArray[np.float32]) -> float:
@@ -175,7 +190,7 @@ def _lone_leukocytes(total: NDArray[np.float32], score: NDArray[np.float32]) -> 
     stained = (total > 0.15).astype(np.uint8)
     n, labels, stats, _ = cv2.connectedComponentsWithStats(stained, connectivity=4)
     dark = score > _NUCLEUS_FLOOR
-    strong = float(np.percentile(score[dark], 90)) if dark.any() else 0.0
+    strong = quantile(score[dark], 0.9) if dark.any() else 0.0
     nuclear = np.bincount(labels[score > 0.5 * strong], minlength=n) if strong else np.zeros(n)
     left, top, width, height, area = stats.T
     inner = (left > 0) & (top > 0)
@@ -190,11 +205,11 @@ def _threshold(
     dark = score[score > _NUCLEUS_FLOOR]
     floor = _NUCLEUS_FLOOR
     if len(dark) * 500 > score.size:
-        floor = max(floor, _FAINTEST * float(np.percentile(dark, 95)))
+        floor = max(floor, _FAINTEST * quantile(dark, 0.95))
     body = score[np.abs(total - red) < 0.35 * red]
     if red == 0 or len(body) < 50:
         return 0.0, min(floor, _HIGHEST)
-    low, middle = np.percentile(body, [16, 50])
+    low, middle = quantile(body, 0.16), quantile(body, 0.5)
     end = middle + 3.0 * (middle - low) + _RED_CELL_MARGIN
     highest = max(_HIGHEST, _ABOVE_RED_CELLS * middle)
     return float(middle), float(min(max(floor, end), highest))

@@ -33,15 +33,25 @@ def flood(
     Source:
         Beucher and Meyer 1993, watershed by immersion.
     """
-    labels: NDArray[Any] = np.where(mask, seeds, 0).astype(np.float32)
-    top = int(distance.max(initial=0))
-    for level in range(top, -1, -1):
-        open_now = mask & (distance >= level)
+    narrow = np.uint8 if seeds.max(initial=0) <= np.iinfo(np.uint8).max else np.uint16
+    labels = np.where(mask, seeds, 0).astype(narrow)  # both are types that dilate takes
+    free = (mask & (labels == 0)).astype(narrow)
+    for level in range(int(distance.max(initial=0)), 0, -1):
+        open_now = free * (distance >= level)
         for _ in range(2):
-            grown = cv2.dilate(labels, _WINDOW)
-            labels = np.where((labels == 0) & open_now, grown, labels)
-    while True:
-        grown = np.where((labels == 0) & mask, cv2.dilate(labels, _WINDOW), labels)
-        if np.array_equal(grown, labels):
-            return labels.astype(np.int32)
-        labels = grown
+            if not open_now.any():
+                break
+            _grow(labels, open_now)
+        free *= labels == 0
+    while free.any() and _grow(labels, free):
+        pass
+    return labels.astype(np.int32)
+
+
+def _grow(labels: NDArray[Any], free: NDArray[Any]) -> bool:
+    """Grow labels by one pixel over free places (1; else 0), both in place; whether any did."""
+    grown = cv2.dilate(labels, _WINDOW)
+    grown *= free
+    labels |= grown
+    free *= grown == 0
+    return bool(grown.any())
