@@ -116,6 +116,7 @@ def train(
         StoreError: a bag is damaged or unfinished.
     """
     from millie.learning.fit import fit_bundle
+    from millie.models.encoders import ENCODERS
 
     out = out if out.name else out.resolve()
     name = name or out.name
@@ -125,6 +126,7 @@ def train(
         facts = CardFacts(
             title, fitted.classes, fitted.positive, fitted.threshold, fitted.temperature,
             len(fitted.networks), config.model.encoder, config.model.aggregator, fitted.provenance,
+            ENCODERS[config.model.encoder].licence,
         )  # fmt: skip
         return model_card(facts, store, study)
 
