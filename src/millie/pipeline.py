@@ -114,6 +114,7 @@ def train(
     """
     from millie.learning.fit import fit_bundle
     from millie.outputs.model_card import CardFacts, model_card
+    from millie.models.encoders import ENCODERS
 
     out = out if out.name else out.resolve()
     name = name or out.name
@@ -123,6 +124,7 @@ def train(
         facts = CardFacts(
             title, fitted.classes, fitted.positive, fitted.threshold, fitted.temperature,
             len(fitted.networks), config.model.encoder, config.model.aggregator, fitted.provenance,
+            ENCODERS[config.model.encoder].licence,
         )  # fmt: skip
         return model_card(facts, store, study)
 
