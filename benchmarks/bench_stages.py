@@ -102,3 +102,23 @@ def test_draw_steps(benchmark: BenchmarkFixture) -> None:
     rng = np.random.default_rng(0)
     steps = benchmark(lambda: list(draw_steps(source, patients, Config(), rng)))
     assert sum(len(step) for step in steps) == 82
+
+
+@pytest.mark.benchmark(group="forward and backward of EfficientNet-Lite0, 8 cells")
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_train_encoder(
+    benchmark: BenchmarkFixture, precision: torch.dtype, layout: torch.memory_format
+) -> None:
+    encoder = build_encoder(ModelConfig())
+    for weight in encoder.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=layout)
+    cells = torch.rand(8, 3, 224, 224)
+
+    def step() -> None:
+        with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16):
+            features = encoder(cells)
+        torch.autograd.backward(features.float().amax(dim=0).sum())
+
+    benchmark.pedantic(step, rounds=3, warmup_rounds=1)

@@ -47,8 +47,9 @@ sys.argv = ["millie", *sys.argv[1:]]
 try:
     main()
 finally:
-    own, children = (resource.getrusage(who).ru_maxrss / 1024
-                     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    with open("/proc/self/status") as status:  # ru_maxrss would count the process that started us
+        own = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"PEAK {own:.0f} {children:.0f}", file=sys.stderr)
 """
 
@@ -70,7 +71,7 @@ def noisy_cells(count: int) -> Iterator[CellCrop]:
 def write_store(root: Path, count: int) -> None:
     store = Store(root)
     root.mkdir(parents=True)
-    patient = Patient("drawn", (), "AML")
+    patient = Patient("drawn", "AML", ())
     record = SourceRecord("drawn.png", "0" * 64, ImageKind.FIELD, 0.12, 2000, 2000)
     meta = BagMeta(SIDE_PX, SETTINGS.crops.size_um, None, "0" * 64)
     write_bag(store.path_of("drawn"), patient, noisy_cells(count), [record], meta)

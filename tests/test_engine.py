@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from millie.engine import Engine, ProcessEngine, SerialEngine, Unit, available_cores, shard
+from millie.engine import (
+    Engine,
+    ProcessEngine,
+    SerialEngine,
+    Unit,
+    available_cores,
+    quota_cores,
+    shard,
+)
 from millie.errors import ConfigError, ImageError
 
 
@@ -37,6 +45,21 @@ def die_on_three(payload: int) -> dict[str, Any]:
     if payload == 3:
         os._exit(9)
     return {"value": payload, "process": os.getpid()}
+
+
+def die_while_young(payload: Path) -> dict[str, Any]:
+    tries = len(list(payload.parent.iterdir()))
+    (payload.parent / f"try {tries}").touch()
+    if tries < 2:
+        os._exit(9)
+    return {"tries": tries + 1}
+
+
+def threads(payload: int) -> dict[str, Any]:
+    import cv2  # noqa: PLC0415 - in the worker
+
+    time.sleep(0.05 * payload)
+    return {"opencv": cv2.getNumThreads(), "openmp": os.environ["OMP_NUM_THREADS"]}
 
 
 def units_of(count: int) -> list[Unit]:
@@ -85,6 +108,42 @@ def test_a_worker_that_dies_fails_its_unit_only(workers: int) -> None:
     assert outcomes[3].error == "WorkerDied"
     assert "out of memory" in outcomes[3].message
     assert all(o.summary["process"] != os.getpid() for o in outcomes if o.status == "done")
+
+
+def test_a_worker_that_dies_of_something_else_costs_no_unit(tmp_path: Path) -> None:
+    # in the pool, then alone, as when the machine is out of memory for a while
+    (outcome,) = ProcessEngine(1).map(die_while_young, [Unit("u", tmp_path / "here")])
+    assert (outcome.status, outcome.summary) == ("done", {"tries": 3})
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, None),
+        ({"cpu.max": "max 100000\n"}, None),
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "20000 100000\n"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
+        ({"cpu/cpu.cfs_quota_us": "400000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 4),
+    ],
+)
+def test_a_containers_quota_counts(
+    files: dict[str, str], expected: int | None, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert quota_cores(tmp_path) == expected
+
+
+@pytest.mark.parametrize(("workers", "each"), [(1, 2), (2, 1), (3, 1)])
+def test_workers_share_the_cores(workers: int, each: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("millie.engine.available_cores", lambda: 2)
+    for outcome in ProcessEngine(workers).map(threads, units_of(3)):
+        assert outcome.summary["openmp"] == str(each)
+        assert outcome.summary["opencv"] <= each
 
 
 def test_a_process_engine_needs_a_worker() -> None:

@@ -173,8 +173,9 @@ class PredictionConfig(_Stage):
     """Prediction and the gates that move a sample towards a person."""
 
     batch_size: int = Field(32, ge=1, description="Cells in memory at a time.")
-    runtime: Literal["auto", "torch", "openvino"] = Field(
-        "auto", description="auto: openvino for frozen encoders on a CPU, else torch."
+    runtime: Literal["auto", "torch", "openvino", "onnx"] = Field(
+        "auto",
+        description="auto: openvino for frozen encoders on a CPU, else torch; onnx: an extra.",
     )
     winners: int = Field(12, ge=1, description="Cells named for each class.")
     min_cells: int = Field(50, ge=1, description="Below it no class is given.")

@@ -7,13 +7,16 @@ This module owns order, isolation of failures and the split into shards; it know
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from millie.errors import ConfigError
@@ -113,7 +116,7 @@ class ProcessEngine:
         # A window keeps memory constant however many units there are.
         window: deque[Future[Outcome]] = deque()
         position = 0
-        with self._executor(self.workers) as pool:
+        with self._executor(min(self.workers, len(units))) as pool:
             try:
                 while position < len(units) or window:
                     while position < len(units) and len(window) < 4 * self.workers:
@@ -127,20 +130,31 @@ class ProcessEngine:
                     future.cancel()
 
     def _alone(self, work: Work, unit: Unit) -> Outcome:
-        with self._executor(1) as pool:
-            try:
+        """Run a unit with nothing beside it; once more if its worker dies of something else."""
+        for _ in range(2):
+            with self._executor(1) as pool, suppress(BrokenProcessPool):
                 return pool.submit(run_unit, work, unit).result()
-            except BrokenProcessPool:
-                return Outcome(
-                    unit.id, "failed", error="WorkerDied",
-                    message="the worker process was killed while doing this unit "
-                    "(out of memory, or a crash in a decoder)",
-                )  # fmt: skip
+        return Outcome(
+            unit.id, "failed", error="WorkerDied",
+            message="each worker process was killed while doing this unit, twice with nothing "
+            "else running (out of memory, or a crash in a decoder)",
+        )  # fmt: skip
 
     @staticmethod
     def _executor(workers: int) -> ProcessPoolExecutor:
         # spawn: forking a process that already runs threads (OpenCV, torch) can deadlock.
-        return ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+        return ProcessPoolExecutor(
+            workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_limit_threads,
+            initargs=(max(1, available_cores() // workers),),
+        )
+
+
+def _limit_threads(count: int) -> None:
+    """Threads of the libraries that a worker will load: together no more than there are cores."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        os.environ.setdefault(name, str(count))
 
 
 def run_unit(work: Work, unit: Unit) -> Outcome:
@@ -165,5 +179,29 @@ def shard(units: Sequence[Unit], index: int, count: int) -> list[Unit]:
 
 
 def available_cores() -> int:
-    """Cores that this process may use (the affinity mask, not the machine)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use: its affinity mask, and a container's quota below it."""
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    return min(cores, quota_cores() or cores)
+
+
+def quota_cores(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Cores of processor time that a container may use, rounded up; None: no limit is set.
+
+    Args:
+        root: where the control groups are mounted; a container sees its own there.
+
+    Source: Linux documentation, cgroup-v2 ``cpu.max`` ("quota period" in us), and cgroup-v1
+    ``cpu.cfs_quota_us`` (-1: none).
+    """
+    old = root / "cpu"
+    try:
+        if (root / "cpu.max").is_file():
+            quota, period = (root / "cpu.max").read_text().split()
+        else:
+            quota = (old / "cpu.cfs_quota_us").read_text()
+            period = (old / "cpu.cfs_period_us").read_text()
+        return max(1, math.ceil(int(quota) / int(period))) if int(quota) > 0 else None
+    except (OSError, ValueError):  # "max", no control groups, another system
+        return None

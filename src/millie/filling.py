@@ -80,7 +80,8 @@ def fill_store(
     """
     bags = Store(store)
     bags.clean()
-    units = [Unit(p.id, IngestTask(p, store, config)) for p in cohort.patients]
+    place = store.absolute()  # workers on other machines start in other folders
+    units = [Unit(p.id, IngestTask(p, place, config)) for p in cohort.patients]
     units = shard(units, *part)
     if part[1] > 1:
         check_same_settings(bags, config)

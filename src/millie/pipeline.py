@@ -312,7 +312,10 @@ def read_cohort(inputs: Sequence[Path]) -> Cohort:
         raise ConfigError(
             f"{manifests[0]} is a manifest: give it alone, it names its images itself"
         )
-    return read_manifest(manifests[0]) if manifests else read_folders(inputs)
+    if manifests:
+        return read_manifest(manifests[0])
+    # As in a manifest's cohort: workers on other machines start in other folders.
+    return read_folders([path.absolute() for path in inputs])
 
 
 def detect(

@@ -38,6 +38,29 @@ def test_openvino_equals_torch(encoder: Encoder, openvino: OpenVinoRuntime) -> N
     assert np.abs(found - expected).max() <= 1e-4
 
 
+@pytest.mark.parametrize("name", ["resnet_small", "efficientnet_lite0"])
+def test_onnx_equals_torch(name: str) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="the extra onnx is not installed")
+    encoder = new_encoder(name)
+    runtime = feature_runtime(encoder, PredictionConfig(runtime="onnx"))
+    for count in (0, 1, 5):
+        images = noise(count)
+        found = runtime(images)
+        assert (found.dtype, found.shape) == (np.float32, (count, encoder.dim))
+        if count:
+            assert np.abs(found - TorchRuntime(encoder)(images)).max() <= 1e-4
+
+
+def test_onnx_without_its_packages_says_what_to_install(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingPackageError, match=r"runtime 'onnx' needs .* 'millie\[onnx\]'"):
+        feature_runtime(encoder, PredictionConfig(runtime="onnx"))
+
+
 @pytest.mark.parametrize("kind", ["torch", "openvino"])
 def test_a_batch_equals_one_by_one(encoder: Encoder, openvino: OpenVinoRuntime, kind: str) -> None:
     runtime = openvino if kind == "openvino" else TorchRuntime(encoder)

@@ -60,18 +60,18 @@ def test_cellavision_crops_hold_exactly_one(data_root: Path) -> None:
         for path in sorted(data_root.glob("apl_aml/All/*/**/Signed slides/*/*.jpg"))
         if path.parent.name not in NOT_LEUKOCYTES and path.stat().st_size > 4000
     ]
-    assert share_of_one(spread(paths, 60), CELLAVISION_UM) >= 0.88
+    assert share_of_one(spread(paths, 60), CELLAVISION_UM) >= 0.92
 
 
 def test_crops_of_normal_leukocytes_hold_exactly_one(data_root: Path) -> None:
     paths = sorted(data_root.glob("pbc_cells/[!p]*/*.jpg"))
-    assert share_of_one(spread(paths, 60), PBC_UM) >= 0.92
+    assert share_of_one(spread(paths, 60), PBC_UM) >= 0.90
 
 
 def test_platelets_are_hardly_ever_taken_for_leukocytes(data_root: Path) -> None:
     paths = sorted(data_root.glob("pbc_cells/platelet/*.jpg"))
     taken = [middle(segment(read(p), PBC_UM, CONFIG), (200, 200)) > 0 for p in spread(paths, 60)]
-    assert np.mean(taken) <= 0.12
+    assert np.mean(taken) <= 0.10
 
 
 class Truth:
@@ -123,7 +123,7 @@ def test_touching_cells_pasted_together_are_two(truths: list[Truth]) -> None:
         held = [[m[round(r.cell.y_px), round(r.cell.x_px)] for r in found] for m in (first, second)]
         right.append(len(found) == 2 and all(sum(one) == 1 for one in held))
     assert len(right) >= 10
-    assert np.mean(right) >= 0.55
+    assert np.mean(right) >= 0.6
 
 
 def on_edge(mask: np.ndarray) -> bool:

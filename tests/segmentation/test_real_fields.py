@@ -116,14 +116,14 @@ CHANGES = {
 
 def test_leukocytes_of_fields_with_known_scale(bccd: list[Field]) -> None:
     found = f1(bccd, lambda image: image, BCCD_UM)
-    assert found >= 0.93, f"F1 {found:.3f}"
+    assert found >= 0.92, f"F1 {found:.3f}"
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_light_stain_compression_and_scale_hardly_matter(bccd: list[Field], change) -> None:
     """Each field is judged alone, by the scale that its own red cells show."""
-    found = f1(bccd[::2], change, None)
-    assert found >= 0.85, f"F1 {found:.3f}"
+    found = f1(bccd, change, None)
+    assert found >= 0.90, f"F1 {found:.3f}"
 
 
 def test_quarter_turns_give_the_same_cells(bccd: list[Field]) -> None:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch.nn import functional
-from torch.nn.utils import convert_conv2d_weight_memory_format
 
 from millie.errors import TrainingError
 from millie.inference.runtime import one_thread
@@ -138,8 +137,7 @@ def train(
     processes = team()
     config = _of_all(config, processes)
     if source.images:  # convolutions on channels-last weights take two thirds of the time on a CPU
-        network.to(device=config.training.device)
-        convert_conv2d_weight_memory_format(network, torch.channels_last)
+        _lay_out(network, config.training.device, torch.channels_last)
     optimiser = build_optimiser(network, config.training)
     digest = task_digest(network, source, task, config)
     path = None if folder is None else folder / f"{name}.checkpoint.safetensors"
@@ -155,12 +153,19 @@ def train(
             if processes.leads:
                 checkpoint.save(state, network, optimiser)
             progress(name, epochs if state.finished else state.epoch, epochs)
-    network.to(device="cpu")
-    convert_conv2d_weight_memory_format(network, torch.contiguous_format)
+    _lay_out(network, "cpu", torch.contiguous_format)
     load_tensors(network, state.best)
     if folder is not None and processes.leads:
         write_log(folder, name, state.history, config.training.log)
     return TrainedNetwork(network.eval(), state.best_epoch, tuple(state.history))
+
+
+def _lay_out(network: MilNetwork, device: str, layout: torch.memory_format) -> None:
+    """Move a network; the weights of its convolutions take an order of axes in memory."""
+    network.to(device)
+    for weight in network.parameters():
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=layout)
 
 
 def _of_all(config: Config, processes: Team) -> Config:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from millie.errors import BundleError, ConfigError, MissingFileError, MissingWeightsError
-from millie.models import efficientnet, morphology, resnet_small, vgg
+from millie.models import blood_cell, efficientnet, morphology, resnet_small, vgg
 from millie.models.encoder import Encoder
 from millie.models.weights import check_tensors, weights_digest
 
@@ -115,6 +115,18 @@ ENCODERS: dict[str, EncoderSpec] = {
         EncoderSpec(
             "resnet_small", 256, resnet_small.INPUT_PX, "(x - 0.5) / 0.25", "Apache-2.0", "",
             resnet_small.ResnetSmall,
+        ),
+        EncoderSpec(
+            "blood_cell",
+            274,
+            blood_cell.INPUT_PX,
+            "(x - 0.75) / 0.25; expects a cell on white (model.background = 'isolate') in a crop "
+            "of 25 um",
+            blood_cell.LICENCE,
+            "this package; supervised by cell types of normal blood",
+            blood_cell.BloodCellEncoder,
+            blood_cell.packaged_weights,
+            blood_cell.WEIGHTS_SHA256,
         ),
         EncoderSpec(
             "morphology",
@@ -229,6 +241,13 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _own_names(tensors: Mapping[str, Tensor], spec: EncoderSpec) -> dict[str, Tensor]:
-    """Tensors under our names: without the file's classifier, with our prefix where it lacks."""
-    kept = {k: v for k, v in tensors.items() if not k.startswith(spec.ignored or ("\0",))}
+    """Tensors under our names: without the file's classifier, with our prefix where it lacks.
+
+    Half precision, which saves space in a file, is widened.
+    """
+    kept = {
+        k: v.float() if v.dtype == torch.float16 else v
+        for k, v in tensors.items()
+        if not k.startswith(spec.ignored or ("\0",))
+    }
     return {k if k.startswith(spec.prefix) else spec.prefix + k: v for k, v in kept.items()}

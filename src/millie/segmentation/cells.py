@@ -6,6 +6,7 @@ flags. What kind of object it is (leukocyte, platelet, smudge) is judged in ``ob
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -149,9 +150,11 @@ def _region(
     margin = stain.score[outline.window] - nuclei.level[outline.window]
     margin = np.where(near, margin, -0.1).astype(np.float32)
     margin[outline.nucleus] = np.maximum(margin[outline.nucleus], 0.01)
-    nucleus = cv2.resize(margin, size, interpolation=cv2.INTER_LINEAR) > 0
     soft = outline.body.astype(np.uint8) * np.uint8(255)
-    body = (cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR) > 127) | nucleus
+    part = _magnified(soft, size)
+    nucleus = cv2.resize(margin, size, interpolation=cv2.INTER_LINEAR)[part] > 0
+    body = (cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR)[part] > 127) | nucleus
+    y0, x0 = y0 + part[0].start, x0 + part[1].start
     filled = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
     if not len(filled[0]):
         return None
@@ -160,6 +163,16 @@ def _region(
     body = body[inner].copy()
     cell = _cell(body, (left, top), shape, um_px, outline.touches, odds)
     return CellRegion(cell, body, nucleus[inner].copy())
+
+
+def _magnified(mask: NDArray[np.uint8], size: tuple[int, int]) -> tuple[slice, slice]:
+    """Where in a magnified window (width, height) what is in the mask can lie."""
+    x, y, width, height = cv2.boundingRect(mask)
+    down, across = size[1] / mask.shape[0], size[0] / mask.shape[1]
+    return (
+        slice(max(int((y - 2) * down), 0), math.ceil((y + height + 2) * down)),
+        slice(max(int((x - 2) * across), 0), math.ceil((x + width + 2) * across)),
+    )
 
 
 def _cell(
@@ -178,7 +191,7 @@ def _cell(
     )
     area = float(across.sum())
     at_border = left == 0 or top == 0 or left + width == shape[1] or top + height == shape[0]
-    leukocyte, smudge = (1 / (1 + np.exp(-np.clip(value, -30, 30))) for value in odds)
+    leukocyte, smudge = (1 / (1 + math.exp(-min(max(value, -30), 30))) for value in odds)
     return Cell(
         source=0,
         x_px=left + float(across @ np.arange(width)) / area,
@@ -189,8 +202,8 @@ def _cell(
         height_px=height,
         area_px=area,
         area_um2=area * um_px**2,
-        quality=round(float(leukocyte * (1 - 0.7 * smudge) * (0.5 if at_border else 1.0)), 3),
+        quality=round(leukocyte * (1 - 0.7 * smudge) * (0.5 if at_border else 1.0), 3),
         at_border=at_border,
         in_clump=touches,
-        smudge=bool(smudge > 0.5),
+        smudge=smudge > 0.5,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import cv2
@@ -20,6 +21,8 @@ from millie.segmentation.quick import LabelPixels, pixels_by_label, quantile
 from millie.segmentation.stain import RED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cv2.typing import MatLike
     from numpy.typing import NDArray
 
@@ -86,42 +89,49 @@ class Piece:
 
 
 def grouped(
-    pieces: NDArray[np.int32], pixels: LabelPixels, stain: StainMap, work_um: float
+    pieces: NDArray[np.int32],
+    stain: StainMap,
+    work_um: float,
+    pixels: LabelPixels | None = None,
 ) -> tuple[tuple[int, ...], ...]:
     """Group pieces into nuclei, merging the likeliest pair first until none is likely.
 
     Args:
         pieces: int32 (H, W), 0 is none.
-        pixels: of ``pieces``.
         stain: of the same image.
         work_um: um per pixel.
+        pixels: of ``pieces``, where they are known already.
 
     Returns:
         For each nucleus the labels of its pieces, each piece in exactly one.
     """
+    pixels = pixels or pixels_by_label(pieces)
     alive = {p.members[0]: p for p in measured(pixels, stain)}
     for members in _in_one_body(pieces, pixels, stain, work_um):
         first, *others = (key for key in members if key in alive)
         for key in others:
             alive[first] = joined(alive[first], alive.pop(key))
-    keys = sorted(alive)
-    centres = np.array([alive[key].centre for key in keys]).reshape(-1, 2)
-    steps = (centres[:, None] - centres[None]) * work_um
-    neighbours = np.triu(np.hypot(steps[..., 0], steps[..., 1]) < _REACH_UM, 1)
-    near = [(keys[i], keys[j]) for i, j in np.argwhere(neighbours).tolist()]
+    places = {key: piece.centre.tolist() for key, piece in sorted(alive.items())}
+    near = _near(combinations(places, 2), places, work_um)
     odds = _odds(near, alive, stain, work_um)
     while odds:
         (a, b), best = max(odds.items(), key=lambda item: item[1])
         if best <= _MERGE_ABOVE:
             break
         alive[a] = joined(alive[a], alive.pop(b))
+        places[a] = alive[a].centre.tolist()
+        del places[b]
         odds = {pair: value for pair, value in odds.items() if a not in pair and b not in pair}
-        near = [
-            (min(a, c), max(a, c)) for c, other in alive.items()
-            if c != a and _near(alive[a], other, work_um)
-        ]  # fmt: skip
+        pairs = [(min(a, c), max(a, c)) for c in places if c != a]
+        near = _near(pairs, places, work_um)
         odds |= _odds(near, alive, stain, work_um)
     return tuple(piece.members for piece in alive.values())
+
+
+def _near(
+    pairs: Iterable[tuple[int, int]], places: dict[int, list[float]], work_um: float
+) -> list[tuple[int, int]]:
+    return [(a, b) for a, b in pairs if math.dist(places[a], places[b]) * work_um < _REACH_UM]
 
 
 def _odds(
@@ -142,10 +152,12 @@ def _in_one_body(
     The body is what stands apart from the background or, where red cells touch it, what is
     unlike them. Touching cells give no round body and are left to the model.
     """
-    if not _any_near(pixels.boxes(), _BODY_UM[1] / work_um):
+    window = _crowd(pixels.boxes(), _BODY_UM[1] / work_um, pieces.shape)
+    if window is None:
         return []
+    pieces = pieces[window]
     nuclear = pieces > 0
-    stained = (stain.density > stain.empty_below) | nuclear
+    stained = (stain.density[window] > stain.empty_below) | nuclear
     found: list[tuple[int, ...]] = []
     taken: set[int] = set()
 
@@ -154,7 +166,7 @@ def _in_one_body(
         highest = held.max()
         return bool(highest > 0 and ((held > 0) & (held != highest)).any())
 
-    for mask in (stained & ((stain.kinds != RED) | nuclear), stained):
+    for mask in (stained & ((stain.kinds[window] != RED) | nuclear), stained):
         for body in round_bodies(mask, _SMOOTH_UM / work_um, holds_two):
             if not _BODY_UM[0] <= body.diameter_px * work_um <= _BODY_UM[1]:
                 continue
@@ -166,13 +178,29 @@ def _in_one_body(
     return found
 
 
-def _any_near(boxes: NDArray[np.int64], reach_px: float) -> bool:
-    """Whether two boxes (top, bottom, left, right) are nearer than that on both axes."""
+def _crowd(
+    boxes: NDArray[np.int64], reach_px: float, shape: tuple[int, ...]
+) -> tuple[slice, slice] | None:
+    """The part of the field where one body may hold two pieces; None: nowhere.
+
+    Args:
+        boxes: top, bottom, left, right of each piece.
+        reach_px: widest body.
+        shape: (H, W) of the field.
+    """
     if len(boxes) < 2:
-        return False
+        return None
     gaps = [boxes[:, None, k] - boxes[None, :, k + 1] for k in (0, 2)]
     apart = np.maximum(np.maximum(gaps[0], gaps[0].T), np.maximum(gaps[1], gaps[1].T))
-    return int(np.count_nonzero(apart < reach_px)) > len(boxes)
+    near = boxes[np.count_nonzero(apart < reach_px, axis=1) > 1]
+    if len(near) == 0:
+        return None
+    beyond = math.ceil(2 * reach_px)  # a body cut by the window is too wide to be one cell's
+    (top, left), (bottom, right) = near[:, ::2].min(axis=0), near[:, 1::2].max(axis=0)
+    return (
+        slice(max(int(top) - beyond, 0), min(int(bottom) + beyond, shape[0])),
+        slice(max(int(left) - beyond, 0), min(int(right) + beyond, shape[1])),
+    )
 
 
 def pieces_of(labels: NDArray[np.int32], stain: StainMap) -> list[Piece]:
@@ -182,27 +210,30 @@ def pieces_of(labels: NDArray[np.int32], stain: StainMap) -> list[Piece]:
 
 def measured(pixels: LabelPixels, stain: StainMap) -> list[Piece]:
     """Measure each label whose pixels are given."""
+    first = pixels.starts[:-1]
+    if len(first) == 0:
+        return []
     scores = stain.score[pixels.rows, pixels.columns]
     densities = stain.density[pixels.rows, pixels.columns]
+    areas = np.diff(pixels.starts)
+    across, down, score, density = (
+        np.add.reduceat(values, first, dtype=np.float64)
+        for values in (pixels.columns, pixels.rows, scores, densities)
+    )
+    centres = np.column_stack([across / areas, down / areas])
+    tints = score / np.maximum(density, 1e-3)
     found = []
-    for label, start, end, (top, bottom, left, right) in zip(
-        pixels.labels.tolist(),
-        pixels.starts[:-1].tolist(),
-        pixels.starts[1:].tolist(),
-        pixels.boxes().tolist(),
-        strict=True,
-    ):
-        y, x = pixels.rows[start:end], pixels.columns[start:end]
+    for k, (top, bottom, left, right) in enumerate(pixels.boxes().tolist()):
+        own = slice(int(pixels.starts[k]), int(pixels.starts[k + 1]))
         window = np.zeros((bottom - top + 2, right - left + 2), np.uint8)
-        window[y - (top - 1), x - (left - 1)] = 1
+        window[pixels.rows[own] - (top - 1), pixels.columns[own] - (left - 1)] = 1
         contours, _ = cv2.findContours(window, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        outline = np.concatenate(contours)[:, 0, :] + np.array([left - 1, top - 1])
-        peak = quantile(scores[start:end], 0.8)
-        centre = np.array([x.mean(), y.mean()])
-        tint = float(scores[start:end].sum()) / max(float(densities[start:end].sum()), 1e-3)
-        outline = outline.astype(np.float32)
+        points = np.concatenate(contours)[:, 0] + (left - 1, top - 1)
+        outline = points.astype(np.float32)
+        tone = quantile(scores[own], 0.8), float(tints[k])
+        members = (int(pixels.labels[k]),)
         hull = cv2.convexHull(outline)
-        found.append(_piece((label,), end - start, centre, outline, (peak, tint), hull))
+        found.append(_piece(members, float(areas[k]), centres[k], outline, tone, hull))
     return found
 
 
@@ -275,7 +306,7 @@ def pair_features(a: Piece, b: Piece, stain: StainMap, work_um: float) -> NDArra
     ])  # fmt: skip
 
 
-def _composition(hull: MatLike, stain: StainMap, around_px: float) -> NDArray[np.float64]:
+def _composition(hull: MatLike, stain: StainMap, around_px: float) -> list[float]:
     """Shares of empty, red-cell-like and cytoplasmic pixels in a hull, then in a belt around it."""
     reach = round(around_px) + 1
     left, top, width, height = cv2.boundingRect(hull)
@@ -287,9 +318,10 @@ def _composition(hull: MatLike, stain: StainMap, around_px: float) -> NDArray[np
     polygon = np.rint(hull - (x0, y0)).astype(np.int32)
     cv2.polylines(canvas, [polygon], isClosed=True, color=2, thickness=2 * reach - 1)
     cv2.fillConvexPoly(canvas, polygon, 1)
-    counts = np.bincount((canvas + 3 * kinds).ravel(), minlength=12).reshape(4, 3)
-    inside, belt = (max(float(counts[:, k].sum()), 1.0) for k in (1, 2))
-    return np.concatenate([counts[1:, 1] / inside, counts[1:, 2] / belt])
+    counts = np.bincount((canvas + 3 * kinds).ravel(), minlength=12).tolist()
+    inside, belt = counts[1::3], counts[2::3]
+    parts = [n / max(sum(inside), 1) for n in inside[1:]]
+    return parts + [n / max(sum(belt), 1) for n in belt[1:]]
 
 
 def _nearest(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -299,10 +331,6 @@ def _nearest(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float
     np.subtract(a[:, None, 1], b[None, :, 1], out=steps)
     apart += np.square(steps, out=steps)
     return np.asarray(apart.min(axis=1), dtype=np.float32)
-
-
-def _near(a: Piece, b: Piece, work_um: float) -> bool:
-    return math.dist(a.centre, b.centre) * work_um < _REACH_UM
 
 
 def _samples(start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.int64]:

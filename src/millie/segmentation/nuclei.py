@@ -66,7 +66,7 @@ def find_nuclei(stain: StainMap, work_um: float) -> NucleusMap:
     """
     pieces, level = find_pieces(stain, work_um)
     pixels = pixels_by_label(pieces)
-    groups = grouped(pieces, pixels, stain, work_um)
+    groups = grouped(pieces, stain, work_um, pixels)
     lookup = np.zeros(int(pieces.max(initial=0)) + 1, np.int32)
     for k, members in enumerate(groups, start=1):
         lookup[list(members)] = k

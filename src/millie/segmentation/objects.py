@@ -57,12 +57,14 @@ def describe(
         stain: at the working resolution.
         work_um: um per pixel of that resolution.
     """
+    side = 2 * max(1, round(_RING_UM / work_um)) + 1
+    window, inner = _around(window, nucleus, side)
+    body_px, nucleus = float(np.count_nonzero(body)), nucleus[inner]
     score, density = stain.score[window], stain.density[window]
     mask = nucleus.astype(np.uint8)
-    side = 2 * max(1, round(_RING_UM / work_um)) + 1
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     core = cv2.erode(mask, disc, borderType=cv2.BORDER_REPLICATE) > 0
-    core = core if core.sum() > 8 else nucleus
+    core = core if np.count_nonzero(core) > 8 else nucleus
     ring = (cv2.dilate(mask, disc) > 0) & ~nucleus
     inside = score[core]
     level = max(float(inside.mean()), 1e-3)
@@ -74,10 +76,10 @@ def describe(
     hull = cv2.convexHull(outline)
     _, radius = cv2.minEnclosingCircle(hull)
     hull_area = cv2.contourArea(hull) + 0.5 * cv2.arcLength(hull, closed=True) + 1
-    area = float(nucleus.sum())
+    area = float(np.count_nonzero(nucleus))
     return np.array([
         np.log(area * work_um**2),
-        np.log(float(body.sum()) * work_um**2),
+        np.log(body_px * work_um**2),
         np.log(level / stain.threshold),
         float(inside.std()) / level,
         (level - outside) / level,
@@ -86,6 +88,19 @@ def describe(
         around / max(float(density[core].mean()), 1e-3),
         float(np.abs(score - smooth)[core].mean()) / level,
     ])  # fmt: skip
+
+
+def _around(
+    window: tuple[slice, slice], nucleus: NDArray[np.bool_], margin: int
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The part of a window that holds the nucleus and a margin: in the map, in the window."""
+    x, y, width, height = cv2.boundingRect(nucleus.view(np.uint8))
+    parts = []
+    for part, start, size in zip(window, (y, x), (height, width), strict=True):
+        low, high = max(start - margin, 0), min(start + size + margin, part.stop - part.start)
+        parts.append((slice(part.start + low, part.start + high), slice(low, high)))
+    (rows, own_rows), (columns, own_columns) = parts
+    return (rows, columns), (own_rows, own_columns)
 
 
 def leukocyte_odds(features: NDArray[np.float64]) -> float:

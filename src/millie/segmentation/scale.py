@@ -6,6 +6,7 @@ decide what happens when no scale is found.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from millie.segmentation.bodies import RoundBody, round_bodies
+from millie.segmentation.quick import quantile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +131,7 @@ def expected_diameter(stain: StainMap) -> Expected:
     nucleus', because it varies less from one leukocyte to the next.
     """
     score = cv2.GaussianBlur(stain.score, (0, 0), max(0.008 * max(stain.score.shape), 0.5))
-    level = max(stain.threshold, 0.45 * float(np.percentile(score, 99)))
+    level = max(stain.threshold, 0.45 * quantile(score.ravel(), 0.99))
     mask = (score > level).astype(np.uint8)
     nucleus_px = _nucleus_diameter(mask)
     lone_px, held_px = _lone_cell(stain, mask)
@@ -245,52 +247,50 @@ def _convex_arcs(points: NDArray[np.float64], shape: tuple[int, ...]) -> list[ND
     height, width = shape
     n = len(points)
     k = max(3, n // 40) if n < 400 else 10
-    ahead = np.roll(points, -k, axis=0) - points
-    behind = points - np.roll(points, k, axis=0)
-    turn = ahead[:, 0] * behind[:, 1] - ahead[:, 1] * behind[:, 0]
-    lengths = np.hypot(*ahead.T) * np.hypot(*behind.T) + 1e-9
-    sine = turn / lengths * np.sign(_signed_area(points))
-    edge = (
-        (points[:, 0] <= 1)
-        | (points[:, 1] <= 1)
-        | (points[:, 0] >= width - 2)
-        | (points[:, 1] >= height - 2)
-    )
-    bad = (sine < -0.15) | edge
+    x, y = points.T
+    ahead_x, ahead_y = _rolled(x, k) - x, _rolled(y, k) - y
+    turn = ahead_x * _rolled(ahead_y, -k) - ahead_y * _rolled(ahead_x, -k)
+    steps = np.hypot(ahead_x, ahead_y)
+    clockwise = float(x @ _rolled(y, -1) - y @ _rolled(x, -1))
+    inwards = turn * np.sign(clockwise) < -0.15 * (steps * _rolled(steps, -k) + 1e-9)
+    bad = inwards | (x <= 1) | (y <= 1) | (x >= width - 2) | (y >= height - 2)
     if not bad.any():
         return [points]
     start = int(np.argmax(bad))
-    bad, points = np.roll(bad, -start), np.roll(points, -start, axis=0)
-    cuts = np.flatnonzero(np.diff(bad.astype(np.int8)))
-    runs = np.split(np.arange(n), cuts + 1)
-    return [points[run] for run in runs if not bad[run[0]] and len(run) >= 12]
+    bad, points = _rolled(bad, start), _rolled(points, start)
+    cuts = np.flatnonzero(bad[1:] != bad[:-1]) + 1
+    runs = zip([0, *cuts.tolist()], [*cuts.tolist(), n], strict=True)
+    return [points[a:b] for a, b in runs if b - a >= 12 and not bad[a]]
 
 
-def _signed_area(points: NDArray[np.float64]) -> float:
-    x, y = points.T
-    return float(np.sum(x * np.roll(y, 1) - y * np.roll(x, 1)))
+def _rolled(values: NDArray[Any], ahead: int) -> NDArray[Any]:
+    """The values from a place on, then those before it; numpy.roll takes ten times as long."""
+    return np.concatenate((values[ahead:], values[:ahead]))
 
 
 def _circle(arc: NDArray[np.float64]) -> tuple[float, float, float, float] | None:
     """Algebraic circle (Kasa 1976) through an arc; None unless it fits and spans enough."""
-    centre = arc.mean(axis=0)
-    x, y = (arc - centre).T
-    design = np.stack([x, y, np.ones_like(x)], axis=1)
-    normal = design.T @ design
-    if float(np.linalg.det(normal)) < 1e-6:
+    middle_x, middle_y = arc.mean(axis=0).tolist()
+    x, y = arc[:, 0] - middle_x, arc[:, 1] - middle_y
+    squares = x * x + y * y
+    xx, xy, yy = float(x @ x), float(x @ y), float(y @ y)
+    determinant = xx * yy - xy * xy
+    if determinant * len(arc) < 1e-6:
         return None
-    solution = np.linalg.solve(normal, design.T @ (x * x + y * y))
-    cx, cy = solution[:2] / 2
-    square = solution[2] + cx * cx + cy * cy
+    zx, zy = float(squares @ x), float(squares @ y)
+    cx = (zx * yy - zy * xy) / (2 * determinant)
+    cy = (zy * xx - zx * xy) / (2 * determinant)
+    square = float(squares.sum()) / len(arc) + cx * cx + cy * cy
     if square <= 4:
         return None
-    radius = float(np.sqrt(square))
-    residual = float(np.sqrt(np.mean((np.hypot(x - cx, y - cy) - radius) ** 2)))
-    span = len(arc) * 1.12 / (2 * np.pi * radius)
+    radius = math.sqrt(square)
+    off = np.hypot(x - cx, y - cy) - radius
+    residual = math.sqrt(float(off @ off) / len(arc))
+    span = len(arc) * 1.12 / (2 * math.pi * radius)
     loose = 0.06 if span >= _HALF_SEEN else 0.035
     if residual > max(loose * radius, 0.4) or span < _LEAST_SEEN:
         return None
-    return float(cx + centre[0]), float(cy + centre[1]), radius, min(span, 1.0)
+    return cx + middle_x, cy + middle_y, radius, min(span, 1.0)
 
 
 def _holds_nucleus(nuclei: NDArray[np.uint8], x: float, y: float, radius: float) -> bool:

@@ -1,0 +1,91 @@
+"""The model is loaded while images are cut, and nothing else changes by it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from millie import calling, pipeline
+from millie.calling import loading, settings_for
+from millie.config import Config
+from millie.engine import Engine, ProcessEngine, SerialEngine
+from millie.errors import BundleError, ConfigError, MissingFileError
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny_store: Path, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pipeline.train(tiny_store, tmp_path_factory.mktemp("model") / "tiny", tiny_config)
+
+
+def test_settings_are_verified_before_torch_is_loaded() -> None:
+    script = (
+        "import sys, millie.pipeline as p; from millie.calling import settings_for;"
+        "print(settings_for('apl-blood', None, []).model.encoder);"
+        "print([m for m in ('torch', 'matplotlib', 'sklearn', 'scipy.stats', 'openvino')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run(  # noqa: S603 - our own script
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n")[1] == "[]", "predict waits for these while workers cut images"
+
+
+def test_what_the_bundle_fixes_cannot_be_set(bundle: Path) -> None:
+    assert settings_for(bundle, None, ["prediction.batch_size=3"]).prediction.batch_size == 3
+    with pytest.raises(ConfigError, match="'crops' settings belong to the model tiny 1"):
+        settings_for(bundle, None, ["crops.size_px=64"])
+    with pytest.raises(MissingFileError, match="neither a folder nor shipped"):
+        settings_for("no-such-model", None, [])
+
+
+def test_an_altered_bundle_is_refused_before_images_are_cut(bundle: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in bundle.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    weights = broken / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
+    with pytest.raises(BundleError, match="was altered"):
+        settings_for(broken, None, [])
+
+
+@pytest.mark.parametrize("engine", [SerialEngine(), ProcessEngine(1)])
+def test_the_caller_is_the_same_whoever_cuts(
+    bundle: Path, tiny_store: Path, engine: Engine
+) -> None:
+    config = settings_for(bundle, None, [])
+    reported: list[tuple[str, int, int]] = []
+    with loading(bundle, config, engine, lambda *step: reported.append(step)) as (caller, watched):
+        watched("segment", 1, 2)
+        model = caller()
+    bags = sorted(tiny_store.glob("*.h5"))
+    predictions, problems = model.predict(bags, config, lambda *_: None)
+    assert reported == [("segment", 1, 2)]
+    assert not problems
+    assert len(predictions) == len(bags)
+    assert json.dumps(model.card)
+
+
+def test_what_is_wrong_with_a_model_is_said_as_soon_as_it_is_known(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_bundle: object, _config: object) -> None:
+        raise BundleError("weights are not finite")
+
+    monkeypatch.setattr(calling, "_load", fail)
+    config = settings_for(bundle, None, [])
+
+    def cut() -> None:
+        with loading(bundle, config, ProcessEngine(1), lambda *_: None) as (_, watched):
+            for i in range(200):
+                time.sleep(0.01)
+                watched("segment", i, 200)
+            pytest.fail("all images were cut for a model that cannot be used")
+
+    with pytest.raises(BundleError, match="not finite"):
+        cut()
