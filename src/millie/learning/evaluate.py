@@ -259,7 +259,8 @@ def protocol(study: Study, splits: Splits) -> list[str]:
     if study.config.model.encoder in _TYPED:
         labels = (
             "Labels of these patients' cells were used for figures on single cells only; the "
-            "encoder has learnt cell types from other sets, of healthy donors."
+            "encoder has learnt the cell types of healthy donors, and the look of cells, without "
+            "any label, from several sets: where these patients are among them, from theirs too."
         )
     colours = (
         "Crops of all sources were given the colours of the largest one (Reinhard 2001); the "

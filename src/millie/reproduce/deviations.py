@@ -25,6 +25,7 @@ DEVIATIONS: dict[str, tuple[str, ...]] = {
     "apl-blood": (
         "the shipped model's recipe: the cell alone, learnt and measured features, mean fusion",
         "its encoder has learnt the cell types of PBC: healthy promyelocytes are no test of it",
+        "it has also seen, without any label, cells of the patients of apl_aml, test parts included",
     ),
     "default": (
         "our own method: crops of a fixed size in um, another segmentation, encoder, optimiser",
