@@ -25,7 +25,7 @@ DEVIATIONS: dict[str, tuple[str, ...]] = {
     "apl-blood": (
         "the shipped model's recipe: the cell alone, learnt and measured features, mean fusion",
         "its encoder has learnt the cell types of PBC: healthy promyelocytes are no test of it",
-        "it has also seen, without any label, cells of the patients of apl_aml, test parts included",
+        "it has also seen, without any label, cells of the patients of apl_aml, of test parts too",
     ),
     "default": (
         "our own method: crops of a fixed size in um, another segmentation, encoder, optimiser",
