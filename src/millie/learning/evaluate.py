@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from millie.learning.ensemble import Material
     from millie.types import Problem
 
+_TYPED = frozenset({"blood_cell"})
+"""Encoders that have learnt cell types; what they are trained on no longer comes without labels."""
+
 _LINES = {
     "auc": "ROC AUC",
     "auc_folds": "ROC AUC, mean of folds",
@@ -253,6 +256,12 @@ def protocol(study: Study, splits: Splits) -> list[str]:
         "the AUC of single repeats and of single folds are given beside it."
     )
     labels = "Cell labels were used for figures on single cells only, never for training."
+    if study.config.model.encoder in _TYPED:
+        labels = (
+            "Labels of these patients' cells were used for figures on single cells only; the "
+            "encoder has learnt the cell types of healthy donors, and the look of cells, without "
+            "any label, from several sets: where these patients are among them, from theirs too."
+        )
     colours = (
         "Crops of all sources were given the colours of the largest one (Reinhard 2001); the "
         "statistics of each fold come from its training part alone."

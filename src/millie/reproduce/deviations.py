@@ -23,7 +23,9 @@ _SET_ELSEWHERE = {("model", "encoder"), ("model", "aggregator"), ("training", "c
 
 DEVIATIONS: dict[str, tuple[str, ...]] = {
     "apl-blood": (
-        "the shipped model's recipe: measured properties of the cell alone, mean fusion",
+        "the shipped model's recipe: the cell alone, learnt and measured features, mean fusion",
+        "its encoder has learnt the cell types of PBC: healthy promyelocytes are no test of it",
+        "it has also seen, without any label, cells of the patients of apl_aml, of test parts too",
     ),
     "default": (
         "our own method: crops of a fixed size in um, another segmentation, encoder, optimiser",

@@ -149,7 +149,7 @@ def reproduce(name: str, task: Task, progress: Progress = pipeline.silent) -> Re
         *of_colours(known, Store(store), config),
     )  # fmt: skip
     report, rows = _write(known, task, differences, tests, missing)
-    found = (*cut.problems, *checked.problems, *problems)
+    found = tuple(dict.fromkeys((*cut.problems, *checked.problems, *problems)))
     controls = _control_lines(study) if task.controls else ()
     return Reproduction(task.out, report, tuple(rows), controls, missing, found)
 
