@@ -113,8 +113,8 @@ def train(
         StoreError: a bag is damaged or unfinished.
     """
     from millie.learning.fit import fit_bundle
-    from millie.outputs.model_card import CardFacts, model_card
     from millie.models.encoders import ENCODERS
+    from millie.outputs.model_card import CardFacts, model_card
 
     out = out if out.name else out.resolve()
     name = name or out.name
