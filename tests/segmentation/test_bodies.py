@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from millie.segmentation.bodies import round_bodies
+from millie.segmentation.bodies import inscribed_discs, round_bodies
 
 
 def discs(*centres: tuple[int, int]) -> np.ndarray:
@@ -49,3 +49,41 @@ def test_a_thin_bridge_to_a_neighbour_is_cut() -> None:
 def test_the_edge_is_told() -> None:
     (body,) = round_bodies(discs((18, 60)), 3)
     assert body.at_border
+
+
+def ellipses(*shapes: tuple[int, int, int, int]) -> np.ndarray:
+    canvas = np.zeros((120, 160), np.uint8)
+    for x, y, wide, high in shapes:
+        cv2.ellipse(canvas, (x, y), (wide, high), 0, 0, 360, 1, -1)
+    return canvas > 0
+
+
+@pytest.mark.parametrize("step", [26, 32, 40, 46])
+def test_a_peanut_holds_two_discs_where_they_were_drawn(step: int) -> None:
+    mask = discs((50, 60), (50 + step, 60))
+    found = inscribed_discs(mask, 12, 0.85)
+    assert sorted(found[:, 0]) == pytest.approx([50, 50 + step], abs=3)
+    assert found[:, 1] == pytest.approx([60, 60], abs=3)
+    assert found[:, 2] == pytest.approx([20, 20], abs=2.5)
+
+
+@pytest.mark.parametrize("wide", [20, 30, 45])
+def test_an_ellipse_has_no_neck(wide: int) -> None:
+    assert len(inscribed_discs(ellipses((70, 60, wide, 20)), 12, 0.85)) == 1
+
+
+def test_a_small_cell_beside_a_large_one_counts_from_its_least_size_on() -> None:
+    mask = ellipses((50, 60, 28, 28), (91, 60, 15, 15))
+    assert inscribed_discs(mask, 12, 0.85)[:, 2] == pytest.approx([28, 15], abs=2)
+    assert len(inscribed_discs(mask, 18, 0.85)) == 1
+
+
+def test_holes_do_not_part_a_body() -> None:
+    mask = discs((70, 60))
+    mask[45:75, 68:72] = False
+    assert len(inscribed_discs(mask, 12, 0.85)) == 1
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_a_map_without_an_outline_holds_no_disc(value: bool) -> None:
+    assert inscribed_discs(np.full((50, 60), value), 12, 0.85).shape == (0, 3)

@@ -18,11 +18,12 @@ CYTOPLASM = np.array([0.12, 0.12, 0.04])
 NUCLEUS = np.array([0.85, 1.15, 0.25])
 
 
-def drawn(bodies: list[tuple], nuclei: list[tuple]) -> StainMap:
-    """Discs (x, y, radius) in um on 40 x 40 um with red cells along the edges."""
+def drawn(bodies: list[tuple], nuclei: list[tuple], beside: tuple[tuple, ...] = ()) -> StainMap:
+    """Discs (x, y, radius) in um on 40 x 40 um with red cells along the edges, and beside."""
     side = round(40 / WORK_UM)
     density = np.zeros((side, side, 3), np.float32)
     red = [(x, y, 3.6) for x in (4, 13, 22, 31) for y in (4, 36)]
+    red += beside
     for discs, value in ((red, RED_CELL), (bodies, CYTOPLASM), (nuclei, NUCLEUS)):
         for x, y, radius in discs:
             point = (round(x / WORK_UM), round(y / WORK_UM))
@@ -46,6 +47,38 @@ def test_two_round_cells_side_by_side_are_two(gap: float) -> None:
     x = 20 - 4.2 - gap / 2, 20 + 4.2 + gap / 2
     stain = drawn([(v, 20, 5.0) for v in x], [(v, 20, 4.2) for v in x])
     assert len(groups_of(stain)) == 2
+
+
+@pytest.mark.parametrize("body", [5.0, 6.0])
+def test_a_neck_of_the_cytoplasm_parts_what_the_nuclei_alone_would_join(
+    body: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two cells whose nuclei lie close to where the cells touch."""
+    monkeypatch.setattr(lobe_model, "evidence", lambda rows: np.full(len(rows), 5.0))
+    x = 20.5 - 0.85 * body, 20.5 + 0.85 * body
+    near = [(x[0] + 0.6, 20, 3.0), (x[1] - 0.6, 20, 3.0)]
+    assert len(groups_of(drawn([(v, 20, body) for v in x], near))) == 2
+    assert len(groups_of(drawn([(20.5, 20, 9.0)], near))) == 1
+
+
+def test_a_neck_filled_by_red_cells_parts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They hide the outline, and so may they the pale cytoplasm of one cell."""
+    monkeypatch.setattr(lobe_model, "evidence", lambda rows: np.full(len(rows), 5.0))
+    x, body = (15.5, 25.5), 5.5
+    stain = drawn([(v, 20, body) for v in x], [(v, 20, 3.0) for v in x])
+    neck = np.s_[
+        round(14 / WORK_UM) : round(26 / WORK_UM), round(15 / WORK_UM) : round(26 / WORK_UM)
+    ]
+    stain.density[neck] = np.maximum(stain.density[neck], stain.red_cell_density)
+    assert len(groups_of(stain)) == 1
+
+
+def test_red_cells_that_touch_a_cell_do_not_part_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lobe_model, "evidence", lambda rows: np.full(len(rows), 5.0))
+    body = [(18, 20, 4.0), (22, 20, 4.0)]
+    stain = drawn(body, [(16.2, 20, 2.0), (23.8, 20, 2.0)], ((12.5, 20, 5.0), (27.5, 20, 5.0)))
+    assert find_pieces(stain, WORK_UM)[0].max() > 1
+    assert len(groups_of(stain)) == 1
 
 
 def test_each_piece_lies_in_exactly_one_group() -> None:

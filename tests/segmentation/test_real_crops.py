@@ -123,7 +123,7 @@ def test_touching_cells_pasted_together_are_two(truths: list[Truth]) -> None:
         held = [[m[round(r.cell.y_px), round(r.cell.x_px)] for r in found] for m in (first, second)]
         right.append(len(found) == 2 and all(sum(one) == 1 for one in held))
     assert len(right) >= 10
-    assert np.mean(right) >= 0.6
+    assert np.mean(right) >= 0.9
 
 
 def on_edge(mask: np.ndarray) -> bool:

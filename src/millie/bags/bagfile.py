@@ -334,6 +334,8 @@ def _extend(dataset: h5py.Dataset, values: NDArray[Any]) -> None:
     start = dataset.shape[0]
     dataset.resize(start + len(values), axis=0)
     dataset[start:] = values
+    # Now, not whenever h5py closes the object (other threads delay that): equal cells, equal bytes.
+    dataset.flush()
 
 
 def _row(cell: Cell, names: dict[str, int]) -> Iterator[Any]:

@@ -2,8 +2,8 @@
 
 Owns the judgement that one stained area is one cell because it is round, which needs neither
 colour nor texture. Lobes of a nucleus inside such a body are one cell's, and its size tells the
-scale where no red cell is in view. Touching cells, which are not round together, are no concern
-of this module.
+scale where no red cell is in view. Owns as well the discs that fit into an area that is not round:
+two of them with a neck between are two cells' bodies.
 """
 
 from __future__ import annotations
@@ -82,3 +82,47 @@ def _is_round(contour: MatLike, area: float) -> bool:
         return False
     _, radius = cv2.minEnclosingCircle(contour)
     return bool(area > _ROUND * np.pi * (float(radius) + 0.5) ** 2)
+
+
+def inscribed_discs(
+    mask: NDArray[np.bool_], smallest_px: float, neck: float
+) -> NDArray[np.float64]:
+    """The discs that fit into a stained area, one for each part of it behind a neck.
+
+    A disc counts beside a larger one where the area narrows between their centres; otherwise both
+    lie in one body. Holes are filled.
+
+    Args:
+        mask: bool (H, W), what is stained.
+        smallest_px: least radius of a disc.
+        neck: half width of the area between two discs, as a share of the smaller one's radius,
+            above which they are one body's.
+
+    Returns:
+        float64 (n, 3): x, y, radius, the largest first.
+    """
+    contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = np.zeros(mask.shape, np.uint8)
+    cv2.drawContours(filled, contours, -1, 1, cv2.FILLED)
+    if filled.all():  # no outline in sight
+        return np.zeros((0, 3))
+    depth = cv2.blur(cv2.distanceTransform(filled, cv2.DIST_L2, 3), (3, 3))
+    side = 2 * round(smallest_px / 2) + 1
+    highest = cv2.dilate(depth, np.ones((side, side), np.uint8))
+    rows, columns = np.nonzero((depth == highest) & (depth >= smallest_px))
+    radii = depth[rows, columns]
+    kept: list[tuple[int, int, float]] = []
+    for k in np.argsort(-radii, kind="stable").tolist():
+        x, y, radius = int(columns[k]), int(rows[k]), float(radii[k])
+        if all(_narrowest(depth, (x, y), disc[:2]) < neck * radius for disc in kept):
+            kept.append((x, y, radius))
+    return np.array(kept, np.float64).reshape(-1, 3)
+
+
+def _narrowest(
+    depth: NDArray[np.float32] | MatLike, start: tuple[int, int], end: tuple[int, int]
+) -> float:
+    """Least depth on the straight line between two places (x, y)."""
+    n = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1) + 1
+    columns, rows = (np.rint(np.linspace(start[k], end[k], n)).astype(np.int64) for k in (0, 1))
+    return float(depth[rows, columns].min())

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 
 from millie.segmentation import lobe_model
-from millie.segmentation.bodies import round_bodies
+from millie.segmentation.bodies import inscribed_discs, round_bodies
 from millie.segmentation.quick import LabelPixels, pixels_by_label, quantile
-from millie.segmentation.stain import RED
+from millie.segmentation.stain import EMPTY, RED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,6 +58,9 @@ _MERGE_ABOVE = 0.0  # log odds; a nucleus split is a false cell, two merged a lo
 _REACH_UM = 14.0  # centres further apart are never one nucleus
 _SMOOTH_UM = 1.2  # bridges between bodies thinner than twice that are cut
 _AROUND_UM = 1.5
+_TWO_UM = 10.0  # two cells' nuclei are together at least as wide
+_HALF_UM = 6.0  # least width of either body beside a neck
+_NECK = 0.85  # of the smaller body's width
 _BODY_UM = (6.0, 20.0)  # diameter of one cell's body
 
 
@@ -118,6 +121,9 @@ def grouped(
         (a, b), best = max(odds.items(), key=lambda item: item[1])
         if best <= _MERGE_ABOVE:
             break
+        if _in_two_bodies(alive[a], alive[b], stain, work_um):
+            del odds[a, b]
+            continue
         alive[a] = joined(alive[a], alive.pop(b))
         places[a] = alive[a].centre.tolist()
         del places[b]
@@ -176,6 +182,37 @@ def _in_one_body(
                 found.append(members)
                 taken.update(members)
     return found
+
+
+def _in_two_bodies(a: Piece, b: Piece, stain: StainMap, work_um: float) -> bool:
+    """Whether a neck of the stained area, cytoplasm included, parts two bodies of a cell's size.
+
+    The neck must show against the empty background: red cells beside it hide the outline, and what
+    passes for one may be pale or eosinophilic cytoplasm. It must show without red cells, too: with
+    them they are bodies themselves.
+    """
+    corners = np.concatenate([a.hull, b.hull])[:, 0]
+    if np.ptp(corners, axis=0).max() * work_um < _TWO_UM:
+        return False
+    margin = _BODY_UM[0] / 2 / work_um
+    left, top = np.maximum(corners.min(axis=0) - margin, 0).astype(int)
+    right, bottom = np.ceil(corners.max(axis=0) + margin).astype(int)
+    kinds = stain.kinds[top : bottom + 1, left : right + 1]
+    centres = np.stack([a.centre, b.centre]) - (left, top)
+    stained = kinds != EMPTY
+    return _parted(stained, centres, work_um) and _parted(
+        stained & (kinds != RED), centres, work_um
+    )
+
+
+def _parted(stained: NDArray[np.bool_], centres: NDArray[np.float64], work_um: float) -> bool:
+    """Whether two places (x, y) lie in different bodies of a stained area."""
+    discs = inscribed_discs(stained, _HALF_UM / 2 / work_um, _NECK)
+    if len(discs) < 2:
+        return False
+    beyond = np.hypot(*(centres[:, None] - discs[:, :2]).transpose(2, 0, 1)) - discs[:, 2]
+    homes = beyond.argmin(axis=1)
+    return bool(homes[0] != homes[1] and beyond.min(axis=1).max() <= 0)
 
 
 def _crowd(
