@@ -51,7 +51,7 @@ def whitened(
 @torch.no_grad()
 def vectors_of(part: Callable[[Tensor], Tensor], planes: NDArray[np.uint8]) -> Floats:
     """Features (N, D) of unchanged cells."""
-    chunks = [planes[i : i + 128] for i in range(0, len(planes), 128)]
+    chunks = [planes[i : i + 32] for i in range(0, len(planes), 32)]
     return np.concatenate([part(whole(chunk)).double().numpy() for chunk in chunks])
 
 

@@ -113,6 +113,7 @@ def train(
         StoreError: a bag is damaged or unfinished.
     """
     from millie.learning.fit import fit_bundle
+    from millie.models.encoders import ENCODERS
     from millie.outputs.model_card import CardFacts, model_card
 
     out = out if out.name else out.resolve()
@@ -123,6 +124,7 @@ def train(
         facts = CardFacts(
             title, fitted.classes, fitted.positive, fitted.threshold, fitted.temperature,
             len(fitted.networks), config.model.encoder, config.model.aggregator, fitted.provenance,
+            ENCODERS[config.model.encoder].licence,
         )  # fmt: skip
         return model_card(facts, store, study)
 

@@ -109,8 +109,12 @@ def test_resizing_before_equals_resizing_inside(name: str, built: dict[str, Enco
     assert encoder.resize(encoder.resize(x)).shape[2] == encoder.input_px
 
 
+# Encoders that measure have thresholds, at which random pixels flip: theirs are compared on cells.
+CONTINUOUS = [name for name in LEARNT if name != "blood_cell"]
+
+
 @pytest.mark.parametrize(
-    ("name", "side"), [*((name, 120) for name in LEARNT), ("efficientnet_lite0", 224)]
+    ("name", "side"), [*((name, 120) for name in CONTINUOUS), ("efficientnet_lite0", 224)]
 )
 def test_openvino_gives_the_same(name: str, side: int, built: dict[str, Encoder]) -> None:
     encoder = built[name]

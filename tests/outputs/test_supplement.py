@@ -319,7 +319,7 @@ def test_robustness_is_shown_where_it_was_measured(study: Study) -> None:
 FACTS = CardFacts(
     "m", ("AML", "APL"), "APL", 0.4, 1.5, 2, "efficientnet_lite0", "max",
     {"cohort": "drawn", "n_patients": 8, "n_by_class": {"AML": 4, "APL": 4}, "millie": "0.1",
-     "seed": 0},
+     "seed": 0}, "CC BY 4.0 and others",
 )  # fmt: skip
 
 
@@ -328,6 +328,7 @@ def test_card_says_what_is_known_and_what_is_not(study: Study) -> None:
     assert "For research use only" in bare
     assert "Not stated" in bare
     assert "never says that there is no signal" in bare
+    assert "Weights of the encoder: CC BY 4.0 and others." in bare
     full = model_card(FACTS, bags_of(study).root, study.folder)
     for words in (
         "4 AML, 4 APL",

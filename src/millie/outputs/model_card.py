@@ -36,6 +36,7 @@ class CardFacts:
         encoder: name of it, ``aggregator`` that of the fusion.
         provenance: as in the bundle's manifest: ``cohort``, ``n_patients``, ``n_by_class``,
             digests, versions.
+        encoder_licence: of the encoder's weights, and what they were trained on.
     """
 
     name: str
@@ -47,6 +48,7 @@ class CardFacts:
     encoder: str
     aggregator: str
     provenance: Mapping[str, Any]
+    encoder_licence: str = ""
 
 
 def model_card(facts: CardFacts, store: Path | None = None, study: Path | None = None) -> str:
@@ -101,9 +103,11 @@ def _training(facts: CardFacts, known: StoreFacts | None) -> str:
     kind = f"- Encoder {_code(facts.encoder)}, fusion {_code(facts.aggregator)}"
     networks = f"{facts.networks} network{'s' * (facts.networks != 1)}, probabilities averaged"
     lines = [
-        f"{cohort}, from diagnoses alone; no cell was labelled.",
+        f"{cohort}, the head from diagnoses alone; none of their cells was labelled.",
         f"{kind}, {networks}, temperature {facts.temperature:.2f}.",
     ]
+    if facts.encoder_licence:
+        lines.append(f"- Weights of the encoder: {_text(facts.encoder_licence)}.")
     if known is not None:
         used = [bag for bag in known.bags if bag.label in facts.classes and bag.n_cells]
         lines.append(
