@@ -232,8 +232,8 @@ def predict(
     Raises:
         BundleError: the bundle is damaged or unknown.
         NoCellsError: not one patient gave a cell.
-        ConfigError: a store whose crops are not the bundle's, or a setting that would change
-            what the model was trained on (crops, model).
+        ConfigError: a store whose crops are not the bundle's or that holds cells which the bundle
+            leaves out, or a setting that would change what the model was trained on (crops, model).
     """
     from millie.calling import loading, settings_for
     from millie.outputs.report import write_prediction_run
@@ -295,6 +295,12 @@ def _check_crops(store: Store, config: Config) -> None:
         raise ConfigError(
             f"{store.root} holds crops of {got.size_px} px over {got.size_um} um, the model "
             f"expects {wanted.size_px} px over {wanted.size_um} um; predict from the images"
+        )
+    kept = [n for n in ("keep_smudge", "keep_unoutlined") if getattr(got, n) > getattr(wanted, n)]
+    if kept:
+        raise ConfigError(
+            f"{store.root} holds cells that the model was trained without "
+            f"({', '.join(f'crops.{n}=true' for n in kept)}); predict from the images"
         )
 
 
