@@ -108,7 +108,8 @@ def train(
         the bundle's folder.
 
     Raises:
-        ConfigError: ``out`` exists, or the name is none that a model may have.
+        ConfigError: ``out`` exists, the name is none that a model may have, or the store was cut
+            with other settings of its crops.
         TrainingError: too few patients of a class, or the loss diverged.
         StoreError: a bag is damaged or unfinished.
     """
@@ -119,6 +120,7 @@ def train(
     out = out if out.name else out.resolve()
     name = name or out.name
     _check_name(name)
+    _check_own_crops(Store(store), config)
 
     def card(title: str, fitted: Fitted) -> str:
         facts = CardFacts(
@@ -139,6 +141,17 @@ def _check_name(name: str) -> None:
         raise ConfigError(
             f"model name '{name}': expected up to 64 letters (A to Z), digits, '.', '_' or '-', "
             "the first a letter or digit; give one with --name"
+        )
+
+
+def _check_own_crops(store: Store, config: Config) -> None:
+    """Refuse settings that would make a bundle cut other crops than it was trained on."""
+    got, wanted = store.description.config.crops.model_dump(), config.crops.model_dump()
+    if other := {name: got[name] for name in got if got[name] != wanted[name]}:
+        told = ", ".join(f"crops.{name}={str(value).lower()}" for name, value in other.items())
+        raise ConfigError(
+            f"{store.root} was cut with {told}, and the model would expect other crops: train with "
+            "the --config, --profile and --set that `millie segment` was given"
         )
 
 
