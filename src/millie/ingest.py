@@ -78,11 +78,11 @@ class IngestTask:
 
 @cache
 def _code_digest() -> str:
-    """SHA-256 (hex) over the package's modules that decide which pixels become a cell."""
+    """SHA-256 (hex) over the files that decide which pixels become a cell, weights included."""
     package = files("millie")
     modules = [package / "ingest.py", package / "types.py"]
     for folder in ("readers", "segmentation"):
-        modules += [m for m in (package / folder).iterdir() if m.name.endswith(".py")]
+        modules += [m for m in (package / folder).iterdir() if m.is_file()]
     parts = sorted((m.name, hashlib.sha256(m.read_bytes()).hexdigest()) for m in modules)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

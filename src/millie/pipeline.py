@@ -108,7 +108,8 @@ def train(
         the bundle's folder.
 
     Raises:
-        ConfigError: ``out`` exists, or the name is none that a model may have.
+        ConfigError: ``out`` exists, the name is none that a model may have, or the store was cut
+            with other settings of its crops.
         TrainingError: too few patients of a class, or the loss diverged.
         StoreError: a bag is damaged or unfinished.
     """
@@ -119,6 +120,7 @@ def train(
     out = out if out.name else out.resolve()
     name = name or out.name
     _check_name(name)
+    _check_own_crops(Store(store), config)
 
     def card(title: str, fitted: Fitted) -> str:
         facts = CardFacts(
@@ -139,6 +141,17 @@ def _check_name(name: str) -> None:
         raise ConfigError(
             f"model name '{name}': expected up to 64 letters (A to Z), digits, '.', '_' or '-', "
             "the first a letter or digit; give one with --name"
+        )
+
+
+def _check_own_crops(store: Store, config: Config) -> None:
+    """Refuse settings that would make a bundle cut other crops than it was trained on."""
+    got, wanted = store.description.config.crops.model_dump(), config.crops.model_dump()
+    if other := {name: got[name] for name in got if got[name] != wanted[name]}:
+        told = ", ".join(f"crops.{name}={str(value).lower()}" for name, value in other.items())
+        raise ConfigError(
+            f"{store.root} was cut with {told}, and the model would expect other crops: train with "
+            "the --config, --profile and --set that `millie segment` was given"
         )
 
 
@@ -232,8 +245,8 @@ def predict(
     Raises:
         BundleError: the bundle is damaged or unknown.
         NoCellsError: not one patient gave a cell.
-        ConfigError: a store whose crops are not the bundle's, or a setting that would change
-            what the model was trained on (crops, model).
+        ConfigError: a store whose crops are not the bundle's or that holds cells which the bundle
+            leaves out, or a setting that would change what the model was trained on (crops, model).
     """
     from millie.calling import loading, settings_for
     from millie.outputs.report import write_prediction_run
@@ -295,6 +308,12 @@ def _check_crops(store: Store, config: Config) -> None:
         raise ConfigError(
             f"{store.root} holds crops of {got.size_px} px over {got.size_um} um, the model "
             f"expects {wanted.size_px} px over {wanted.size_um} um; predict from the images"
+        )
+    kept = [n for n in ("keep_smudge", "keep_unoutlined") if getattr(got, n) > getattr(wanted, n)]
+    if kept:
+        raise ConfigError(
+            f"{store.root} holds cells that the model was trained without "
+            f"({', '.join(f'crops.{n}=true' for n in kept)}); predict from the images"
         )
 
 

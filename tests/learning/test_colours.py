@@ -18,7 +18,7 @@ from millie.learning.evaluate import crossval, open_study
 from millie.learning.fit import fit
 from millie.learning.folds import fold_digest
 from millie.learning.material import Opener, participants
-from millie.learning.splits import load_splits
+from millie.learning.splits import load_splits, make_splits
 from millie.types import Cell, ImageKind, Patient, SourceRecord
 
 TINT = {"warm": (1.0, 0.85, 0.7), "cold": (0.8, 0.95, 1.0)}
@@ -180,3 +180,15 @@ def test_the_setting_changes_the_digest_of_a_fold(two_sites: Store, tmp_path: Pa
         for c in (config, other)
     }
     assert len(digests) == 2
+
+
+def test_another_source_of_a_patient_changes_the_digest_of_a_fold(two_sites: Store) -> None:
+    """The same cells, but a site that was corrected: all of that fold's colours are others."""
+    config = Config().with_settings(QUICK)
+    who = participants(two_sites)
+    fold = make_splits(who.labels, 2, 1, 0).assignments[0]
+    study = open_study(two_sites, who, config, "APL")
+    before = fold_digest(study, fold)
+    assert study.recoloured is not None
+    study.recoloured.transfer.sources[fold.train[0]] = "elsewhere"
+    assert fold_digest(study, fold) != before

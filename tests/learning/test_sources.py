@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -74,6 +75,28 @@ def test_sources_are_told_that_cannot_be_left_out(quick: Config, tmp_path: Path)
     assert "X: cannot be left out, too few patients of AML would remain" in found.told
     assert "Y (3 APL): " in found.told
     assert "called APL" in found.told
+
+
+def test_patients_of_unknown_source_are_not_trained_on(quick: Config, tmp_path: Path) -> None:
+    """They may be of the source that is left out."""
+    labels, sources = cohort(4)
+    rng = np.random.default_rng(0)
+    study = make_study(quick, labels, lambda _: rng.normal(size=(4, DIM)))
+    known = {p: s for p, s in sources.items() if not p.endswith("-0")}
+    found = leave_one_source_out(study, known, tmp_path)
+    results = [json.loads(path.read_text()) for path in (tmp_path / "folds").glob("*.json")]
+    assert len(results) == 2
+    for result in results:
+        assert not {p for share in result["held_out"] for p in share} - known.keys()
+        assert result["patients"].keys() <= known.keys()
+    alone = make_study(
+        quick,
+        {p: labels[p] for p in known},
+        lambda p: study.material.source.cells(p, np.arange(4)).numpy(),
+    )
+    without = leave_one_source_out(alone, known, tmp_path / "alone")
+    assert found.auc == without.auc, "as if they were not there"
+    assert found.told == f"{without.told}; without 4 of unknown source"
 
 
 @pytest.mark.parametrize(("shift", "told"), [(3.0, True), (0.0, False)])

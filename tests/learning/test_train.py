@@ -24,6 +24,7 @@ from millie.learning.train import (
     train,
     validation_loss,
 )
+from millie.models.aggregators import AGGREGATORS
 from millie.models.network import MilNetwork, build_network
 from millie.models.weights import weights_digest
 
@@ -299,6 +300,20 @@ def test_embeddings_are_trained_in_one_thread_whatever_the_machine(
             assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("aggregator", sorted(AGGREGATORS))
+def test_bfloat16_is_the_encoders_alone(
+    toy_store: Store, tiny_encoder: Callable[[], Encoder], quick: Config, aggregator: str
+) -> None:
+    """Fusions multiply matrices too; their vectors reach the head in float32 all the same."""
+    labels = {s.patient: str(s.label) for s in toy_store.index()}
+    task = Task(("AML", "APL"), labels, tuple(sorted(labels)), (), 0)
+    words = ["training.mode=end_to_end", "training.max_epochs=1", "training.precision=bfloat16"]
+    config = quick.with_settings([*words, f"model.aggregator={aggregator}"])
+    network = build_network(config.model, task.classes, encoder=tiny_encoder())
+    trained = train(network, StoredCells(toy_store), task, config)
+    assert np.isfinite(trained.history[0].train_loss)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

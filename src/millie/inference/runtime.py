@@ -1,8 +1,9 @@
 """What computes features: the encoder in torch, or the same one converted to OpenVINO or ONNX.
 
 The conversion happens in memory, from the torch module and its weights; nothing is downloaded and
-nothing is sent. On two cores OpenVINO runs EfficientNet-Lite0 some ten times as fast as torch. This
-module owns threads and precision of the encoder; caching and streaming are its callers' business.
+nothing is sent. OpenVINO runs EfficientNet-Lite0 several times as fast as torch
+(docs/performance.md). This module owns threads and precision of the encoder; caching and streaming
+are its callers' business.
 """
 
 from __future__ import annotations

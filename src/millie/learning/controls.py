@@ -150,10 +150,10 @@ class _Runs:
     def source_control(self, name: str) -> SourceFinding:
         """A control on sources; nothing is computed where there is one source only."""
         who = participants(self.store)
-        sources = sources_of(self.store, sorted(who.labels))
+        sources = {p: s for p, s in sources_of(self.store, sorted(who.labels)).items() if s}
         names = sorted(set(sources.values()))
         if len(names) < 2:
-            only = f"one source only ({names[0] or 'unknown'}): cannot be measured"
+            only = f"one source only ({''.join(names) or 'unknown'}): cannot be measured"
             return SourceFinding(None, only)
         positive = str(self.main.metrics["positive"])
         study = open_study(self.store, who, self.config, positive, self.progress)

@@ -236,6 +236,9 @@ def fold_digest(study: Study, fold: Fold) -> str:
         "config": study.config.digest("model", "augment", "training"),
         "versions": [__version__, torch.__version__],
     }
+    if study.recoloured is not None:  # who belongs to which source decides the colours of all
+        sources = study.recoloured.transfer.sources
+        content["sources"] = {p: sources[p] for p in sorted(sources)}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

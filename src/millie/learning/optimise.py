@@ -138,7 +138,8 @@ def _fused(network: MilNetwork, source: CellSource, bags: Sequence[DrawnBag]) ->
         return highest
     embedded = embed_chunk(network, source, torch.cat(cells))
     embeddings, mask = collate(torch.split(embedded, [len(bag) for bag in bags]))
-    return network.aggregator.pool(network.standardiser(embeddings), mask)
+    with torch.autocast(embeddings.device.type, enabled=False):  # bfloat16 is the encoder's alone
+        return network.aggregator.pool(network.standardiser(embeddings), mask)
 
 
 def exact_backward(

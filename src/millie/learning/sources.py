@@ -59,27 +59,34 @@ def leave_one_source_out(
 ) -> SourceFinding:
     """Test the patients of each source by a model that was trained on the others.
 
+    Patients of unknown source take no part: they may be of the source that is left out.
+
     Args:
         study: cells, diagnoses and settings of the cross-validation.
-        sources: source by patient.
+        sources: source by patient, as far as known.
         out: folder for the folds, which are resumed.
         progress: called after each epoch.
     """
     results, told = {}, []
     for number, name in enumerate(sorted(set(sources.values()))):
         test = tuple(sorted(p for p in study.labels if sources.get(p) == name))
-        fold = _fold_without(study, test, number)
+        fold = _fold_without(study, sources, test, number)
         lacking = _lacking(study, (*fold.train, *fold.validation))
         if lacking:
             told.append(f"{name}: cannot be left out, too few patients of {lacking} would remain")
             continue
         results[name] = finish_fold(study, fold, out, progress)
         told.append(_of_source(study, name, results[name]))
+    if unknown := len(study.labels.keys() - sources.keys()):
+        told.append(f"without {unknown} of unknown source")
     return SourceFinding(_within_sources(study, results), "; ".join(told))
 
 
-def _fold_without(study: Study, test: Sequence[str], number: int) -> Fold:
-    labels = {p: study.labels[p] for p in sorted(study.labels) if p not in set(test)}
+def _fold_without(
+    study: Study, sources: Mapping[str, str], test: Sequence[str], number: int
+) -> Fold:
+    known = sorted(study.labels.keys() & sources.keys())
+    labels = {p: study.labels[p] for p in known if p not in set(test)}
     training = study.config.training
     fraction = training.validation_fraction if training.ensemble == 1 else 0.0
     rng = np.random.default_rng([training.seed, number])
