@@ -39,6 +39,8 @@ def test_what_the_bundle_fixes_cannot_be_set(bundle: Path) -> None:
     assert settings_for(bundle, None, ["prediction.batch_size=3"]).prediction.batch_size == 3
     with pytest.raises(ConfigError, match="'crops' settings belong to the model tiny 1"):
         settings_for(bundle, None, ["crops.size_px=64"])
+    with pytest.raises(ConfigError, match="which labels mean no disease belongs to the model"):
+        settings_for(bundle, None, ['prediction.negative_labels=["AML"]'])
     with pytest.raises(MissingFileError, match="neither a folder nor shipped"):
         settings_for("no-such-model", None, [])
 

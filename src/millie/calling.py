@@ -65,7 +65,8 @@ class Caller:
                 with BagReader(path) as reader:
                     prediction = predict_bag(self.bundle, reader, self.runtimes, config.prediction)
                 predictions.append(prediction)
-            except (ConfigError, DataError, MissingError) as error:
+            except (ConfigError, DataError, MissingError, RuntimeError, MemoryError) as error:
+                # The last two are a runtime's: one patient must not cost the others their calls.
                 message = str(error)
                 problems.append(Problem(patient, "", type(error).__name__, message, fatal=True))
         progress("predict", len(bags), len(bags))
@@ -90,6 +91,11 @@ def settings_for(bundle: str | Path, file: Path | None, words: Sequence[str]) ->
                 f"'{stage}' settings belong to the model {manifest.name} {manifest.version} and "
                 "can't be changed when predicting; train another bundle with them"
             )
+    if settings.prediction.negative_labels != own.prediction.negative_labels:
+        raise ConfigError(
+            f"which labels mean no disease belongs to the model {manifest.name} {manifest.version} "
+            "(prediction.negative_labels) and can't be changed when predicting"
+        )
     return settings
 
 

@@ -12,8 +12,6 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
-from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from millie.segmentation import (
     sample_statistics,
     segment,
 )
+from millie.sourcecode import code_digest
 from millie.types import (
     Cell,
     CellRegion,
@@ -51,6 +50,10 @@ _LEFT_OUT = "left out of the bag as the settings ask: a smudge, or no cell could
 
 _LOOK_AHEAD_IMAGES = 16
 _LOOK_AHEAD_PIXELS = 40_000_000
+
+
+_CUTTING_CODE = ("ingest.py", "types.py", "readers", "segmentation")
+"""What decides which pixels become a cell, weights included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +75,8 @@ class IngestTask:
         ]
         patient = asdict(replace(self.patient, images=()))
         settings = self.config.digest("reading", "segmentation", "crops")
-        facts = [_code_digest(), settings, patient, images]
+        facts = [code_digest(*_CUTTING_CODE), settings, patient, images]
         return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
-
-
-@cache
-def _code_digest() -> str:
-    """SHA-256 (hex) over the files that decide which pixels become a cell, weights included."""
-    package = files("millie")
-    modules = [package / "ingest.py", package / "types.py"]
-    for folder in ("readers", "segmentation"):
-        modules += [m for m in (package / folder).iterdir() if m.is_file()]
-    parts = sorted((m.name, hashlib.sha256(m.read_bytes()).hexdigest()) for m in modules)
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from millie.bags.loading import Background, Recolour, stream
 from millie.bags.store import BagReader, read_embeddings, write_embeddings
 from millie.inference.runtime import FeatureRuntime
+from millie.sourcecode import code_digest
 
 Progress = Callable[[int, int], None]
 """``progress(cells done, cells in all)``."""
@@ -72,8 +73,9 @@ def embed_bag(
 def cache_key(
     runtime: FeatureRuntime, digest: str, background: Background, colours: str = ""
 ) -> str:
-    """SHA-256 (hex) over everything that a feature depends on besides the bag."""
-    parts = (digest, runtime.name, background, *([colours] if colours else []))
+    """SHA-256 (hex) over everything that a feature depends on besides the bag, code included."""
+    code = code_digest("bags/loading.py", "models")
+    parts = (code, digest, runtime.name, background, *([colours] if colours else []))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
