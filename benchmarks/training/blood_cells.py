@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from cell_views import Cells, batch, is_held_out, pack
+from kinds import kinds_of
 from learner import TYPES, Learner, Teacher, folded
 from numpy.typing import NDArray
 from safetensors.torch import save_file
@@ -186,7 +187,9 @@ def main() -> None:
         with log.open("a") as file:
             file.write(",".join(f"{value:.4g}" for value in result.values()) + "\n")
     network = folded(training.teacher.network)
-    tensors = whitened(network, joined([typed, untyped]), np.random.default_rng(arguments.seed))
+    cells, rng = joined([typed, untyped]), np.random.default_rng(arguments.seed)
+    tensors = whitened(network, cells, rng)
+    tensors |= kinds_of(training.teacher.network, tensors, cells, rng)
     save_file(tensors, arguments.out / "blood_cell.safetensors")
 
 

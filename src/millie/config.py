@@ -86,6 +86,9 @@ class ModelConfig(_Stage):
     pretrained: bool = Field(default=True, description="False: start from random weights.")
     aggregator: str = Field("max", description="Name in the table of aggregators.")
     top_k: int = Field(5, ge=1, description="Cells averaged by the top-k aggregator.")
+    prototypes: int = Field(
+        4, ge=1, description="Kinds of cell that ghost_vlad keeps apart; blood_cell knows four."
+    )
     hidden: tuple[int, ...] = Field(
         (256, 64), description="Widths of the head's FC layers; the paper does not state its own."
     )

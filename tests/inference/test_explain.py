@@ -8,6 +8,7 @@ from millie.config import ModelConfig
 from millie.inference import explain
 from millie.inference.explain import StreamedBag, class_evidence, find_winners
 from millie.models.aggregators import AGGREGATORS
+from millie.models.ghost_vlad import GhostVladAggregator
 from millie.models.network import MilNetwork, build_network
 
 N, DIM = 23, 12
@@ -34,12 +35,32 @@ def streamed(network: MilNetwork, features: torch.Tensor, batch: int) -> Streame
 
 def plain_contributions(network: MilNetwork, features: torch.Tensor) -> np.ndarray:
     """The obvious way: the whole bag in memory, gradient x feature by autograd."""
+    if isinstance(network.aggregator, GhostVladAggregator):
+        return contributions_by_kind(network, network.aggregator, features)
     inputs = network.standardiser(features).detach().requires_grad_()
     fused = network.aggregator(inputs[None]).bag
     evidence = class_evidence(network.head(fused)[0])
     return np.stack(
         [
             (torch.autograd.grad(e, inputs, retain_graph=True)[0] * inputs).sum(1).detach().numpy()
+            for e in evidence
+        ],
+        axis=1,
+    )
+
+
+def contributions_by_kind(
+    network: MilNetwork, aggregator: GhostVladAggregator, features: torch.Tensor
+) -> np.ndarray:
+    """Gradient x deviation from the centre of the kind, with the number of each kind as it is."""
+    cells = network.standardiser(features)
+    shares = aggregator.shares(cells)
+    terms = shares[..., None] * (cells[:, None] - aggregator.centres)
+    terms = (terms / (1 + shares.sum(dim=0))[:, None]).flatten(1).detach().requires_grad_()
+    evidence = class_evidence(network.head(terms.sum(dim=0)[None])[0])
+    return np.stack(
+        [
+            (torch.autograd.grad(e, terms, retain_graph=True)[0] * terms).sum(1).detach().numpy()
             for e in evidence
         ],
         axis=1,

@@ -78,8 +78,11 @@ def test_order_of_cells_does_not_matter(name: str) -> None:
 @every_aggregator
 def test_a_bag_of_one_cell_is_that_cell(name: str) -> None:
     x = cells(1)
-    fused = build(name)(x)
-    torch.testing.assert_close(fused.bag, x[:, 0])
+    aggregator = build(name)
+    fused = aggregator(x)
+    torch.testing.assert_close(fused.bag, aggregator.alone(x[0]))
+    if aggregator.width(D) == D:
+        torch.testing.assert_close(fused.bag, x[:, 0])
     torch.testing.assert_close(fused.scores, torch.ones(1, 1, dtype=x.dtype))
 
 
@@ -108,7 +111,7 @@ def test_the_state_of_a_stream_does_not_grow(name: str) -> None:
     aggregator, state = build(name), ()
     for seed in range(4):
         state = aggregator.update(state, cells(50, seed)[0])
-    assert sum(part.numel() for part in state) <= 3 * D + 2
+    assert sum(part.numel() for part in state) <= max(3 * D + 2, aggregator.width(D) + D)
 
 
 @every_aggregator

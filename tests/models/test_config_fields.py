@@ -23,6 +23,7 @@ CHANGES: dict[str, object] = {
     "pretrained": False,
     "aggregator": "mean",
     "top_k": 2,
+    "prototypes": 2,
     "hidden": (3,),
     "dropout": 0.5,
 }
@@ -43,6 +44,12 @@ def test_every_field_is_listed() -> None:
 def test_fields_of_the_network_change_its_output(field: str) -> None:
     changed = BASE.model_copy(update={field: CHANGES[field]})
     assert not torch.equal(logits(changed), logits(BASE))
+
+
+def test_the_number_of_prototypes_changes_the_fusion_that_has_them() -> None:
+    base = BASE.model_copy(update={"aggregator": "ghost_vlad"})
+    changed = base.model_copy(update={"prototypes": CHANGES["prototypes"]})
+    assert not torch.equal(logits(changed), logits(base))
 
 
 @pytest.mark.parametrize("field", ["encoder", "weights", "pretrained"])

@@ -3,7 +3,8 @@
 The evidence for a class is its logit less the log of the summed exponentials of the others (its log
 odds). A cell's contribution is gradient x feature of that evidence, with features in standard
 deviations from the mean training cell: its part in what lifts this bag above an average one. Under
-max fusion a feature's part goes whole to the cell that gave the maximum. This module owns that
+max fusion a feature's part goes whole to the cell that gave the maximum; where kinds of cell are
+kept apart, deviations from the kind's centre take the place of features. This module owns that
 arithmetic in constant memory; probabilities and states are the prediction's.
 """
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from millie.errors import ConfigError, StoreError
 from millie.models.aggregators import MaxAggregator, State
+from millie.models.ghost_vlad import GhostVladAggregator
 from millie.models.network import MilNetwork
 from millie.types import Winner
 
@@ -68,7 +70,7 @@ class StreamedBag:
         self._highest[first] = highest[first]
         if self._spill is not None:
             self._spill.append(cells.numpy())
-        logits: Tensor = network.head(cells)
+        logits: Tensor = network.head(network.aggregator.alone(cells))
         return logits
 
     @torch.no_grad()
@@ -96,6 +98,8 @@ class StreamedBag:
             return self._through_maximum()
         if self._spill is None:
             raise ConfigError("this bag was streamed with explained=False: no cell was kept")
+        if isinstance(self._network.aggregator, GhostVladAggregator):
+            return self._through_kinds(self._spill, self._network.aggregator)
         return self._through_stream(self._spill)
 
     def _through_maximum(self) -> NDArray[np.float32]:
@@ -106,6 +110,15 @@ class StreamedBag:
             (gradient,) = torch.autograd.grad(evidence[c], fused, retain_graph=True)
             np.add.at(parts[:, c], self._cell_of.numpy(), (gradient * fused).detach().numpy())
         return parts
+
+    def _through_kinds(self, spill: _Spill, aggregator: GhostVladAggregator) -> NDArray[np.float32]:
+        fused = aggregator.finish(self._state).requires_grad_()
+        evidence = class_evidence(self._network.head(fused[None])[0])
+        gradients = [torch.autograd.grad(e, fused, retain_graph=True)[0] for e in evidence]
+        return np.concatenate([
+            torch.stack([aggregator.parts(self._state, chunk, g) for g in gradients], 1).numpy()
+            for chunk in spill.chunks()
+        ])  # fmt: skip
 
     def _through_stream(self, spill: _Spill) -> NDArray[np.float32]:
         """Backpropagation through the chain of chunks, last to first, with one chunk in memory."""

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from millie.errors import TrainingError
 from millie.inference.explain import StreamedBag, find_winners
 from millie.learning.calibration import apply_temperature, balanced_threshold, fit_temperature
 from millie.learning.metrics import both_classes
+from millie.learning.optimise import embed_chunk
 from millie.learning.sampling import CellSource, DrawnBag, whole_bag
 from millie.learning.splits import check_classes, cut_validation, deal
 from millie.learning.train import (
@@ -36,17 +38,20 @@ from millie.models.bundle import ensemble_probabilities
 from millie.models.network import build_network
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from millie.config import Config, PredictionConfig
     from millie.models.encoder import Encoder
-    from millie.models.network import MilNetwork
+    from millie.models.network import MilNetwork, Standardiser
     from millie.types import Winner
 
     Floats = NDArray[np.float64]
+
+_CROPS_A_PATIENT = 64
+"""Crops from which prototypes are set where the encoder is trained."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,11 +62,13 @@ class Material:
         source: of the cells.
         dim: features of an embedding.
         new_encoder: seed -> encoder to be trained; None: cells are embeddings already.
+        kinds: of the encoder that made the embeddings (:attr:`Encoder.kinds`).
     """
 
     source: CellSource
     dim: int
     new_encoder: Callable[[int], Encoder] | None = None
+    kinds: nn.Linear | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,17 +199,49 @@ def fresh_network(material: Material, task: Task, config: Config) -> MilNetwork:
     Embeddings of a frozen encoder are centred and divided by one common scale, both from the
     training cells. One scale for all features keeps rare, small features small: divided by their
     own deviation they would rule the maximum, which costs AUC. An encoder that is trained is left
-    to find its own scale.
+    to find its own scale. Prototypes of the fusion, where it has any, are set from the same cells.
     """
     if material.new_encoder is not None:
         encoder = material.new_encoder(task.seed)
-        return build_network(config.model, task.classes, encoder=encoder, seed=task.seed)
+        network = build_network(config.model, task.classes, encoder=encoder, seed=task.seed)
+        kinds = encoder.kinds
+    else:
+        network, kinds = _network_on_embeddings(material, task, config), material.kinds
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(task.seed)
+        network.aggregator.fit(
+            _training_cells(network, material.source, task),
+            None if kinds is None else _of_standardised(kinds, network.standardiser),
+        )
+    return network
+
+
+def _network_on_embeddings(material: Material, task: Task, config: Config) -> MilNetwork:
     network = build_network(config.model, task.classes, feature_dim=material.dim, seed=task.seed)
     source = material.source
     network.standardiser.fit(source.cells(p, whole_bag(source, p).indices) for p in task.train)
     std = network.standardiser.std
     std.copy_(std.square().mean().sqrt().expand_as(std))
     return network
+
+
+@torch.no_grad()
+def _training_cells(network: MilNetwork, source: CellSource, task: Task) -> Iterator[Tensor]:
+    """Standardised embeddings (n, D) of training cells; of crops, some of each patient."""
+    for patient in task.train:
+        indices = whole_bag(source, patient).indices
+        if source.images:
+            indices = indices[:: -(-len(indices) // _CROPS_A_PATIENT)]
+        yield network.standardiser(embed_chunk(network, source, source.cells(patient, indices)))
+
+
+def _of_standardised(kinds: nn.Linear, standardiser: Standardiser) -> nn.Linear:
+    """The same map for vectors that are standardised."""
+    with torch.no_grad():
+        mapped = nn.Linear(kinds.in_features, kinds.out_features)
+        mapped.weight.copy_(kinds.weight * standardiser.std)
+        mapped.bias.copy_(kinds.bias + kinds.weight @ standardiser.mean)
+    return mapped
 
 
 def calibrate(out_of_fold: Mapping[str, Floats], cast: Cast) -> tuple[float, float]:

@@ -91,6 +91,7 @@ class Opener:
         encoder = build_encoder(config.model, seed=config.training.seed)
         self.digest = weights_digest(encoder)
         self._store, self._config, self._dim = store, config, encoder.dim
+        self._kinds = encoder.kinds
         frozen = config.training.mode == "frozen"
         self._runtime = feature_runtime(encoder, config.prediction) if frozen else None
 
@@ -127,7 +128,7 @@ class Opener:
                     colours=(colours or {}).get(patient),
                 )
             progress("embed", done, len(patients))
-        return Material(EmbeddedCells(features), self._dim)
+        return Material(EmbeddedCells(features), self._dim, kinds=self._kinds)
 
     def _new_encoder(self, seed: int) -> Encoder:
         return build_encoder(self._config.model, seed=seed)

@@ -104,8 +104,8 @@ def plain_backward(
 
 
 def _nothing(network: MilNetwork) -> Tensor:
-    """Vectors (0, D) of a process that has no bag in this step."""
-    return network.standardiser.mean.new_zeros((0, network.dim))
+    """Vectors (0, W) of a process that has no bag in this step."""
+    return network.standardiser.mean.new_zeros((0, network.aggregator.width(network.dim)))
 
 
 def _head_backward(

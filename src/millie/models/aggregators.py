@@ -1,9 +1,10 @@
 """Fusion of the cells of a bag into one vector, with a score for every cell.
 
-Each aggregator maps embeddings (B, N, D) and a mask (B, N) to a bag vector (B, D). Properties that
-all of them have, and that the tests check: padding changes nothing, the order of cells does not
-matter, a bag of one cell gives that cell (the paper's cell-level output, eq. 2), and a stream over
-chunks of cells gives the same vector in the memory of one chunk. This module owns no weights of
+Each aggregator maps embeddings (B, N, D) and a mask (B, N) to a bag vector (B, W), where W is D for
+all but one. Properties that all of them have, and that the tests check: padding changes nothing,
+the order of cells does not matter, a bag of one cell gives that cell's vector (the paper's
+cell-level output, eq. 2), and a stream over chunks of cells gives the same vector in the memory of
+one chunk. This module owns no weights of
 encoders or heads and does not know classes.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,7 +36,7 @@ class Fused(NamedTuple):
     """A bag after fusion.
 
     Attributes:
-        bag: (B, D), the bag's vector.
+        bag: (B, W), the bag's vector.
         scores: (B, N), share of each cell in the bag's vector; >= 0, sums to 1, 0 on padding.
     """
 
@@ -76,6 +77,22 @@ class Aggregator(nn.Module, ABC):
         """The bags' vectors (B, D) alone; arguments and errors as :meth:`forward`."""
         bag: Tensor = self(embeddings, mask).bag
         return bag
+
+    def width(self, dim: int) -> int:
+        """Length of a bag's vector for cells of ``dim`` features."""
+        return dim
+
+    def alone(self, cells: Tensor) -> Tensor:
+        """Vectors (n, width) of bags of one cell each, from cells (n, D): the cells themselves."""
+        return cells
+
+    def fit(self, chunks: Iterable[Tensor], kinds: nn.Linear | None = None) -> None:
+        """Learn from training cells without their diagnoses; most fusions have nothing to learn.
+
+        Args:
+            chunks: standardised embeddings (n, D).
+            kinds: linear map from them to kinds of cell, where the encoder knows any.
+        """
 
     def stream(self) -> Aggregator:
         """The accumulator with ``init``, ``update`` and ``finish``; it keeps no state itself."""
@@ -350,6 +367,9 @@ AGGREGATORS: dict[str, AggregatorSpec] = {
         AggregatorSpec("top_k", "mean of the k largest values of each feature",
                        "Durand 2016 (WELDON), eq. 3, without the lowest values",
                        lambda config, _dim: TopKAggregator(config.top_k)),
+        AggregatorSpec("ghost_vlad", "mean deviation of each kind of cell from that kind's centre",
+                       "Zhong 2018, after NetVLAD (Arandjelovic 2016, eq. 4)",
+                       lambda config, dim: _ghost_vlad(config.prototypes, dim)),
     )
 }  # fmt: skip
 """Every fusion by name."""
@@ -366,6 +386,12 @@ def build_aggregator(config: ModelConfig, dim: int) -> Aggregator:
             f"model.aggregator='{config.aggregator}' is unknown; known: {', '.join(AGGREGATORS)}"
         )
     return AGGREGATORS[config.aggregator].build(config, dim)
+
+
+def _ghost_vlad(kinds: int, dim: int) -> Aggregator:
+    from millie.models.ghost_vlad import GhostVladAggregator
+
+    return GhostVladAggregator(dim, kinds)
 
 
 def _checked_mask(embeddings: Tensor, mask: Tensor | None) -> Tensor:

@@ -28,6 +28,10 @@ class Encoder(nn.Module, ABC):
         input_px: side of the image that the convolutions see; other sizes are resized.
         offset: subtracted from RGB intensities 0 to 1, one value a channel.
         scale: then divided by.
+
+    Attributes:
+        kinds: linear map from a cell's vector (D,) to the logits of kinds of cell, the last of
+            them "none of these"; None where the encoder has not learnt to tell any.
     """
 
     offset: Tensor
@@ -44,6 +48,7 @@ class Encoder(nn.Module, ABC):
         super().__init__()
         self.name = name
         self.dim = dim
+        self.kinds: nn.Linear | None = None
         self.input_px = input_px
         self.register_buffer("offset", torch.tensor(offset).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(scale).view(1, 3, 1, 1), persistent=False)

@@ -166,7 +166,7 @@ class MilNetwork(nn.Module):
 
     def cell_logits(self, embeddings: Tensor) -> Tensor:
         """Logits (N, C) of cells one by one (N, D): the same weights, no fusion (paper, eq. 2)."""
-        logits: Tensor = self.head(self.standardiser(embeddings))
+        logits: Tensor = self.head(self.aggregator.alone(self.standardiser(embeddings)))
         return logits
 
     def stream_logits(self, chunks: Iterable[Tensor]) -> Tensor:
@@ -212,11 +212,12 @@ def build_network(
         raise ConfigError(f"feature_dim={dim}: expected at least 1")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        aggregator = build_aggregator(config, dim)
         return MilNetwork(
             encoder,
             Standardiser(dim),
-            build_aggregator(config, dim),
-            Head(dim, config.hidden, len(classes), config.dropout),
+            aggregator,
+            Head(aggregator.width(dim), config.hidden, len(classes), config.dropout),
         )
 
 

@@ -1,0 +1,172 @@
+"""Fusion that compares like with like: one mean for each kind of cell instead of one for all.
+
+A patient's mean over all cells moves with the mixture: a film with many lymphocytes and one with
+many neutrophils differ more than two diseases do. Here every cell is dealt, softly, to one of a few
+kinds (prototypes), and a bag is described by how far the cells of each kind lie from that kind's
+centre. Cells that are of none of them go to a ghost that is left out.
+
+This module owns the prototypes: from the encoder where it knows kinds of cell, else by k-means from
+training cells without labels. Diagnoses take no part in either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from millie.errors import ConfigError
+from millie.models.aggregators import Aggregator, Fused, State
+
+_SHRINK = 1.0
+"""Cells' worth of "nothing unusual" added to each kind: a kind seen once counts half."""
+_MOST_CELLS = 20_000
+"""Training cells kept for the centres; of more, every n-th."""
+_ROUNDS = 25
+_SHARPNESS = 4.0
+"""Of the softness of k-means: half the weight is lost where the squared distance to two centres
+differs by 0.17 of the mean squared distance to the nearest."""
+_NO_GHOST = -1e4
+_TINY = 1e-12
+
+
+class GhostVladAggregator(Aggregator):
+    """For each kind k the mean deviation of its cells from its centre c_k, softly assigned.
+
+    V_k = sum_i a_k(x_i) (x_i - c_k) / (1 + sum_i a_k(x_i)), where a is the softmax of a linear map
+    onto the kinds and a ghost. Division by the number of cells, with one more for shrinkage, stands
+    in place of the source's unit length, which would make a kind with one cell as loud as one with
+    fifty. The score of a cell is its share in the cells of a kind, averaged over kinds.
+
+    Source: NetVLAD, Arandjelovic et al., CVPR 2016, eq. 4; GhostVLAD, Zhong et al., ACCV 2018.
+
+    Args:
+        dim: features D.
+        kinds: K, without the ghost.
+    """
+
+    directions: Tensor
+    offsets: Tensor
+    centres: Tensor
+
+    def __init__(self, dim: int, kinds: int) -> None:
+        super().__init__()
+        self.register_buffer("directions", torch.randn(kinds + 1, dim) / dim**0.5)
+        self.register_buffer("offsets", torch.zeros(kinds + 1))
+        self.register_buffer("centres", torch.zeros(kinds, dim))
+
+    def width(self, dim: int) -> int:
+        """K D."""
+        return len(self.centres) * dim
+
+    def shares(self, embeddings: Tensor) -> Tensor:
+        """How far each cell (..., D) belongs to each kind; (..., K), 0 to 1, sums to at most 1."""
+        logits = embeddings @ self.directions.T + self.offsets
+        return logits.softmax(dim=-1)[..., :-1]
+
+    def fit(self, chunks: Iterable[Tensor], kinds: nn.Linear | None = None) -> None:
+        """Set prototypes from training cells; diagnoses are not seen.
+
+        Args:
+            chunks: standardised embeddings (n, D).
+            kinds: linear map from them to K kinds and a ghost, where the encoder knows kinds; None:
+                k-means, without a ghost.
+
+        Raises:
+            ConfigError: fewer cells than kinds, or the encoder knows another number of kinds.
+        """
+        cells = torch.cat([chunk.detach() for chunk in chunks])
+        cells = cells[:: -(-len(cells) // _MOST_CELLS) or 1]
+        if len(cells) < len(self.centres):
+            raise ConfigError(
+                f"{len(cells)} training cells for {len(self.centres)} prototypes: give more "
+                "cells, or lower model.prototypes"
+            )
+        if kinds is None:
+            self._take(*_k_means(cells, len(self.centres)))
+        else:
+            self._take(kinds.weight.detach(), kinds.bias.detach())
+        shares = self.shares(cells)
+        total = shares.sum(dim=0).clamp(min=_TINY)
+        self.centres.copy_(shares.T @ cells / total[:, None])
+
+    def _take(self, directions: Tensor, offsets: Tensor) -> None:
+        if directions.shape != self.directions.shape:
+            raise ConfigError(
+                f"the encoder knows {len(directions) - 1} kinds of cell: set model.prototypes="
+                f"{len(directions) - 1} (now {len(self.centres)})"
+            )
+        self.directions.copy_(directions)
+        self.offsets.copy_(offsets)
+
+    def alone(self, cells: Tensor) -> Tensor:
+        """Vectors (n, K D) of bags of one cell."""
+        return self.pool(cells[:, None])
+
+    def fuse(self, embeddings: Tensor, mask: Tensor) -> Fused:
+        """Fuse checked bags."""
+        shares = self.shares(embeddings) * mask[..., None].to(embeddings.dtype)
+        total = shares.sum(dim=1)
+        sums = torch.einsum("bnk,bnd->bkd", shares, embeddings) - total[..., None] * self.centres
+        scores = (shares / total.clamp(min=_TINY)[:, None]).mean(dim=2)
+        scores = scores / scores.sum(dim=1, keepdim=True)
+        return Fused((sums / (total + _SHRINK)[..., None]).flatten(1), scores)
+
+    def accumulate(self, state: State, embeddings: Tensor) -> State:
+        """State: (summed deviations (K, D), summed shares (K,))."""
+        shares = self.shares(embeddings)
+        total = shares.sum(dim=0)
+        sums = shares.T @ embeddings - total[:, None] * self.centres
+        return (state[0] + sums, state[1] + total) if state else (sums, total)
+
+    def conclude(self, state: State) -> Tensor:
+        """Mean deviations (K D,)."""
+        return (state[0] / (state[1] + _SHRINK)[:, None]).flatten()
+
+    def parts(self, state: State, embeddings: Tensor, gradient: Tensor) -> Tensor:
+        """What each cell adds to ``gradient`` times the bag's vector; exact, summed over cells.
+
+        Args:
+            state: of the whole bag.
+            embeddings: (n, D), some of its cells.
+            gradient: (K D,) of a score with respect to the bag's vector.
+
+        Returns:
+            (n,)
+        """
+        weights = gradient.view_as(self.centres) / (state[1] + _SHRINK)[:, None]
+        reach = embeddings @ weights.T - (weights * self.centres).sum(dim=1)
+        return (self.shares(embeddings) * reach).sum(dim=1)
+
+
+def _k_means(cells: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Soft assignment (count + 1, D), (count + 1,) to k-means clusters; the ghost gets nothing.
+
+    Source: NetVLAD eq. 3: -alpha |x - c|^2 is linear in x up to a term that all clusters share.
+    """
+    centres = _spread(cells, count)
+    for _ in range(_ROUNDS):
+        nearest = torch.cdist(cells, centres).argmin(dim=1)
+        for k in range(count):
+            if bool((nearest == k).any()):
+                centres[k] = cells[nearest == k].mean(dim=0)
+    squared = torch.cdist(cells, centres).square().amin(dim=1).mean().clamp(min=_TINY)
+    alpha = _SHARPNESS / squared
+    directions = torch.cat([2 * alpha * centres, torch.zeros_like(centres[:1])])
+    offsets = torch.cat([-alpha * centres.square().sum(dim=1), centres.new_tensor([_NO_GHOST])])
+    offsets[:-1] -= offsets[:-1].max()
+    return directions, offsets
+
+
+def _spread(cells: Tensor, count: int) -> Tensor:
+    """First centres (count, D): each drawn with the squared distance to those before it.
+
+    Source: k-means++, Arthur and Vassilvitskii, SODA 2007.
+    """
+    first = int(torch.randint(len(cells), ()))
+    chosen = [cells[first]]
+    for _ in range(count - 1):
+        away = torch.cdist(cells, torch.stack(chosen)).amin(dim=1).square() + _TINY
+        chosen.append(cells[int(torch.multinomial(away, 1))])
+    return torch.stack(chosen)
