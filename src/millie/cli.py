@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from millie.errors import MillieError
+from millie.launchers import check_alone
 from millie.options import (
     ConfigFile,
     EngineAddress,
@@ -46,6 +47,12 @@ app = typer.Typer(
 
 _INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it and as typer gives it."""
+
+
+@app.callback()
+def before_each_command(context: typer.Context) -> None:
+    """Refuse under a launcher what several processes would do several times."""
+    check_alone(str(context.invoked_subcommand))
 
 
 @app.command()

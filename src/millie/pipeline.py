@@ -194,10 +194,8 @@ def crossval(
     """
     from millie.learning.controls import run_controls
     from millie.learning.evaluate import crossval as run
-    from millie.learning.parallel import check_alone
     from millie.outputs.report import write_report
 
-    check_alone("crossval")
     bags = Store(store)
     result = run(bags, config, out, progress)
     lines = result.lines()

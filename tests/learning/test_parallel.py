@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from millie import pipeline
 from millie.bags.store import Store
 from millie.config import Config
-from millie.errors import ConfigError
-from millie.learning.parallel import Team, check_alone, joined, team
+from millie.learning.parallel import Team, joined, team
 from millie.learning.sampling import StoredCells
 from millie.learning.train import Task, train
 from millie.models.encoders import new_encoder
@@ -107,15 +105,3 @@ def test_alone_nothing_is_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
         assert processes.gather(rows, 2) is rows
         processes.agree("epoch", 4)
         processes.wait()
-
-
-def test_only_training_is_parallel(
-    monkeypatch: pytest.MonkeyPatch, toy_store: Store, tmp_path: Path
-) -> None:
-    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "x"),
-                        ("MASTER_PORT", "1")):  # fmt: skip
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match="crossval runs in one process, and WORLD_SIZE is 2"):
-        pipeline.crossval(toy_store.root, tmp_path, Config())
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    check_alone("crossval")

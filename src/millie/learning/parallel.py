@@ -21,13 +21,13 @@ import torch
 import torch.distributed as group
 
 from millie.errors import ConfigError, TrainingError
+from millie.launchers import launched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from torch import Tensor
 
-_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _PATIENCE = timedelta(hours=12)  # rank 0 writes while others wait; the launcher notices the dead
 
 
@@ -121,21 +121,3 @@ def joined() -> Iterator[Team]:
         yield team()
     finally:
         group.destroy_process_group()
-
-
-def launched() -> bool:
-    """Whether a launcher started more processes than this one."""
-    return all(os.environ.get(name) for name in _VARIABLES) and os.environ["WORLD_SIZE"] != "1"
-
-
-def check_alone(command: str) -> None:
-    """Refuse a command that several processes would do twice.
-
-    Raises:
-        ConfigError: a launcher started several processes.
-    """
-    if launched():
-        raise ConfigError(
-            f"millie {command} runs in one process, and WORLD_SIZE is "
-            f"{os.environ['WORLD_SIZE']}: start it without torchrun; only `train` is parallel"
-        )
