@@ -57,11 +57,13 @@ class Material:
         source: of the cells.
         dim: features of an embedding.
         new_encoder: seed -> encoder to be trained; None: cells are embeddings already.
+        encoder_sha256: of the weights that such an encoder starts from, which no cell shows.
     """
 
     source: CellSource
     dim: int
     new_encoder: Callable[[int], Encoder] | None = None
+    encoder_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
