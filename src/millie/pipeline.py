@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from millie.errors import (
     MissingError,
     MissingFileError,
 )
-from millie.filling import Progress, RunSummary, fill_store, silent, strangers
+from millie.filling import Progress, RunSummary, fill_store, silent
 from millie.readers.cohort import read_folders, read_manifest, write_manifest
 from millie.readers.datasets import prepare as read_dataset
 from millie.readers.images import read_image
@@ -61,29 +61,8 @@ def prepare(dataset: str, root: Path, out: Path) -> Cohort:
     return cohort
 
 
-def segment(
-    cohort: Cohort,
-    store: Path,
-    config: Config,
-    engine: Engine | None = None,
-    part: tuple[int, int] = (0, 1),
-    progress: Progress = silent,
-) -> RunSummary:
-    """Cut every patient's cells into the bag store; finished patients are skipped.
-
-    Args:
-        cohort: patients and what was wrong when they were read.
-        store: folder of the bag store; made if missing.
-        config: stages reading, segmentation and crops are used.
-        engine: serial when None.
-        part: shard ``(index, count)`` of the patients, for job arrays.
-        progress: called after each patient.
-
-    Raises:
-        NoCellsError: not one patient gave a cell.
-    """
-    summary = fill_store(cohort, store, config, engine, part, progress)
-    return replace(summary, problems=(*summary.problems, *strangers(Store(store), cohort)))
+segment = fill_store
+"""Cut every patient's cells into the bag store; finished patients are skipped."""
 
 
 def train(
@@ -257,7 +236,8 @@ def predict(
             bags, problems = _bags_of_store(Store(store), settings)
         else:
             store = out / "store"
-            summary = fill_store(read_cohort(inputs), store, settings, engine, progress=watched)
+            cohort = read_cohort(inputs)
+            summary = segment(cohort, store, settings, engine, progress=watched, whole=False)
             bags = [Store(store).path_of(patient) for patient in sorted(summary.patients)]
             problems = list(summary.problems)
         model = caller()
