@@ -69,18 +69,20 @@ def prediction_table(
 def list_problems(problems: Sequence[Problem], *, every: bool = False) -> bool:
     """Name what could not be used; True if that is more than notes."""
     failures = [p for p in problems if not p.note]
-    notes = len(problems) - len(failures)
-    shown = problems if every else failures[:20]
-    if shown:
-        say("\nWhat could not be used, and what to do:")
-    for p in shown:
+    notes = [p for p in problems if p.note]
+    _list("What could not be used, and what to do:", failures, None if every else 20)
+    _list("To be known:", notes, None if every else 5)
+    return bool(failures)
+
+
+def _list(title: str, problems: Sequence[Problem], most: int | None) -> None:
+    if problems:
+        say(f"\n{title}")
+    for p in problems[:most]:
         where = "  ".join(filter(None, (p.patient, p.source)))
         say(f"  {where}\n      {p.error}: {p.message.removeprefix(f'{p.source}: ')}")
-    if len(failures) > len(shown):
-        say(f"... and {len(failures) - len(shown)} more (--all-problems)")
-    if notes and not every:
-        say(f"{notes} notes on the data (--all-problems lists them)")
-    return bool(failures)
+    if most is not None and len(problems) > most:
+        say(f"... and {len(problems) - most} more (--all-problems)")
 
 
 def complain(message: str) -> None:

@@ -27,6 +27,7 @@ from millie.filling import Progress, RunSummary, fill_store, silent
 from millie.readers.cohort import read_folders, read_manifest, write_manifest
 from millie.readers.datasets import prepare as read_dataset
 from millie.readers.images import read_image
+from millie.readers.table import SPREADSHEETS
 from millie.segmentation import detect as find_cells
 from millie.types import Cell, Cohort, ImageSource, Prediction, Problem, SourceRecord
 
@@ -45,7 +46,7 @@ __all__ = [
 _RESULTS = ("report.html", "predictions.json", "predictions.csv", "cells.csv")
 _PICTURES = ("patients/*.html", "overlays/*/*.jpg")
 
-_TABLES = frozenset({".csv", ".tsv", ".txt", ".parquet"})
+_TABLES = frozenset({".csv", ".tsv", ".txt"}) | SPREADSHEETS
 """Endings by which an input is taken for a manifest; what can be read of it, the reader says."""
 
 
