@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from millie import cli
-from millie.console import list_problems
+from millie.console import list_problems, table
 from millie.types import Problem
 
 if TYPE_CHECKING:
@@ -107,6 +107,16 @@ def test_a_folder_where_a_table_should_be_written_is_named(
     shown = capsys.readouterr().err
     assert f"{tmp_path}: Is a directory" in shown.replace("\n", "")
     assert ".tmp" not in shown
+
+
+def test_a_state_is_never_cut_in_a_narrow_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    row = ("Bilder mit Leerzeichen", "URGENT_INDETERMINATE", "AML 0.18  APL 0.82", "25",
+           "too few cells: 25 usable, any call needs 50")  # fmt: skip
+    table("For research use only", ("patient", "state", "probability", "cells", "reason"), [row])
+    assert "URGENT_INDETERMINATE" in capsys.readouterr().out
 
 
 def test_notes_that_change_what_a_call_means_are_shown(

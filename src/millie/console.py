@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ def say(text: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a plain table."""
-    shown = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+    # What a state says must not be cut where the width is small; names and reasons may wrap.
+    headers = [Column(name, no_wrap=name == "state") for name in columns]
+    shown = Table(*headers, title=title, title_justify="left", box=None, pad_edge=False)
     for row in rows:
         shown.add_row(*(Text(str(cell)) for cell in row))
     Console(highlight=False).print(shown)

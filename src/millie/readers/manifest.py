@@ -179,7 +179,7 @@ class _Reader:
         return files
 
     def _as_it_exists(self, text: str) -> str:
-        """A path as written; else without blanks at its ends, and with / where Windows has backslashes."""
+        """A path as written; else without blanks at its ends, and with / for backslashes."""
         stripped = text.strip()
         written = next((t for t in (text, stripped) if (self.base / t).exists()), None)
         return stripped.replace("\\", "/") if written is None else written
