@@ -6,15 +6,19 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from millie import calling, pipeline
+from millie.bags.store import Store
 from millie.calling import loading, settings_for
 from millie.config import Config
 from millie.engine import Engine, ProcessEngine, SerialEngine
 from millie.errors import BundleError, ConfigError, MissingFileError
+from millie.types import Prediction
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +73,17 @@ def test_the_caller_is_the_same_whoever_cuts(
     predictions, problems = model.predict(bags, config, lambda *_: None)
     assert reported == [("segment", 1, 2)]
     assert not problems
-    assert len(predictions) == len(bags)
     assert json.dumps(model.card)
+    with loading(bundle, config, None, lambda *_: None) as (nobody, _):
+        expected, _ = nobody().predict(bags, config, lambda *_: None)
+    assert [as_data(p) for p in predictions] == [as_data(p) for p in expected]
+    counts = {bag.patient: bag.n_cells for bag in Store(tiny_store).index()}
+    assert {p.patient: len(p.cell_probabilities) for p in expected} == counts
+
+
+def as_data(prediction: Prediction) -> dict[str, Any]:
+    """All of a prediction, the score of every cell and the winners included, to the bit."""
+    return {**asdict(prediction), "cell_probabilities": prediction.cell_probabilities.tolist()}
 
 
 def test_what_is_wrong_with_a_model_is_said_as_soon_as_it_is_known(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from millie import cli
+from millie.console import list_problems, table
+from millie.types import Problem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,3 +107,31 @@ def test_a_folder_where_a_table_should_be_written_is_named(
     shown = capsys.readouterr().err
     assert f"{tmp_path}: Is a directory" in shown.replace("\n", "")
     assert ".tmp" not in shown
+
+
+def test_a_state_is_never_cut_in_a_narrow_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    row = ("Bilder mit Leerzeichen", "URGENT_INDETERMINATE", "AML 0.18  APL 0.82", "25",
+           "too few cells: 25 usable, any call needs 50")  # fmt: skip
+    table("For research use only", ("patient", "state", "probability", "cells", "reason"), [row])
+    assert "URGENT_INDETERMINATE" in capsys.readouterr().out
+
+
+def test_notes_that_change_what_a_call_means_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    notes = [Problem("ward", "", "Note", f"taken as one patient {i}", note=True) for i in range(7)]
+    failure = Problem("b", "x.jpg", "ImageError", "x.jpg: cut short", fatal=True)
+    assert not list_problems(notes)
+    shown = capsys.readouterr().out
+    assert "To be known" in shown
+    assert "taken as one patient 4" in shown
+    assert "taken as one patient 5" not in shown
+    assert "... and 2 more (--all-problems)" in shown
+    assert "could not be used" not in shown
+    assert list_problems([*notes, failure], every=True)
+    shown = capsys.readouterr().out
+    assert "taken as one patient 6" in shown
+    assert "ImageError: cut short" in shown

@@ -1,35 +1,31 @@
 """The command line: words -> configuration -> one pipeline call -> exit code.
 
-Exit codes: 0 all well; 1 something failed (named in the table) while the rest went on; 2 the
-command could not run at all; 130 interrupted by Ctrl-C. Heavy modules are imported inside the
-commands, so that ``millie --help`` answers at once.
+Heavy modules are imported inside the commands, so that ``millie --help`` answers at once. What the
+words mean is ``options``, how a command ends is ``exits``.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from millie.errors import MillieError
+from millie.exits import end_with, explained, finish
+from millie.launchers import check_alone
 from millie.options import (
     ConfigFile,
     EngineAddress,
     EngineName,
     Profile,
     Settings,
+    Shard,
     Verbose,
     Workers,
+    chosen_config,
+    shard_of,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from millie.config import Config
-    from millie.types import Problem
 
 app = typer.Typer(
     name="millie",
@@ -44,8 +40,10 @@ app = typer.Typer(
 )
 
 
-_INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it and as typer gives it."""
+@app.callback()
+def before_each_command(context: typer.Context) -> None:
+    """Refuse under a launcher what several processes would do several times."""
+    check_alone(str(context.invoked_subcommand))
 
 
 @app.command()
@@ -70,7 +68,9 @@ def demo(
     from millie import demo as drawn
 
     with show.progress_bars() as progress:
-        result = drawn.run(out, patients, seed, _config(config, "default", settings), progress)
+        result = drawn.run(
+            out, patients, seed, chosen_config(config, "default", settings), progress
+        )
     show.prediction_table(result.prediction.predictions, result.truth)
     show.say("\nCross-validation on drawn films (shows that it runs, not how well):")
     for line in result.study.lines:
@@ -79,7 +79,7 @@ def demo(
     show.say(f"Patients' report {result.prediction.report}")
     if open_report:
         typer.launch(result.prediction.report.resolve().as_uri())
-    _finish(result.prediction.problems)
+    finish(result.prediction.problems)
 
 
 @app.command()
@@ -107,7 +107,7 @@ def prepare(
     images = sum(len(p.images) for p in cohort.patients)
     named = ", ".join(f"{n} {label}" for label, n in counts.items())
     show.say(f"{len(cohort.patients)} patients ({named}), {images} images -> {out}")
-    _finish(cohort.problems, every=every)
+    finish(cohort.problems, every=every)
 
 
 @app.command()
@@ -144,11 +144,11 @@ def detect(
     from millie import console as show
     from millie import pipeline
 
-    chosen = _config(config, profile, settings)
+    chosen = chosen_config(config, profile, settings)
     with show.progress_bars() as progress:
         summary = pipeline.detect(images, out, chosen, overlay, progress)
     show.say(f"{summary.n_cells} cells in {summary.done} images -> {out}")
-    _finish(summary.problems, every=every)
+    finish(summary.problems, every=every)
 
 
 @app.command()
@@ -161,9 +161,7 @@ def segment(
     workers: Workers = None,
     engine: EngineName = "process",
     engine_address: EngineAddress = None,
-    part: Annotated[
-        str, typer.Option("--shard", help="Part i/n of the patients, i from 0, for job arrays.")
-    ] = "0/1",
+    part: Shard = "0/1",
     every: Verbose = False,
 ) -> None:
     """Cut every patient's cells out of the images into a bag store.
@@ -174,17 +172,17 @@ def segment(
     from millie import pipeline
     from millie.engines.table import open_engine
 
-    chosen = _config(config, profile, settings)
+    chosen = chosen_config(config, profile, settings)
     cohort = pipeline.read_cohort([manifest])
     with (
         open_engine(engine, engine_address, workers, out) as opened,
         show.progress_bars() as progress,
     ):
-        summary = pipeline.segment(cohort, out, chosen, opened, _part(part), progress)
+        summary = pipeline.segment(cohort, out, chosen, opened, shard_of(part), progress)
     again = f" ({summary.skipped} done before)" if summary.skipped else ""
     patients = summary.done + summary.skipped
     show.say(f"{patients} patients{again}, {summary.n_cells} cells -> {out}")
-    _finish(summary.problems, every=every)
+    finish(summary.problems, every=every)
 
 
 @app.command()
@@ -208,7 +206,7 @@ def train(
     from millie import console as show
     from millie import pipeline
 
-    chosen = _config(config, profile, settings)
+    chosen = chosen_config(config, profile, settings)
     with show.progress_bars() as progress:
         folder = pipeline.train(store, out, chosen, name, study, progress)
     if os.environ.get("RANK", "0") == "0":  # of several training processes the first one speaks
@@ -241,13 +239,13 @@ def crossval(
     words = list(settings or [])
     words += [f"evaluation.folds={folds}"] if folds else []
     words += [f"evaluation.repeats={repeats}"] if repeats else []
-    chosen = _config(config, profile, words)
+    chosen = chosen_config(config, profile, words)
     with show.progress_bars() as progress:
         result = pipeline.crossval(store, out, chosen, controls=controls, progress=progress)
     for line in result.lines:
         show.say(line)
     show.say(f"Report -> {result.report}")
-    _finish(result.problems)
+    finish(result.problems)
 
 
 @app.command()
@@ -282,7 +280,7 @@ def predict(
         result = pipeline.predict(bundle, inputs, out, config, words, opened, progress)
     show.prediction_table(result.predictions)
     show.say(f"Report -> {result.report}")
-    _finish(result.problems, every=every)
+    finish(result.problems, every=every)
 
 
 @app.command()
@@ -323,14 +321,14 @@ def reproduce(
     from millie.reproduce.command import run_experiment
     from millie.reproduce.run import Task
 
-    chosen = _config(config, profile, settings)
+    chosen = chosen_config(config, profile, settings)
     task = Task(data, out, chosen, profile, robustness=robustness, engine=ProcessEngine())
     with show.progress_bars() as progress:
         result = run_experiment(name, task, folds, repeats, progress)
     for line in (*result.lines(), *result.missing):
         show.say(line)
     show.say(f"Report -> {result.report}")
-    _finish(result.problems)
+    finish(result.problems)
 
 
 @app.command()
@@ -356,54 +354,10 @@ def doctor() -> None:
     show.table(
         "millie doctor", ("check", "state", "found"), [(c.name, c.state, c.text) for c in checks]
     )
-    if any(c.state == "fail" for c in checks):
-        raise typer.Exit(1)
+    end_with(failed=any(c.state == "fail" for c in checks))
 
 
 def main() -> None:
     """Entry point of the ``millie`` command."""
-    try:
+    with explained():
         app(standalone_mode=True)
-    except MillieError as error:
-        _fail(f"{type(error).__name__}: {error}")
-    except OSError as error:
-        named = f"cannot write or read {error.filename}: " if error.filename else ""
-        _fail(
-            f"{named}{error.strerror or error}; check the name, free space and permissions, then "
-            "run the same command again: what was finished is kept"
-        )
-    except SystemExit as end:
-        if end.code == _INTERRUPTED:
-            _complain("interrupted; run the same command again to go on where it stopped")
-        raise
-
-
-def _fail(message: str) -> None:
-    _complain(message)
-    sys.exit(2)
-
-
-def _complain(message: str) -> None:
-    from millie.console import complain
-
-    complain(message)
-
-
-def _finish(problems: Sequence[Problem], *, every: bool = False) -> None:
-    from millie.console import list_problems
-
-    if list_problems(problems, every=every):
-        raise typer.Exit(1)
-
-
-def _config(file: Path | None, profile: str, words: Sequence[str] | None) -> Config:
-    from millie.config import load
-
-    return load(file, profile).with_settings(list(words or []))
-
-
-def _part(text: str) -> tuple[int, int]:
-    index, slash, count = text.partition("/")
-    if not (slash and index.isdigit() and count.isdigit()):
-        raise typer.BadParameter(f"--shard {text}: expected i/n, for example 0/4")
-    return int(index), int(count)

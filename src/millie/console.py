@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ def say(text: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a plain table."""
-    shown = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False)
+    # What a state says must not be cut where the width is small; names and reasons may wrap.
+    headers = [Column(name, no_wrap=name == "state") for name in columns]
+    shown = Table(*headers, title=title, title_justify="left", box=None, pad_edge=False)
     for row in rows:
         shown.add_row(*(Text(str(cell)) for cell in row))
     Console(highlight=False).print(shown)
@@ -69,18 +71,20 @@ def prediction_table(
 def list_problems(problems: Sequence[Problem], *, every: bool = False) -> bool:
     """Name what could not be used; True if that is more than notes."""
     failures = [p for p in problems if not p.note]
-    notes = len(problems) - len(failures)
-    shown = problems if every else failures[:20]
-    if shown:
-        say("\nWhat could not be used, and what to do:")
-    for p in shown:
+    notes = [p for p in problems if p.note]
+    _list("What could not be used, and what to do:", failures, None if every else 20)
+    _list("To be known:", notes, None if every else 5)
+    return bool(failures)
+
+
+def _list(title: str, problems: Sequence[Problem], most: int | None) -> None:
+    if problems:
+        say(f"\n{title}")
+    for p in problems[:most]:
         where = "  ".join(filter(None, (p.patient, p.source)))
         say(f"  {where}\n      {p.error}: {p.message.removeprefix(f'{p.source}: ')}")
-    if len(failures) > len(shown):
-        say(f"... and {len(failures) - len(shown)} more (--all-problems)")
-    if notes and not every:
-        say(f"{notes} notes on the data (--all-problems lists them)")
-    return bool(failures)
+    if most is not None and len(problems) > most:
+        say(f"... and {len(problems) - most} more (--all-problems)")
 
 
 def complain(message: str) -> None:

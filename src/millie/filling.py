@@ -60,6 +60,8 @@ def fill_store(
     engine: Engine | None = None,
     part: tuple[int, int] = (0, 1),
     progress: Progress = silent,
+    *,
+    whole: bool = True,
 ) -> RunSummary:
     """Cut every patient's cells into the bag store; finished patients are skipped.
 
@@ -73,6 +75,7 @@ def fill_store(
         engine: serial when None.
         part: shard ``(index, count)`` of the patients, for job arrays.
         progress: called after each patient.
+        whole: the store is for all that is to be trained on: name bags of other cohorts in it.
 
     Raises:
         NoCellsError: not one patient gave a cell.
@@ -94,7 +97,8 @@ def fill_store(
             bags.discard(outcome.unit, digests[outcome.unit])
         outcomes.append(outcome)
         progress("segment", len(outcomes), len(units))
-    summary = _summarise(store, outcomes, cohort.problems)
+    found = _strangers(bags, cohort) if whole else []
+    summary = _summarise(store, outcomes, cohort.problems, found)
     try:
         _describe(bags, cohort, config, units, outcomes)
     except StoreError as error:  # on a full disk the table of what failed must still be shown
@@ -152,7 +156,7 @@ def _failure(outcome: Outcome) -> Problem:
     return Problem(outcome.unit, "", outcome.error, outcome.message, fatal=True)
 
 
-def strangers(bags: Store, cohort: Cohort) -> list[Problem]:
+def _strangers(bags: Store, cohort: Cohort) -> list[Problem]:
     """Bags of patients that the cohort does not have: training would use them all the same."""
     known = {bags.path_of(p.id).name for p in cohort.patients}
     return [
@@ -166,7 +170,9 @@ def strangers(bags: Store, cohort: Cohort) -> list[Problem]:
     ]  # fmt: skip
 
 
-def _summarise(out: Path, outcomes: Iterable[Outcome], known: Iterable[Problem]) -> RunSummary:
+def _summarise(
+    out: Path, outcomes: Iterable[Outcome], known: Iterable[Problem], found: Iterable[Problem]
+) -> RunSummary:
     problems, patients, done, skipped, n_cells = list(known), [], 0, 0, 0
     for outcome in outcomes:
         if outcome.status == "failed":
@@ -177,6 +183,7 @@ def _summarise(out: Path, outcomes: Iterable[Outcome], known: Iterable[Problem])
         skipped += outcome.status == "skipped"
         n_cells += outcome.summary["n_cells"]
         problems += [Problem(**p) for p in outcome.summary["problems"]]
+    problems += found
     return RunSummary(out, done, skipped, n_cells, tuple(problems), tuple(patients))
 
 

@@ -1,11 +1,16 @@
-"""Options that several commands share, with the words that explain them."""
+"""Options that several commands share: the words that explain them, and what they mean."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from millie.config import Config
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="TOML file; tables are stages.", show_default=False)
@@ -24,6 +29,9 @@ Workers = Annotated[
     typer.Option("--workers", "-j", min=1, help="Processes; default: one a core."),
 ]
 
+Shard = Annotated[
+    str, typer.Option("--shard", help="Part i/n of the patients, i from 0, for job arrays.")
+]
 EngineName = Annotated[
     str, typer.Option("--engine", help="Who works: serial, process, dask or ray.")
 ]
@@ -32,3 +40,27 @@ EngineAddress = Annotated[
     typer.Option("--engine-address", help="Cluster (dask, ray); default: this machine."),
 ]
 Verbose = Annotated[bool, typer.Option("--all-problems", help="List every problem, not 20.")]
+
+
+def chosen_config(file: Path | None, profile: str, words: Sequence[str] | None) -> Config:
+    """The settings that ``--config``, ``--profile`` and ``--set`` ask for.
+
+    Raises:
+        MissingFileError: the file does not exist.
+        ConfigError: an unknown profile or key, or a value that does not fit.
+    """
+    from millie.config import load
+
+    return load(file, profile).with_settings(list(words or []))
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """Index and count of ``i/n``.
+
+    Raises:
+        BadParameter: it is not of that form.
+    """
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdigit() and count.isdigit()):
+        raise typer.BadParameter(f"--shard {text}: expected i/n, for example 0/4")
+    return int(index), int(count)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,10 +23,11 @@ from millie.errors import (
     MissingError,
     MissingFileError,
 )
-from millie.filling import Progress, RunSummary, fill_store, silent, strangers
+from millie.filling import Progress, RunSummary, fill_store, silent
 from millie.readers.cohort import read_folders, read_manifest, write_manifest
 from millie.readers.datasets import prepare as read_dataset
 from millie.readers.images import read_image
+from millie.readers.table import SPREADSHEETS
 from millie.segmentation import detect as find_cells
 from millie.types import Cell, Cohort, ImageSource, Prediction, Problem, SourceRecord
 
@@ -45,7 +46,7 @@ __all__ = [
 _RESULTS = ("report.html", "predictions.json", "predictions.csv", "cells.csv")
 _PICTURES = ("patients/*.html", "overlays/*/*.jpg")
 
-_TABLES = frozenset({".csv", ".tsv", ".txt", ".parquet"})
+_TABLES = frozenset({".csv", ".tsv", ".txt"}) | SPREADSHEETS
 """Endings by which an input is taken for a manifest; what can be read of it, the reader says."""
 
 
@@ -61,29 +62,8 @@ def prepare(dataset: str, root: Path, out: Path) -> Cohort:
     return cohort
 
 
-def segment(
-    cohort: Cohort,
-    store: Path,
-    config: Config,
-    engine: Engine | None = None,
-    part: tuple[int, int] = (0, 1),
-    progress: Progress = silent,
-) -> RunSummary:
-    """Cut every patient's cells into the bag store; finished patients are skipped.
-
-    Args:
-        cohort: patients and what was wrong when they were read.
-        store: folder of the bag store; made if missing.
-        config: stages reading, segmentation and crops are used.
-        engine: serial when None.
-        part: shard ``(index, count)`` of the patients, for job arrays.
-        progress: called after each patient.
-
-    Raises:
-        NoCellsError: not one patient gave a cell.
-    """
-    summary = fill_store(cohort, store, config, engine, part, progress)
-    return replace(summary, problems=(*summary.problems, *strangers(Store(store), cohort)))
+segment = fill_store
+"""Cut every patient's cells into the bag store; finished patients are skipped."""
 
 
 def train(
@@ -194,10 +174,8 @@ def crossval(
     """
     from millie.learning.controls import run_controls
     from millie.learning.evaluate import crossval as run
-    from millie.learning.parallel import check_alone
     from millie.outputs.report import write_report
 
-    check_alone("crossval")
     bags = Store(store)
     result = run(bags, config, out, progress)
     lines = result.lines()
@@ -259,7 +237,8 @@ def predict(
             bags, problems = _bags_of_store(Store(store), settings)
         else:
             store = out / "store"
-            summary = fill_store(read_cohort(inputs), store, settings, engine, progress=watched)
+            cohort = read_cohort(inputs)
+            summary = segment(cohort, store, settings, engine, progress=watched, whole=False)
             bags = [Store(store).path_of(patient) for patient in sorted(summary.patients)]
             problems = list(summary.problems)
         model = caller()

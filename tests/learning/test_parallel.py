@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import socket
+import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
-from millie import pipeline
 from millie.bags.store import Store
 from millie.config import Config
-from millie.errors import ConfigError
-from millie.learning.parallel import Team, check_alone, joined, team
+from millie.errors import TrainingError
+from millie.learning import parallel
+from millie.learning.parallel import Team, joined, team
 from millie.learning.sampling import StoredCells
 from millie.learning.train import Task, train
 from millie.models.encoders import new_encoder
@@ -46,14 +49,65 @@ def train_once(root: Path, words: list[str]) -> dict[str, Any]:
     return {"losses": losses, "weights": weights_digest(trained.network)}
 
 
-def one_of_two(rank: int, port: int, root: Path, words: list[str], out: Path) -> None:
+def launch(rank: int, port: int) -> None:
     """What torchrun does for each process: four variables."""
-    import os  # noqa: PLC0415 - in the spawned process
-
     os.environ |= {
         "RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
+
+
+def one_of_two(rank: int, port: int, root: Path, words: list[str], out: Path) -> None:
+    launch(rank, port)
     (out / f"{rank}.json").write_text(json.dumps(train_once(root, words)))
+
+
+def exchange_and_be_left(rank: int, port: int, out: Path, how: str) -> None:
+    """Add up three gradients; then process 1 leaves, and 0 writes what it is told of that."""
+    launch(rank, port)
+    parallel.PATIENCE = timedelta(seconds=4)
+    both, second, nobody = (torch.nn.Parameter(torch.zeros(2)) for _ in range(3))
+    both.grad = torch.full((2,), 1.0 + rank)
+    second.grad = torch.ones(2) if rank == 1 else None
+    with joined() as processes:
+        processes.add_up([both, second, nobody])
+        if rank == 1:
+            if how == "hangs":
+                time.sleep(60)
+            os._exit(3)
+        found = [None if w.grad is None else w.grad.tolist() for w in (both, second, nobody)]
+        try:
+            processes.wait()
+        except TrainingError as error:
+            (out / "left.json").write_text(json.dumps({"sums": found, "message": str(error)}))
+
+
+@pytest.mark.parametrize("how", ["dies", "hangs"])
+def test_who_is_left_by_another_process_ends_and_says_so(tmp_path: Path, how: str) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    port = free_port()
+    first, second = (
+        spawn.Process(target=exchange_and_be_left, args=(rank, port, tmp_path, how))
+        for rank in range(2)
+    )
+    first.start()
+    second.start()
+    first.join(50)
+    second.kill()
+    assert first.exitcode == 0
+    told = json.loads((tmp_path / "left.json").read_text())
+    assert "another training process died, never came or was not heard of" in told["message"]
+    assert told["sums"] == [[3.0, 3.0], [1.0, 1.0], None], "a weight that nobody used has none"
+
+
+def test_who_waits_for_processes_that_never_come_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "127.0.0.1"),
+                        ("MASTER_PORT", str(free_port()))):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(parallel, "PATIENCE", timedelta(seconds=1))
+    with pytest.raises(TrainingError, match="never came"), joined():
+        pytest.fail("joined a group of one")
 
 
 def free_port() -> int:
@@ -107,15 +161,3 @@ def test_alone_nothing_is_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
         assert processes.gather(rows, 2) is rows
         processes.agree("epoch", 4)
         processes.wait()
-
-
-def test_only_training_is_parallel(
-    monkeypatch: pytest.MonkeyPatch, toy_store: Store, tmp_path: Path
-) -> None:
-    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "x"),
-                        ("MASTER_PORT", "1")):  # fmt: skip
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigError, match="crossval runs in one process, and WORLD_SIZE is 2"):
-        pipeline.crossval(toy_store.root, tmp_path, Config())
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    check_alone("crossval")

@@ -12,13 +12,13 @@ from millie.config import ModelConfig
 from millie.errors import ConfigError, NoCellsError
 from millie.models.aggregators import (
     AGGREGATORS,
-    Aggregator,
     GeneralisedMeanAggregator,
     LogSumExpAggregator,
     MaxAggregator,
     TopKAggregator,
     build_aggregator,
 )
+from millie.models.fusion import Aggregator
 
 D = 6
 every_aggregator = pytest.mark.parametrize("name", list(AGGREGATORS))

@@ -189,3 +189,21 @@ def test_pictures_of_formats_that_are_not_read_are_named(place: Path) -> None:
     (found,) = read_folders([Path("cohort/p1")]).problems
     assert (found.patient, found.source) == ("p1", "cohort/p1/scan.svs")
     assert (found.note, found.fatal) == (False, False)
+
+
+def test_a_folder_of_nothing_but_unread_pictures_says_how_to_export_them(place: Path) -> None:
+    (place / "phone").mkdir()
+    (place / "phone/1.heic").write_bytes(b"x")
+    with pytest.raises(ManifestError, match=r"holds only \.heic\. Export its pictures as JPEG"):
+        read_folders([Path("phone")])
+
+
+def test_pictures_that_an_earlier_run_drew_are_no_images(place: Path) -> None:
+    """``millie predict ... cohort/p1 --out cohort/p1/calls``, and later anything on cohort/p1."""
+    before = read_folders([Path("cohort/p1")])
+    for out in (place / "cohort/p1/calls", place / "cohort/p1"):
+        (out / "overlays/p1").mkdir(parents=True)
+        (out / "overlays/p1/field.jpg").write_bytes(b"drawn")
+        assert names(read_folders([Path("cohort/p1")])) != names(before), "no sign of a run"
+        (out / "predictions.json").write_text("{}")
+        assert names(read_folders([Path("cohort/p1")])) == names(before)

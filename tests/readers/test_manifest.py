@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from millie import pipeline
 from millie.errors import ManifestError, MissingFileError
 from millie.readers.manifest import read_manifest, write_manifest
 from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize
@@ -183,7 +184,8 @@ def test_a_service_can_set_the_limit(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"\xff\xfe\x00", "not UTF-8"), (b"PAR1", "Parquet is not read")]
+    ("content", "message"),
+    [(b"\xff\xfe\x00", "not UTF-8"), (b"PAR1", "Parquet and spreadsheets are not")],
 )
 def test_other_files_are_no_manifest(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / ("m.parquet" if content == b"PAR1" else "m.csv")
@@ -295,3 +297,33 @@ def test_pictures_of_formats_that_are_not_read_are_named(folder: Path) -> None:
     (found,) = cohort.problems
     assert (found.patient, found.source, found.note) == ("p1", "p1/deep/scan.webp", False)
     assert "export it as JPEG" in found.message
+
+
+def test_a_table_that_excel_was_told_its_separator_in(folder: Path) -> None:
+    path = written(folder, "sep=;\npatient;label;path\np1;APL;p1/a.jpg\np1;APL;p1/no.jpg\n")
+    cohort = read_manifest(path)
+    assert names(cohort) == {"p1": ["p1/a.jpg"]}
+    assert "line 4:" in cohort.problems[0].message
+
+
+def test_paths_written_on_windows(folder: Path) -> None:
+    text = "patient,label,path\np1,APL,p1\\deep\\b.png\np2,AML,.\\p2\\*.tif\n"
+    assert names(read_manifest(written(folder, text))) == {
+        "p1": ["p1/deep/b.png"], "p2": ["p2/c.tif"],
+    }  # fmt: skip
+    (folder / "p1" / "odd\\name.jpg").write_bytes(b"x")  # a name that only Windows forbids
+    text = "patient,label,path\np1,APL,p1/odd\\name.jpg\n"
+    assert names(read_manifest(written(folder, text))) == {"p1": ["p1/odd\\name.jpg"]}
+    for outside in ("..\\..\\etc\\passwd", "\\etc\\passwd"):
+        with pytest.raises(ManifestError, match="leaves"):
+            read_manifest(written(folder, f"patient,label,path\np1,APL,{outside}\n"))
+    with pytest.raises(ManifestError, match=r"C:\\x\\y.jpg is a path of a Windows drive"):
+        read_manifest(written(folder, "patient,label,path\np1,APL,C:\\x\\y.jpg\n"))
+
+
+@pytest.mark.parametrize("ending", [".xlsx", ".xls", ".ods"])
+def test_a_spreadsheet_is_named_as_one(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"patients{ending}"
+    path.write_bytes(b"PK\x03\x04")
+    with pytest.raises(ManifestError, match=r"spreadsheets are not read; save the table as CSV"):
+        pipeline.read_cohort([path])

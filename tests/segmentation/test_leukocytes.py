@@ -309,3 +309,17 @@ def test_what_is_no_blood_film_is_refused_with_a_reason(image: np.ndarray) -> No
     assert found.regions == ()
     assert isinstance(found.diagnostics["refused"], str)
     assert segment(np.ascontiguousarray(image), PixelSize(0.1), DEFAULT).diagnostics["refused"]
+
+
+def test_a_false_coarse_scale_does_not_blow_a_field_up() -> None:
+    """26 MP at 1 um/px would be worked on as 420 MP: 19 GB."""
+    white = np.broadcast_to(np.uint8(255), (5120, 5120, 3))
+    found = segment(white, PixelSize(1.0), DEFAULT)
+    assert found.regions == ()
+    assert "5.1 x 5.1 mm" in found.diagnostics["refused"]
+    assert "419 MP; check the um/px" in found.diagnostics["refused"]
+    assert "segmentation.working_um_px=1" in found.diagnostics["refused"]
+
+
+def test_a_small_field_of_a_weak_objective_is_enlarged(field: Drawn) -> None:
+    assert "refused" not in segment(field.image, PixelSize(1.0), DEFAULT).diagnostics

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from millie.errors import ConfigError, StoreError
-from millie.models.aggregators import MaxAggregator, State
+from millie.models.aggregators import MaxAggregator
+from millie.models.fusion import State
 from millie.models.ghost_vlad import GhostVladAggregator
 from millie.models.network import MilNetwork
 from millie.types import Winner

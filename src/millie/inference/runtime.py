@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -27,6 +26,7 @@ from millie.engine import available_cores
 from millie.errors import BundleError, MissingPackageError
 from millie.models.encoder import Encoder
 from millie.models.weights import weights_digest
+from millie.quiet import no_warnings
 
 
 class FeatureRuntime(Protocol):
@@ -192,8 +192,8 @@ _RUNTIMES: dict[str, Callable[[Encoder], FeatureRuntime]] = {
 
 def _onnx_bytes(encoder: Encoder, size_px: int) -> bytes:
     example = torch.zeros(2, 3, size_px, size_px, device=encoder.device)
-    with _evaluating(encoder), one_thread(), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter, about its own future
+    with _evaluating(encoder), one_thread(), torch.no_grad(), no_warnings():
+        # The exporter warns about its own future.
         program = torch.onnx.export(
             encoder, (example,), dynamo=True, verbose=False, input_names=["images"],
             output_names=["features"], dynamic_shapes=({0: torch.export.Dim("n")},),
@@ -206,8 +206,7 @@ def _onnx_bytes(encoder: Encoder, size_px: int) -> bytes:
 
 def _import_onnx() -> Any:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with no_warnings():
             for needed in ("onnx", "onnxscript"):
                 importlib.import_module(needed)
             return importlib.import_module("onnxruntime")
@@ -220,8 +219,8 @@ def _import_onnx() -> Any:
 
 def _trace(encoder: Encoder, size_px: int) -> Any:
     example = torch.zeros(1, 3, size_px, size_px, device=encoder.device)
-    with _evaluating(encoder), one_thread(), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # shape checks become constants: the size is fixed here
+    with _evaluating(encoder), one_thread(), torch.no_grad(), no_warnings():
+        # It warns that shape checks become constants: the size is fixed here.
         return torch.jit.trace(encoder, example, check_trace=False)  # type: ignore[no-untyped-call]
 
 
@@ -229,8 +228,7 @@ def _import_openvino() -> Any:
     # OpenVINO reports its own import to its maker unless this package is absent.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with no_warnings():
             return importlib.import_module("openvino")
     except ImportError as error:
         raise MissingPackageError(

@@ -63,12 +63,14 @@ class Material:
         dim: features of an embedding.
         new_encoder: seed -> encoder to be trained; None: cells are embeddings already.
         kinds: of the encoder that made the embeddings (:attr:`Encoder.kinds`).
+        encoder_sha256: of the weights that such an encoder starts from, which no cell shows.
     """
 
     source: CellSource
     dim: int
     new_encoder: Callable[[int], Encoder] | None = None
     kinds: nn.Linear | None = None
+    encoder_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,7 +223,11 @@ def _embeddings(study: Study, ensemble: Ensemble, patient: str) -> NDArray[np.fl
 
 
 def fold_digest(study: Study, fold: Fold) -> str:
-    """SHA-256 (hex) of all that determines the result of a fold."""
+    """SHA-256 (hex) of all that determines the result of a fold.
+
+    Of the prediction's settings that is the number of winners alone: the size of a batch changes
+    the last bits only, the runtime is in the embeddings, and gates are no part of a fold.
+    """
     everyone = sorted((*fold.train, *fold.validation, *fold.test))
     content = {
         "schema": _SCHEMA,
@@ -234,6 +238,8 @@ def fold_digest(study: Study, fold: Fold) -> str:
         "classes": study.classes,
         "positive": study.positive,
         "config": study.config.digest("model", "augment", "training"),
+        "encoder": study.material.encoder_sha256,
+        "winners": study.config.prediction.winners if fold.repeat == 0 else 0,
         "versions": [__version__, torch.__version__],
     }
     if study.recoloured is not None:  # who belongs to which source decides the colours of all

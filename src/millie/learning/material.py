@@ -115,7 +115,7 @@ class Opener:
         """
         if self._runtime is None:
             source = StoredCells(self._store, self._config.model.background, colours=colours)
-            return Material(source, self._dim, self._new_encoder)
+            return Material(source, self._dim, self._new_encoder, encoder_sha256=self.digest)
         features = {}
         for done, patient in enumerate(patients, start=1):
             with BagReader(self._store.path_of(patient)) as reader:

@@ -21,14 +21,16 @@ import torch
 import torch.distributed as group
 
 from millie.errors import ConfigError, TrainingError
+from millie.launchers import launched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from torch import Tensor
 
-_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_PATIENCE = timedelta(hours=12)  # rank 0 writes while others wait; the launcher notices the dead
+PATIENCE = timedelta(hours=1)
+"""How long a process waits for the others: they do the same work and meet in every step, so one
+that is an hour late hangs or is cut off. One that dies is noticed at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +55,35 @@ class Team:
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def gather(self, own: Tensor, count: int) -> Tensor:
-        """Rows (count, ...) of all processes from the rows of each one's share."""
+        """Rows (count, ...) of all processes from the rows of each one's share.
+
+        Raises:
+            TrainingError: another process died or is not heard of.
+        """
         if self.size == 1:
             return own
         rows = own.new_zeros((count, *own.shape[1:]))
         rows[self.share(count)] = own
-        group.all_reduce(rows)  # all others are zero: the sum is exact
+        with _in_contact():
+            group.all_reduce(rows)  # all others are zero: the sum is exact
         return rows
 
     def add_up(self, weights: Iterable[torch.nn.Parameter]) -> None:
-        """Replace each gradient by the sum over processes; the same bits on all of them."""
+        """Replace each gradient by the sum over processes; the same bits on all of them.
+
+        A weight without a gradient in every process keeps none, as in one process: with zeros an
+        optimiser would let it decay.
+
+        Raises:
+            TrainingError: another process died or is not heard of.
+        """
         if self.size == 1:
             return
-        for weight in weights:
-            if weight.requires_grad:
+        learning = [weight for weight in weights if weight.requires_grad]
+        used = torch.tensor([weight.grad is not None for weight in learning], dtype=torch.int32)
+        with _in_contact():
+            group.all_reduce(used)
+            for weight in (learning[i] for i in used.nonzero().flatten().tolist()):
                 if weight.grad is None:
                     weight.grad = torch.zeros_like(weight)
                 group.all_reduce(weight.grad)
@@ -87,9 +104,14 @@ class Team:
             )
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Until every process is here.
+
+        Raises:
+            TrainingError: another process died or is not heard of.
+        """
         if self.size > 1:
-            group.barrier()
+            with _in_contact():
+                group.barrier()
 
 
 def team() -> Team:
@@ -105,6 +127,7 @@ def joined() -> Iterator[Team]:
 
     Raises:
         ConfigError: a variable of the launcher makes no sense.
+        TrainingError: not all processes came.
     """
     if not launched() or group.is_initialized():
         yield team()
@@ -114,7 +137,8 @@ def joined() -> Iterator[Team]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         backend = "cpu:gloo,cuda:nccl"
     try:
-        group.init_process_group(backend, timeout=_PATIENCE)
+        with _in_contact():
+            group.init_process_group(backend, timeout=PATIENCE)
     except ValueError as error:
         raise ConfigError(f"the variables of the launcher make no sense: {error}") from error
     try:
@@ -123,19 +147,19 @@ def joined() -> Iterator[Team]:
         group.destroy_process_group()
 
 
-def launched() -> bool:
-    """Whether a launcher started more processes than this one."""
-    return all(os.environ.get(name) for name in _VARIABLES) and os.environ["WORLD_SIZE"] != "1"
-
-
-def check_alone(command: str) -> None:
-    """Refuse a command that several processes would do twice.
+@contextmanager
+def _in_contact() -> Iterator[None]:
+    """Say what an exchange that failed means.
 
     Raises:
-        ConfigError: a launcher started several processes.
+        TrainingError: another process died or is not heard of.
     """
-    if launched():
-        raise ConfigError(
-            f"millie {command} runs in one process, and WORLD_SIZE is "
-            f"{os.environ['WORLD_SIZE']}: start it without torchrun; only `train` is parallel"
-        )
+    try:
+        yield
+    except RuntimeError as error:  # whatever the backend raises: each has its own kinds
+        cause = str(error).splitlines()[0]
+        raise TrainingError(
+            f"another training process died, never came or was not heard of for {PATIENCE} "
+            f"({cause}): see what the others say, then run the same command again; training goes "
+            "on at its last checkpoint"
+        ) from error

@@ -1,26 +1,23 @@
-"""Fusion of the cells of a bag into one vector, with a score for every cell.
+"""The kinds of fusion: maximum, means, smooth maxima, attention; and the table of all.
 
-Each aggregator maps embeddings (B, N, D) and a mask (B, N) to a bag vector (B, W), where W is D for
-all but one. Properties that all of them have, and that the tests check: padding changes nothing,
-the order of cells does not matter, a bag of one cell gives that cell's vector (the paper's
-cell-level output, eq. 2), and a stream over chunks of cells gives the same vector in the memory of
-one chunk. This module owns no weights of
-encoders or heads and does not know classes.
+What all of them promise is :mod:`millie.models.fusion`. This module owns no weights of encoders or
+heads and does not know classes.
 """
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from millie.errors import ConfigError, NoCellsError
+from millie.errors import ConfigError
+from millie.models.fusion import Aggregator, Fused, State, checked_mask
+from millie.models.ghost_vlad import GhostVladAggregator
 
 if TYPE_CHECKING:
     from millie.config import ModelConfig
@@ -30,104 +27,6 @@ ATTENTION_WIDTH = 128
 
 _LOWEST = -30.0
 """Smallest input of the generalised mean: softplus(-30) = 9e-14 is still exact in float32."""
-
-
-class Fused(NamedTuple):
-    """A bag after fusion.
-
-    Attributes:
-        bag: (B, W), the bag's vector.
-        scores: (B, N), share of each cell in the bag's vector; >= 0, sums to 1, 0 on padding.
-    """
-
-    bag: Tensor
-    scores: Tensor
-
-
-State = tuple[Tensor, ...]
-"""What a stream remembers between chunks; empty before the first one. Its size never grows."""
-
-
-class Aggregator(nn.Module, ABC):
-    """One fusion.
-
-    A stream is used as ``state = a.init(); state = a.update(state, chunk); a.finish(state)``.
-    """
-
-    def forward(self, embeddings: Tensor, mask: Tensor | None = None) -> Fused:
-        """Fuse padded bags.
-
-        Args:
-            embeddings: (B, N, D) float; values on padding are ignored, even NaN.
-            mask: (B, N) bool, True is a real cell; None: all are real.
-
-        Raises:
-            ConfigError: the shapes do not fit.
-            NoCellsError: a bag has no real cell.
-        """
-        mask = _checked_mask(embeddings, mask)
-        clean = embeddings.masked_fill(~mask[..., None], 0.0)
-        return self.fuse(clean, mask)
-
-    @abstractmethod
-    def fuse(self, embeddings: Tensor, mask: Tensor) -> Fused:
-        """Fuse checked bags: padding is zero, each bag has a real cell."""
-
-    def pool(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The bags' vectors (B, D) alone; arguments and errors as :meth:`forward`."""
-        bag: Tensor = self(embeddings, mask).bag
-        return bag
-
-    def width(self, dim: int) -> int:
-        """Length of a bag's vector for cells of ``dim`` features."""
-        return dim
-
-    def alone(self, cells: Tensor) -> Tensor:
-        """Vectors (n, width) of bags of one cell each, from cells (n, D): the cells themselves."""
-        return cells
-
-    def fit(self, chunks: Iterable[Tensor], kinds: nn.Linear | None = None) -> None:
-        """Learn from training cells without their diagnoses; most fusions have nothing to learn.
-
-        Args:
-            chunks: standardised embeddings (n, D).
-            kinds: linear map from them to kinds of cell, where the encoder knows any.
-        """
-
-    def stream(self) -> Aggregator:
-        """The accumulator with ``init``, ``update`` and ``finish``; it keeps no state itself."""
-        return self
-
-    def init(self) -> State:
-        """State before the first cell."""
-        return ()
-
-    def update(self, state: State, embeddings: Tensor) -> State:
-        """State after more cells.
-
-        Args:
-            state: from :meth:`init` or the last update.
-            embeddings: (n, D) of real cells; n may be 0.
-        """
-        return self.accumulate(state, embeddings) if len(embeddings) else state
-
-    def finish(self, state: State) -> Tensor:
-        """The bag's vector (D,), equal to ``forward`` on all cells at once.
-
-        Raises:
-            NoCellsError: no cell was seen.
-        """
-        if not state:
-            raise NoCellsError("an empty bag cannot be fused: no cell was given to the stream")
-        return self.conclude(state)
-
-    @abstractmethod
-    def accumulate(self, state: State, embeddings: Tensor) -> State:
-        """State after (n, D) more cells, n >= 1."""
-
-    @abstractmethod
-    def conclude(self, state: State) -> Tensor:
-        """(D,) from a state that has seen a cell."""
 
 
 class MaxAggregator(Aggregator):
@@ -146,13 +45,13 @@ class MaxAggregator(Aggregator):
 
     def pool(self, embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
         """The maxima alone: training has no use for scores, which cost several times as much."""
-        mask = _checked_mask(embeddings, mask)
+        mask = checked_mask(embeddings, mask)
         return embeddings.masked_fill(~mask[..., None], -torch.inf).amax(dim=1)
 
     @staticmethod
     def winners(embeddings: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, D) int64: index of the cell that gives each feature's maximum, the first of ties."""
-        mask = _checked_mask(embeddings, mask)
+        mask = checked_mask(embeddings, mask)
         return embeddings.masked_fill(~mask[..., None], -torch.inf).argmax(dim=1)
 
     def accumulate(self, state: State, embeddings: Tensor) -> State:
@@ -369,7 +268,7 @@ AGGREGATORS: dict[str, AggregatorSpec] = {
                        lambda config, _dim: TopKAggregator(config.top_k)),
         AggregatorSpec("ghost_vlad", "mean deviation of each kind of cell from that kind's centre",
                        "Zhong 2018, after NetVLAD (Arandjelovic 2016, eq. 4)",
-                       lambda config, dim: _ghost_vlad(config.prototypes, dim)),
+                       lambda config, dim: GhostVladAggregator(dim, config.prototypes)),
     )
 }  # fmt: skip
 """Every fusion by name."""
@@ -386,27 +285,6 @@ def build_aggregator(config: ModelConfig, dim: int) -> Aggregator:
             f"model.aggregator='{config.aggregator}' is unknown; known: {', '.join(AGGREGATORS)}"
         )
     return AGGREGATORS[config.aggregator].build(config, dim)
-
-
-def _ghost_vlad(kinds: int, dim: int) -> Aggregator:
-    from millie.models.ghost_vlad import GhostVladAggregator
-
-    return GhostVladAggregator(dim, kinds)
-
-
-def _checked_mask(embeddings: Tensor, mask: Tensor | None) -> Tensor:
-    if embeddings.ndim != 3:
-        raise ConfigError(f"embeddings of shape {tuple(embeddings.shape)}: expected (B, N, D)")
-    if mask is None:
-        mask = torch.ones(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
-    if mask.dtype != torch.bool or mask.shape != embeddings.shape[:2]:
-        raise ConfigError(
-            f"mask {mask.dtype} of shape {tuple(mask.shape)}: expected bool of shape "
-            f"{tuple(embeddings.shape[:2])}, True for real cells"
-        )
-    if not bool(mask.any(dim=1).all()):
-        raise NoCellsError("an empty bag cannot be fused: give every bag at least one real cell")
-    return mask
 
 
 def _log_mean_exp(scaled: Tensor, mask: Tensor, sharpness: Tensor) -> Fused:

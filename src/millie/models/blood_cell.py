@@ -88,7 +88,7 @@ class BloodCellEncoder(Encoder):
         self.register_buffer("measured_mean", torch.zeros(measurements.dim))
         self.register_buffer("measured_std", torch.ones(measurements.dim))
         self.whitening = nn.Linear(dim, dim)
-        self.kinds = nn.Linear(dim, len(KINDS))
+        self.kinds = nn.Linear(dim, len(KINDS)).requires_grad_(requires_grad=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Vectors (N, 274), centred on blood cells.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from millie.errors import ConfigError
-from millie.models.aggregators import Aggregator, Fused, State
+from millie.models.fusion import Aggregator, Fused, State
 
 _SHRINK = 1.0
 """Cells' worth of "nothing unusual" added to each kind: a kind seen once counts half."""

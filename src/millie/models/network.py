@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from millie.config import ModelConfig
 from millie.errors import ConfigError
-from millie.models.aggregators import Aggregator, Fused, build_aggregator
+from millie.models.aggregators import build_aggregator
 from millie.models.encoder import Encoder
+from millie.models.fusion import Aggregator, Fused
 from millie.models.weights import check_tensors
 
 _SMALLEST_STD = 1e-6

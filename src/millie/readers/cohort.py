@@ -52,7 +52,7 @@ def read_folders(paths: Sequence[Path]) -> Cohort:
             problems.append(Problem(name, "", type(error).__name__, str(error), fatal=True))
             continue
         patients.append(patient)
-        problems += [*notes, *_spread_note(name, place, found)]
+        problems += [*_spread_note(name, place, found), *notes]
         problems += [problem(name, (place / file).as_posix(), error) for file, error in unread]
     if not patients:
         raise ManifestError(problems[0].message)
@@ -88,9 +88,11 @@ def _patient(name: str, place: Path, files: Sequence[Path]) -> tuple[Patient, tu
     if not files:
         kinds = sorted({path.suffix or path.name for path in other_files(place)})
         holds = f"holds only {', '.join(kinds[:8])}" if kinds else "is empty"
+        remedy = "Name a folder with the images of one patient"
+        if unread_pictures(place):
+            remedy = "Export its pictures as JPEG, PNG, TIFF or BMP"
         raise ManifestError(
-            f"{place}: no image (JPEG, PNG, TIFF, BMP); the folder {holds}. "
-            "Name a folder with the images of one patient"
+            f"{place}: no image (JPEG, PNG, TIFF, BMP); the folder {holds}. {remedy}"
         )
     sources = [ImageSource(path=path, name=path.as_posix()) for path in files]
     images, notes = without_copies(name, sources)

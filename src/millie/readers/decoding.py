@@ -8,7 +8,6 @@ decoder, Pillow, for all formats. Does not open files and does not know patients
 from __future__ import annotations
 
 import io
-import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from millie.errors import ImageError, ImageTooLargeError, MillieError
+from millie.quiet import no_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,8 +55,7 @@ def decoder_boundary(name: str) -> Iterator[None]:
         ImageError: for anything else that is not raised on purpose.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with no_warnings():
             yield
     except MillieError:
         raise

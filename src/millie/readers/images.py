@@ -36,6 +36,10 @@ LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 """Names, in lower case, of what file managers leave behind: passed over without a word."""
 
 
+_RESULT, _DRAWN = "predictions.json", "overlays"
+"""By this file an output of ``millie predict`` is known; its pictures are drawn upon, no images."""
+
+
 def read_image(source: ImageSource, config: ReadingConfig) -> Field:
     """Read and decode one image; the file is read once, for digest and pixels alike.
 
@@ -102,7 +106,8 @@ def kind_of_size(
 def find_images(folder: Path) -> list[Path]:
     """All images below a folder, by extension, sorted by their path relative to it.
 
-    Hidden files and folders, ``Thumbs.db`` and their like are passed over. Links to a place inside
+    Hidden files and folders, ``Thumbs.db`` and their like are passed over, and so are the pictures
+    that ``millie predict`` drew, should its output lie there. Links to a place inside
     the folder are passed over (their target is found itself).
 
     Raises:
@@ -139,7 +144,8 @@ def _walk(folder: Path) -> Iterator[Path]:
     """Visible regular files below a folder; links are checked and passed over."""
     root = folder.resolve()
     for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if _is_visible(name)]
+        own = _RESULT in files
+        folders[:] = [f for f in folders if _is_visible(f) and not (own and f == _DRAWN)]
         for name in (*folders, *files):
             path = Path(place, name)
             if path.is_symlink():

@@ -38,6 +38,7 @@ COLUMNS = (
 )  # fmt: skip
 
 _WILDCARD = re.compile(r"[*?\[]")
+_WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
 def read_manifest(path: Path, root: Path | None = None, labels: Sequence[str] = ()) -> Cohort:
@@ -165,8 +166,7 @@ class _Reader:
         text = row.cells["path"]
         if not text.strip() or "\0" in text:
             raise row.fail(self.manifest, "column path is empty or broken; name a file or folder")
-        if not (self.base / text).exists():
-            text = text.strip()  # a blank typed after the separator
+        text = self._as_it_exists(text)
         named = Path(os.path.normpath(self.base / text))
         try:
             if named.exists() or not _WILDCARD.search(text):
@@ -178,11 +178,17 @@ class _Reader:
             return []
         return files
 
+    def _as_it_exists(self, text: str) -> str:
+        """A path as written; else without blanks at its ends, and with / for backslashes."""
+        stripped = text.strip()
+        written = next((t for t in (text, stripped) if (self.base / t).exists()), None)
+        return stripped.replace("\\", "/") if written is None else written
+
     def _named(self, patient: str, named: Path, row: Row) -> list[Path]:
         self._check_inside(named, row)
         if not named.is_dir():
             if not named.exists():
-                raise MissingFileError(f"line {row.line}: {named} does not exist; check the path")
+                raise MissingFileError(f"line {row.line}: {_why_missing(named, row.cells['path'])}")
             return [named]
         for file, error in unread_pictures(named):
             self.problems.append(problem(patient, f"{row.cells['path']}/{file}", error))
@@ -299,6 +305,15 @@ class _Reader:
                 f"{self.manifest}: no usable image; the first: {self.problems[0].message}"
             )
         return Cohort(self.manifest.stem, tuple(patients), (*self.problems, *notes))
+
+
+def _why_missing(named: Path, written: str) -> str:
+    if _WINDOWS_DRIVE.match(written.strip()):
+        return (
+            f"{written} is a path of a Windows drive, which this machine has not: copy the images "
+            "beside the manifest and write their paths relative to it"
+        )
+    return f"{named} does not exist; check the path"
 
 
 def write_manifest(cohort: Cohort, path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 MAX_AGE_YEARS = 130.0
+
+SPREADSHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".parquet"})
+"""Endings of tables that are not read, and are told how to become one that is."""
+
+_TOLD_SEPARATOR = re.compile(r"sep=([,;\t])\r?\n", re.IGNORECASE)  # what Excel writes and hides
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +45,7 @@ class Row:
 
 
 def read_table(path: Path) -> tuple[list[str], list[Row]]:
-    """Read a CSV in UTF-8, separated by comma, semicolon or tab.
+    """Read a CSV in UTF-8, separated by comma, semicolon, tab, or what a first ``sep=`` names.
 
     Returns:
         The names of the columns in lower case, and the rows that are not blank.
@@ -49,9 +55,12 @@ def read_table(path: Path) -> tuple[list[str], list[Row]]:
         ManifestError: no CSV, not UTF-8, a column twice, a row of another length, or no row.
     """
     text = _text(path)
-    header_line = text.partition("\n")[0]
-    separator = max(",;\t", key=header_line.count)
+    told = _TOLD_SEPARATOR.match(text)
+    header_line = text[told.end() if told else 0 :].partition("\n")[0]
+    separator = told[1] if told else max(",;\t", key=header_line.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    if told:
+        next(reader)
     try:
         columns = [column.strip().lower() for column in next(reader, [])]
         _check_twice(path, columns)
@@ -76,8 +85,10 @@ def read_table(path: Path) -> tuple[list[str], list[Row]]:
 
 
 def _text(path: Path) -> str:
-    if path.suffix.lower() == ".parquet":
-        raise ManifestError(f"{path}: Parquet is not read; save the table as CSV UTF-8")
+    if path.suffix.lower() in SPREADSHEETS:
+        raise ManifestError(
+            f"{path}: Parquet and spreadsheets are not read; save the table as CSV UTF-8"
+        )
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:

@@ -47,6 +47,7 @@ _SMALLEST_SIDE_PX = 45
 _NUCLEUS_SIDE_PX = 260  # longest side at which a nucleus is measured, coarse enough to be one blob
 _LARGE_SIDE_UM = 60.0
 _FULL = 0.93  # share of stained pixels beyond which a field shows tissue or a far too thick film
+_MOST_ENLARGED_PX = 100_000_000  # of an enlarged field; each takes 45 bytes of memory
 _ASSUMED_SIDE_UM = 36.0  # of an image that shows neither red cells nor a nucleus
 
 
@@ -166,6 +167,8 @@ def _segment_default(
 ) -> Detection:
     um_px, source = _scale(image, given, config, sample)
     height, width = image.shape[:2]
+    if refusal := _enlarged_too_far(height, width, um_px, source, config.working_um_px):
+        return Detection((), None, (255, 255, 255), {"scale_source": source, "refused": refusal})
     work = _resized(image, um_px / config.working_um_px)
     stain = stain_map(work)
     diagnostics: dict[str, Any] = {
@@ -185,6 +188,22 @@ def _segment_default(
     nuclei = find_nuclei(stain, um_px * width / work.shape[1])
     regions = cells_of(stain, nuclei, (height, width), um_px, config)
     return Detection(tuple(regions), known, stain.background_rgb, diagnostics)
+
+
+def _enlarged_too_far(
+    height_px: int, width_px: int, um_px: float, source: str, working_um_px: float
+) -> str:
+    """Reason to refuse a field that enlarging to the working resolution would blow up."""
+    factor = um_px / working_um_px
+    enlarged = height_px * width_px * factor**2
+    if factor <= 1 or enlarged <= _MOST_ENLARGED_PX:
+        return ""
+    return (
+        f"{width_px} x {height_px} px at {um_px:.3g} um/px ({source}) are "
+        f"{width_px * um_px / 1000:.1f} x {height_px * um_px / 1000:.1f} mm, which would be "
+        f"enlarged to {enlarged / 1e6:.0f} MP; check the um/px, and if they are right cut it into "
+        f"fields or set segmentation.working_um_px={um_px:.3g}"
+    )
 
 
 def _resized(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
