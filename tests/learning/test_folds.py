@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
 from millie.config import Config
@@ -100,3 +102,16 @@ def test_other_pretrained_weights_under_the_same_name_are_another_fold(
         study = open_study(toy_store, participants(toy_store), config, "APL")
         digests.append(fold_digest(study, fold))
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_another_layer_of_kinds_over_the_same_embeddings_is_another_fold(
+    toy_store: Store, toy_material: Material
+) -> None:
+    fold = make_splits(participants(toy_store).labels, 2, 1, 0).assignments[0]
+    digests = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        material = replace(toy_material, kinds=torch.nn.Linear(toy_material.dim, 3))
+        digests.append(digest(toy_store, material, fold, Config()))
+    assert digests[0] == digests[1] != digests[2]
+    assert digest(toy_store, toy_material, fold, Config()) not in digests

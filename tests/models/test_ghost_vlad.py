@@ -77,6 +77,32 @@ def test_cells_of_no_kind_are_left_out() -> None:
     torch.testing.assert_close(with_them, aggregator.pool(cells[None]), atol=0.05, rtol=0)
 
 
+def test_cells_of_a_bag_of_strangers_share_it_equally() -> None:
+    """So far from every kind that no share is above zero in single precision."""
+    fused = fitted(layer(ghost=500.0))(two_kinds(8, 0.5)[None])
+    torch.testing.assert_close(fused.scores, torch.full((1, 8), 1 / 8))
+    assert not fused.bag.any()
+
+
+def test_a_score_is_a_cell_s_weight_in_the_vector() -> None:
+    """The one cell of another kind weighs half a mean, the many of the first kind share one."""
+    scores = fitted(layer())(torch.cat([two_kinds(9, 1.0), two_kinds(1, 0.0)])[None]).scores[0]
+    weights = torch.tensor([0.1] * 9 + [0.5])
+    torch.testing.assert_close(scores, weights / weights.sum(), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("place", [0.0, 1.0, -1.0, 1000.0, -1000.0])
+def test_k_means_leaves_no_cell_out(place: float) -> None:
+    """Not even one that lies on the far side of the origin."""
+    aggregator = GhostVladAggregator(D, K)
+    cells = two_kinds(200, 0.5) / FAR
+    cells[:, 2] += 30.0
+    aggregator.fit([cells])
+    x = torch.zeros(1, D)
+    x[0, 2] = place * 30
+    assert aggregator.shares(x).sum() == pytest.approx(1)
+
+
 def test_a_kind_that_is_absent_says_nothing() -> None:
     aggregator = fitted(layer())
     only_first = two_kinds(300, 1.0)

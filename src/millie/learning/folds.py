@@ -31,6 +31,7 @@ from millie.learning.ensemble import (
 )
 from millie.learning.sampling import DrawnBag, whole_bag
 from millie.learning.train import Progress, embedded_chunks, silent, threads_for
+from millie.models.weights import weights_digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -229,6 +230,7 @@ def fold_digest(study: Study, fold: Fold) -> str:
     the last bits only, the runtime is in the embeddings, and gates are no part of a fold.
     """
     everyone = sorted((*fold.train, *fold.validation, *fold.test))
+    kinds = study.material.kinds
     content = {
         "schema": _SCHEMA,
         "fold": asdict(fold),
@@ -239,6 +241,7 @@ def fold_digest(study: Study, fold: Fold) -> str:
         "positive": study.positive,
         "config": study.config.digest("model", "augment", "training"),
         "encoder": study.material.encoder_sha256,
+        "kinds": "" if kinds is None else weights_digest(kinds),
         "winners": study.config.prediction.winners if fold.repeat == 0 else 0,
         "versions": [__version__, torch.__version__],
     }

@@ -37,7 +37,7 @@ class GhostVladAggregator(Aggregator):
     V_k = sum_i a_k(x_i) (x_i - c_k) / (1 + sum_i a_k(x_i)), where a is the softmax of a linear map
     onto the kinds and a ghost. Division by the number of cells, with one more for shrinkage, stands
     in place of the source's unit length, which would make a kind with one cell as loud as one with
-    fifty. The score of a cell is its share in the cells of a kind, averaged over kinds.
+    fifty. The score of a cell is the weight of its deviations in this, summed over kinds.
 
     Source: NetVLAD, Arandjelovic et al., CVPR 2016, eq. 4; GhostVLAD, Zhong et al., ACCV 2018.
 
@@ -109,8 +109,9 @@ class GhostVladAggregator(Aggregator):
         shares = self.shares(embeddings) * mask[..., None].to(embeddings.dtype)
         total = shares.sum(dim=1)
         sums = torch.einsum("bnk,bnd->bkd", shares, embeddings) - total[..., None] * self.centres
-        scores = (shares / total.clamp(min=_TINY)[:, None]).mean(dim=2)
-        scores = scores / scores.sum(dim=1, keepdim=True)
+        weights = (shares / (total + _SHRINK)[:, None]).sum(dim=2)
+        weights = torch.where(weights.sum(dim=1, keepdim=True) > _TINY, weights, mask.to(weights))
+        scores = weights / weights.sum(dim=1, keepdim=True)  # strangers alone: all are equal
         return Fused((sums / (total + _SHRINK)[..., None]).flatten(1), scores)
 
     def accumulate(self, state: State, embeddings: Tensor) -> State:
@@ -143,6 +144,8 @@ class GhostVladAggregator(Aggregator):
 def _k_means(cells: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Soft assignment (count + 1, D), (count + 1,) to k-means clusters; the ghost gets nothing.
 
+    The ghost lies behind the first cluster wherever a cell is, so far out that no cell is its own.
+
     Source: NetVLAD eq. 3: -alpha |x - c|^2 is linear in x up to a term that all clusters share.
     """
     centres = _spread(cells, count)
@@ -153,10 +156,9 @@ def _k_means(cells: Tensor, count: int) -> tuple[Tensor, Tensor]:
                 centres[k] = cells[nearest == k].mean(dim=0)
     squared = torch.cdist(cells, centres).square().amin(dim=1).mean().clamp(min=_TINY)
     alpha = _SHARPNESS / squared
-    directions = torch.cat([2 * alpha * centres, torch.zeros_like(centres[:1])])
-    offsets = torch.cat([-alpha * centres.square().sum(dim=1), centres.new_tensor([_NO_GHOST])])
-    offsets[:-1] -= offsets[:-1].max()
-    return directions, offsets
+    directions, offsets = 2 * alpha * centres, -alpha * centres.square().sum(dim=1)
+    offsets -= offsets.max()
+    return torch.cat([directions, directions[:1]]), torch.cat([offsets, offsets[:1] + _NO_GHOST])
 
 
 def _spread(cells: Tensor, count: int) -> Tensor:
