@@ -10,6 +10,7 @@ import torch
 
 from millie.config import Config
 from millie.errors import TrainingError
+from millie.learning import ensemble
 from millie.learning.ensemble import (
     Cast,
     Material,
@@ -21,6 +22,7 @@ from millie.learning.ensemble import (
 )
 from millie.learning.sampling import EmbeddedCells, StoredCells, whole_bag
 from millie.learning.train import Task, bag_logits
+from millie.models.fusion import Aggregator
 from millie.models.network import build_network
 from millie.models.weights import weights_digest
 
@@ -134,6 +136,72 @@ def test_embeddings_are_centred_and_scaled_by_one_number(toy: Toy, quick: Config
     assert len(network.standardiser.std.unique()) == 1
     scaled = network.standardiser(cells)
     assert float(scaled.var(dim=0, correction=0).mean()) == pytest.approx(1, rel=1e-4)
+
+
+def features_of(source: EmbeddedCells, labels: dict[str, str]) -> dict[str, np.ndarray]:
+    return {p: source.cells(p, whole_bag(source, p).indices).numpy() for p in labels}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["encoder", "k-means"])
+def test_prototypes_come_from_the_training_cells_alone(
+    toy: Toy, quick: Config, known: bool
+) -> None:
+    """Neither a patient who is left out nor a diagnosis has a part in a fresh network."""
+    features, labels = features_of(*toy), toy[1]
+    config = quick.with_settings(["model.aggregator=ghost_vlad", "model.prototypes=2"])
+    train = tuple(p for p in sorted(labels) if p not in {"aml-03", "apl-05"})
+    torch.manual_seed(0)
+    kinds = torch.nn.Linear(toy[0].dim, 3) if known else None
+
+    def fresh(labels: dict[str, str], **changed: np.ndarray) -> str:
+        source = EmbeddedCells({**features, **{p.replace("_", "-"): c for p, c in changed.items()}})
+        task = Task(CLASSES, labels, train, (), 0)
+        return weights_digest(
+            fresh_network(Material(source, source.dim, kinds=kinds), task, config)
+        )
+
+    found = fresh(labels)
+    assert fresh(labels, aml_03=features["aml-03"] + 90, apl_05=features["apl-05"][:2]) == found
+    assert fresh({p: {"AML": "APL", "APL": "AML"}[own] for p, own in labels.items()}) == found
+    assert fresh(labels, aml_04=features["aml-04"] + 1) != found
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["encoder", "k-means"])
+def test_nobody_outside_the_training_part_changes_an_ensemble(
+    toy: Toy, quick: Config, known: bool
+) -> None:
+    features, labels = features_of(*toy), toy[1]
+    config = quick.with_settings([
+        "model.aggregator=ghost_vlad", "model.prototypes=2", "training.ensemble=2",
+        "training.max_epochs=2",
+    ])  # fmt: skip
+    torch.manual_seed(0)
+    kinds = torch.nn.Linear(toy[0].dim, 3) if known else None
+    part = tuple(p for p in sorted(labels) if not p.endswith(("05", "07")))
+
+    def fitted(shift: float) -> tuple[list[str], float, float]:
+        moved = {p: cells if p in part else cells + shift for p, cells in features.items()}
+        material = Material(EmbeddedCells(moved), toy[0].dim, kinds=kinds)
+        found = fit_ensemble(material, Cast(CLASSES, "APL", labels, part, 0), config)
+        return [weights_digest(n) for n in found.networks], found.temperature, found.threshold
+
+    assert fitted(0) == fitted(50)
+
+
+def test_of_very_many_cells_every_nth_makes_the_prototypes(
+    toy: Toy, quick: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, labels = toy
+    seen: list[int] = []
+    monkeypatch.setattr(
+        Aggregator, "fit", lambda _self, chunks, _kinds=None: seen.extend(map(len, chunks))
+    )
+    monkeypatch.setattr(ensemble, "_PROTOTYPE_CELLS", 100)
+    task = Task(CLASSES, labels, tuple(sorted(labels)), (), 0)
+    fresh_network(Material(source, source.dim), task, quick)
+    step = -(-sum(map(source.count, labels)) // 100)
+    assert step > 1
+    assert seen == [-(-source.count(p) // step) for p in task.train]
 
 
 def test_an_encoder_that_is_trained_keeps_its_own_scale(

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 OTHERS = {
     "model.encoder": "vgg19", "model.weights": "w.safetensors", "model.pretrained": False,
-    "model.aggregator": "mean", "model.top_k": 6, "model.prototypes": 6, "model.hidden": [7], "model.dropout": 0.5,
-    "model.background": "mask", "augment.rotation_degrees": 3, "augment.flip": False,
+    "model.aggregator": "mean", "model.top_k": 6, "model.prototypes": 6,
+    "model.hidden": [7], "model.dropout": 0.5, "model.background": "mask",
+    "augment.rotation_degrees": 3, "augment.flip": False,
     "augment.scale": 0.2, "augment.hue": 0.1, "augment.saturation": 0.1, "augment.gamma": 0.1,
     "augment.noise": 0.1, "training.mode": "end_to_end", "training.cells_per_step": 3,
     "training.vary_cells": True, "training.patients_per_step": 3, "training.device": "cuda",

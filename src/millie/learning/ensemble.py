@@ -50,8 +50,10 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+_PROTOTYPE_CELLS = 20_000
+"""Training cells from which prototypes are set; of more, every n-th of each patient."""
 _CROPS_A_PATIENT = 64
-"""Crops from which prototypes are set where the encoder is trained."""
+"""The same of a patient's crops, where the encoder is trained."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,12 +231,13 @@ def _network_on_embeddings(material: Material, task: Task, config: Config) -> Mi
 
 @torch.no_grad()
 def _training_cells(network: MilNetwork, source: CellSource, task: Task) -> Iterator[Tensor]:
-    """Standardised embeddings (n, D) of training cells; of crops, some of each patient."""
+    """Standardised embeddings (n, D) of training cells; of very many, some of each patient."""
+    every = -(-sum(source.count(patient) for patient in task.train) // _PROTOTYPE_CELLS)
     for patient in task.train:
         indices = whole_bag(source, patient).indices
-        if source.images:
-            indices = indices[:: -(-len(indices) // _CROPS_A_PATIENT)]
-        yield network.standardiser(embed_chunk(network, source, source.cells(patient, indices)))
+        step = -(-len(indices) // _CROPS_A_PATIENT) if source.images else every
+        cells = source.cells(patient, indices[::step])
+        yield network.standardiser(embed_chunk(network, source, cells))
 
 
 def _of_standardised(kinds: nn.Linear, standardiser: Standardiser) -> nn.Linear:

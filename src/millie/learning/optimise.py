@@ -111,7 +111,7 @@ def _nothing(network: MilNetwork) -> Tensor:
 def _head_backward(
     network: MilNetwork, fused: Tensor, step: Step, team: Team
 ) -> tuple[float, Tensor]:
-    """Loss of the whole step, gradient of the head, and of the own fused vectors (b, D).
+    """Loss of the whole step, gradient of the head, and of the own fused vectors (b, W).
 
     Every process runs the head on the vectors of all, with the same dropout; its gradient counts
     once.
@@ -129,7 +129,7 @@ def _head_backward(
 
 
 def _fused(network: MilNetwork, source: CellSource, bags: Sequence[DrawnBag]) -> Tensor:
-    """Vectors (B, D) of bags, all cells in memory."""
+    """Vectors (B, W) of bags, all cells in memory."""
     cells = [load_cells(source, bag) for bag in bags]
     if not source.images and isinstance(network.aggregator, MaxAggregator):
         # Standardising keeps the order of values, so here it may follow the maximum: the same bits

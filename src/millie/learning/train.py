@@ -270,7 +270,7 @@ def validation_loss(
 def fixed_vectors(
     network: MilNetwork, source: CellSource, patients: Sequence[str]
 ) -> Tensor | None:
-    """Fused vectors (n, D) of whole bags, where no step of training can change them.
+    """Fused vectors (n, W) of whole bags, where no step of training can change them.
 
     That is so for embeddings under a fusion without weights: one pass then serves every epoch.
 

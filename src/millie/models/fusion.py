@@ -2,9 +2,9 @@
 
 An aggregator maps embeddings (B, N, D) and a mask (B, N) to a bag vector (B, W), with a score for
 every cell; W is D unless a fusion says otherwise. Properties that all of them have, and that the
-tests check: padding changes nothing, the order of cells does not matter, a bag of one cell gives
-that cell's own vector (the paper's cell-level output, eq. 2), and a stream over chunks of cells
-gives the same vector in the memory of one chunk. The kinds of fusion are
+tests check: padding changes nothing, the order of cells does not matter, a cell alone is a bag of
+one (the paper's cell-level output, eq. 2; where W is D, its own vector), and a stream over chunks
+of cells gives the same vector in the memory of one chunk. The kinds of fusion are
 :mod:`millie.models.aggregators`.
 """
 
@@ -71,7 +71,7 @@ class Aggregator(nn.Module, ABC):
         return dim
 
     def alone(self, cells: Tensor) -> Tensor:
-        """Vectors (n, W) of bags of one cell each, from cells (n, D): the cells themselves."""
+        """Vectors (n, W) of bags of one cell each, from cells (n, D); here the cells themselves."""
         return cells
 
     def fit(self, chunks: Iterable[Tensor], kinds: nn.Linear | None = None) -> None:

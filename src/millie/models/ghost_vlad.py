@@ -21,8 +21,6 @@ from millie.models.fusion import Aggregator, Fused, State
 
 _SHRINK = 1.0
 """Cells' worth of "nothing unusual" added to each kind: a kind seen once counts half."""
-_MOST_CELLS = 20_000
-"""Training cells kept for the centres; of more, every n-th."""
 _ROUNDS = 25
 _SHARPNESS = 4.0
 """Of the softness of k-means: half the weight is lost where the squared distance to two centres
@@ -69,7 +67,7 @@ class GhostVladAggregator(Aggregator):
         """Set prototypes from training cells; diagnoses are not seen.
 
         Args:
-            chunks: standardised embeddings (n, D).
+            chunks: standardised embeddings (n, D), which are held in memory together.
             kinds: linear map from them to K kinds and a ghost, where the encoder knows kinds; None:
                 k-means, without a ghost.
 
@@ -77,7 +75,6 @@ class GhostVladAggregator(Aggregator):
             ConfigError: fewer cells than kinds, or the encoder knows another number of kinds.
         """
         cells = torch.cat([chunk.detach() for chunk in chunks])
-        cells = cells[:: -(-len(cells) // _MOST_CELLS) or 1]
         if len(cells) < len(self.centres):
             raise ConfigError(
                 f"{len(cells)} training cells for {len(self.centres)} prototypes: give more "

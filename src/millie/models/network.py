@@ -1,7 +1,7 @@
 """Encoder, standardiser, aggregator and head put together: from cells to logits of classes.
 
-The head sees a fused vector for a bag (paper, eq. 1) and a single cell's vector for a cell (eq. 2:
-f_fusion(F) = F), by the same weights. This module owns no training and no calibration.
+The head sees a fused vector for a bag (paper, eq. 1) and that of a bag of one for a cell (eq. 2,
+where f_fusion(F) = F), by the same weights. This module owns no training and no calibration.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class MilNetwork(nn.Module):
         return vectors
 
     def fuse(self, embeddings: Tensor, mask: Tensor | None = None) -> Fused:
-        """Bag vectors (B, D) and cell scores (B, N) of embeddings (B, N, D)."""
+        """Bag vectors (B, W) and cell scores (B, N) of embeddings (B, N, D)."""
         fused: Fused = self.aggregator(self.standardiser(embeddings), mask)
         return fused
 
@@ -166,7 +166,7 @@ class MilNetwork(nn.Module):
         return logits
 
     def cell_logits(self, embeddings: Tensor) -> Tensor:
-        """Logits (N, C) of cells one by one (N, D): the same weights, no fusion (paper, eq. 2)."""
+        """Logits (N, C) of cells (N, D), each a bag of its own: the same weights (paper, eq. 2)."""
         logits: Tensor = self.head(self.aggregator.alone(self.standardiser(embeddings)))
         return logits
 
