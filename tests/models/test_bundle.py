@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,9 +113,21 @@ def test_an_untouched_encoder_is_named_only(tmp_path: Path) -> None:
     assert weights_digest(saved.encoders()[0]) == weights_digest(encoder)
 
 
-def test_another_encoder_on_this_machine_is_refused(saved: Bundle) -> None:
+def test_another_encoder_on_this_machine_is_refused(saved: Bundle, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="trained on efficientnet_lite0 with weights 0123456789"):
         saved.encoders()
+    made = replace(DESCRIPTION, provenance={"millie": "0.0.7"})
+    named = save_bundle(tmp_path / "b", networks(), CONFIG, made, ENCODER_SHA256)
+    with pytest.raises(BundleError, match=r"train it again \(millie train\).*\(0\.0\.7\)"):
+        named.encoders()
+
+
+def test_a_bundle_of_before_a_setting_was_there_takes_its_default(saved: Bundle) -> None:
+    text = (saved.folder / "config.toml").read_text(encoding="utf-8")
+    old = "".join(x for x in text.splitlines(keepends=True) if not x.startswith("prototypes"))
+    assert old != text
+    forge_file(saved, "config.toml", old.encode())
+    assert load_bundle(saved.folder).config == saved.config
 
 
 def test_the_path_of_weights_does_not_travel(tmp_path: Path) -> None:
@@ -361,9 +374,9 @@ def test_an_existing_folder_is_kept_unless_it_is_a_bundle_to_replace(
     other = tmp_path / "other"
     other.mkdir()
     (other / "notes.txt").write_text("keep")
-    for replace in (False, True):
+    for replaced in (False, True):
         with pytest.raises(ConfigError, match="exists; name another folder"):
-            save_bundle(other, networks(), CONFIG, DESCRIPTION, ENCODER_SHA256, replace=replace)
+            save_bundle(other, networks(), CONFIG, DESCRIPTION, ENCODER_SHA256, replace=replaced)
     with pytest.raises(ConfigError, match="exists"):
         save_bundle(saved.folder, networks(), CONFIG, DESCRIPTION, ENCODER_SHA256)
     new = save_bundle(saved.folder, networks(3), CONFIG, DESCRIPTION, ENCODER_SHA256, replace=True)

@@ -126,8 +126,8 @@ class Bundle:
         if found != expected:
             raise BundleError(
                 f"bundle {self.name} was trained on {model.encoder} with weights {expected[:16]}, "
-                f"this machine has {found[:16]}; install the version that the bundle names or "
-                "name the file of weights"
+                f"here are {found[:16]}: train it again (millie train), or install the millie that "
+                f"made it ({self.manifest.provenance.get('millie', 'version not named')})"
             )
         return [encoder]
 
