@@ -18,7 +18,11 @@ LABELS = ("ALL", "AML", "APL")
 def network_of(aggregator: str, seed: int = 0) -> MilNetwork:
     config = ModelConfig(aggregator=aggregator, hidden=(8,), top_k=3)
     network = build_network(config, LABELS, DIM, seed=seed).eval()
-    network.standardiser.fit(torch.randn(50, DIM, generator=torch.Generator().manual_seed(9)))
+    others = torch.randn(50, DIM, generator=torch.Generator().manual_seed(9))
+    network.standardiser.fit(others)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network.aggregator.fit([network.standardiser(others)])
     return network
 
 
@@ -88,6 +92,16 @@ def test_streamed_logits_equal_the_plain_ones(aggregator: str, batch: int) -> No
     with torch.no_grad():
         torch.testing.assert_close(bag.logits(), network.bag_logits(features[None])[0])
         torch.testing.assert_close(alone, network.cell_logits(features))
+
+
+def test_cells_alone_pass_the_head_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bags of one are K times as wide as a cell: those of a large bag would not fit together."""
+    monkeypatch.setattr(explain, "_CHUNK", 4)
+    network, rows = network_of("ghost_vlad"), []
+    network.head.register_forward_hook(lambda _head, inputs, _logits: rows.append(len(inputs[0])))
+    alone = StreamedBag(network, N, explained=False).add(0, cells())
+    assert rows == [4, 4, 4, 4, 4, 3]
+    torch.testing.assert_close(alone, network.cell_logits(cells()))
 
 
 @pytest.mark.parametrize("aggregator", AGGREGATORS)

@@ -103,6 +103,34 @@ def test_k_means_leaves_no_cell_out(place: float) -> None:
     assert aggregator.shares(x).sum() == pytest.approx(1)
 
 
+def test_k_means_finds_the_means_and_is_as_soft_as_it_says() -> None:
+    aggregator = GhostVladAggregator(D, K)
+    cells = two_kinds(500, 0.5)
+    aggregator.fit([cells])
+    means = torch.stack([cells[cells[:, 0] > 0].mean(dim=0), cells[cells[:, 0] < 0].mean(dim=0)])
+    squared = torch.cdist(cells, means).amin(dim=1).square().mean()
+    gap = aggregator.directions[0] - aggregator.directions[1]
+    torch.testing.assert_close(gap * gap[0].sign(), 2 * 4.0 / squared * (means[0] - means[1]))
+    between = aggregator.shares(means.mean(dim=0))
+    torch.testing.assert_close(between, torch.full((K,), 0.5), atol=1e-3, rtol=0)
+
+
+def test_of_cells_that_are_all_the_same_each_kind_has_an_equal_share() -> None:
+    aggregator = GhostVladAggregator(D, K)
+    cells = torch.full((9, D), 3.0)
+    aggregator.fit([cells])
+    assert not aggregator.pool(cells[None]).any()
+    torch.testing.assert_close(aggregator.shares(cells), torch.full((9, K), 1 / K))
+
+
+def test_one_cell_is_taken_half() -> None:
+    """What is seen once counts half of its deviation from the centre."""
+    aggregator = fitted(layer())
+    cell = two_kinds(1, 1.0)
+    vector = aggregator.pool(cell[None])[0].view(K, D)
+    torch.testing.assert_close(vector[0], (cell[0] - aggregator.centres[0]) / 2)
+
+
 def test_a_kind_that_is_absent_says_nothing() -> None:
     aggregator = fitted(layer())
     only_first = two_kinds(300, 1.0)

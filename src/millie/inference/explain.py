@@ -62,7 +62,7 @@ class StreamedBag:
         Returns:
             logits (n, C) of each cell alone (paper, eq. 2).
         """
-        network = self._network
+        network, alone = self._network, self._network.aggregator.alone
         cells = network.standardiser(features)
         self._state = network.aggregator.update(self._state, cells)
         highest, rows = cells.max(dim=0)
@@ -71,8 +71,7 @@ class StreamedBag:
         self._highest[first] = highest[first]
         if self._spill is not None:
             self._spill.append(cells.numpy())
-        logits: Tensor = network.head(network.aggregator.alone(cells))
-        return logits
+        return torch.cat([network.head(alone(part)) for part in cells.split(_CHUNK)])
 
     @torch.no_grad()
     def logits(self) -> Tensor:

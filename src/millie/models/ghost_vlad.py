@@ -26,6 +26,8 @@ _SHARPNESS = 4.0
 """Of the softness of k-means: half the weight is lost where the squared distance to two centres
 differs by 0.17 of the mean squared distance to the nearest."""
 _NO_GHOST = -1e4
+_RESOLVED = 1e-6
+"""Least squared distance to a centre, of the squared length of a cell: single precision."""
 _TINY = 1e-12
 
 
@@ -151,8 +153,9 @@ def _k_means(cells: Tensor, count: int) -> tuple[Tensor, Tensor]:
         for k in range(count):
             if bool((nearest == k).any()):
                 centres[k] = cells[nearest == k].mean(dim=0)
-    squared = torch.cdist(cells, centres).square().amin(dim=1).mean().clamp(min=_TINY)
-    alpha = _SHARPNESS / squared
+    squared = torch.cdist(cells, centres).square().amin(dim=1).mean()
+    least = _RESOLVED * cells.square().sum(dim=1).mean()
+    alpha = _SHARPNESS / torch.maximum(squared, least).clamp(min=_TINY)
     directions, offsets = 2 * alpha * centres, -alpha * centres.square().sum(dim=1)
     offsets -= offsets.max()
     return torch.cat([directions, directions[:1]]), torch.cat([offsets, offsets[:1] + _NO_GHOST])
