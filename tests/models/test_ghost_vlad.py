@@ -123,6 +123,15 @@ def test_of_cells_that_are_all_the_same_each_kind_has_an_equal_share() -> None:
     torch.testing.assert_close(aggregator.shares(cells), torch.full((9, K), 1 / K))
 
 
+@pytest.mark.parametrize("kinds", [None, layer()], ids=["k-means", "encoder"])
+def test_centres_are_the_means_of_the_training_cells_of_a_kind(kinds: nn.Linear | None) -> None:
+    cells = torch.cat([two_kinds(200, 0.5, seed) for seed in range(3)])
+    means = torch.stack([cells[cells[:, 0] > 0].mean(dim=0), cells[cells[:, 0] < 0].mean(dim=0)])
+    centres = fitted(kinds).centres
+    found = centres[centres[:, 0].argsort(descending=True)]
+    torch.testing.assert_close(found, means, atol=1e-4, rtol=0)
+
+
 def test_one_cell_is_taken_half() -> None:
     """What is seen once counts half of its deviation from the centre."""
     aggregator = fitted(layer())

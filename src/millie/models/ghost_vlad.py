@@ -157,7 +157,6 @@ def _k_means(cells: Tensor, count: int) -> tuple[Tensor, Tensor]:
     least = _RESOLVED * cells.square().sum(dim=1).mean()
     alpha = _SHARPNESS / torch.maximum(squared, least).clamp(min=_TINY)
     directions, offsets = 2 * alpha * centres, -alpha * centres.square().sum(dim=1)
-    offsets -= offsets.max()
     return torch.cat([directions, directions[:1]]), torch.cat([offsets, offsets[:1] + _NO_GHOST])
 
 
