@@ -46,6 +46,7 @@ class Caller:
             "sha256": self.bundle.sha256,
             "labels": list(self.bundle.labels),
             "positive": manifest.positive,
+            "fusion": self.bundle.config.model.aggregator,
         }
 
     def predict(

@@ -129,6 +129,20 @@ def test_every_cell_is_in_the_gallery_or_counted(
     assert "The first 300 are shown; 20 more" in re.sub(r"\s+", " ", page.text)
 
 
+@pytest.mark.parametrize("fusion", ["ghost_vlad", "max"])
+def test_a_page_says_why_mature_cells_may_weigh_most(
+    make_bag: MakeBag, make_prediction: MakePrediction, store: Store, fusion: str
+) -> None:
+    make_bag("p")
+    out = store.root.parent
+    card = CARD | {"fusion": fusion}
+    write_prediction_run(out, card, [make_prediction("p")], store, created=CREATED)
+    page = Page(out / "patients" / "p.html")
+    check_page(page)
+    assert ("cells of the same kind in other patients" in page.text) == (fusion == "ghost_vlad")
+    assert fusion.replace("_", " ") in page.text
+
+
 def test_page_of_the_worst_pictures_stays_below_5_mb(tmp_path: Path) -> None:
     store, n, rng = Store(tmp_path / "store"), 310, np.random.default_rng(0)
     noise = rng.integers(0, 255, (8, 224, 224, 3), dtype=np.uint8)
