@@ -17,7 +17,6 @@ from millie.learning.controls import (
     regress,
     run_controls,
     source_verdict,
-    surroundings,
     verdict,
 )
 from millie.learning.evaluate import crossval
@@ -87,13 +86,6 @@ def test_sources_are_judged_the_other_way_round() -> None:
     probed = ControlResult("source_probe", estimate(0.9, 0.8, 0.95), "")
     assert "tell the sources apart" in overall([probed])
     assert "Better than chance without" not in overall([probed])
-
-
-@pytest.mark.parametrize(("fusion", "wanted"), [("ghost_vlad", "mean"), ("max", "max")])
-def test_the_control_of_the_surroundings_leaves_out_no_crop(fusion: str, wanted: str) -> None:
-    """What is painted over is no cell: nearly all of it would go to the ghost, and show nothing."""
-    changed = surroundings(Config().with_settings([f"model.aggregator={fusion}"]))
-    assert (changed.model.background, changed.model.aggregator) == ("only", wanted)
 
 
 def test_all_controls_run_on_a_store(toy_store: Store, tmp_path: Path) -> None:

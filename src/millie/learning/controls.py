@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 
 CONTROLS = {
     "background": "The same pipeline on crops whose cell is painted over, with a disc of 18 um "
-    "that hides its outline: only the surroundings (stain, light, camera, red cells) are left. In "
-    "place of ghost_vlad, which would leave such crops out, it takes the mean.",
+    "that hides its outline: only the surroundings (stain, light, camera, red cells) are left.",
     "bag_size": "The number of cells of a patient alone (logistic regression).",
     "image_files": "Number, size, shape, scale and folder depth of the image files alone "
     "(logistic regression); no pixel is read.",
@@ -236,20 +235,10 @@ def overall(results: Sequence[ControlResult]) -> str:
     return " ".join(sentences)
 
 
-def surroundings(config: Config) -> Config:
-    """The settings under which only the surroundings of the cells are seen.
-
-    A fusion that leaves out what is no blood cell would leave out nearly all crops that are painted
-    over, and the control would be blind: the mean of all stands in its place.
-    """
-    changes = {"background": "only"}
-    if config.model.aggregator == "ghost_vlad":
-        changes["aggregator"] = "mean"
-    return config.model_copy(update={"model": config.model.model_copy(update=changes)})
-
-
 def _background(store: Store, config: Config, out: Path, progress: Progress) -> Estimate:
-    result = crossval(store, surroundings(config), out / "controls" / "background", progress)
+    model = config.model.model_copy(update={"background": "only"})
+    changed = config.model_copy(update={"model": model})
+    result = crossval(store, changed, out / "controls" / "background", progress)
     return _estimate(result.metrics["headline"]["auc"])
 
 
