@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor
 from torch.nn import functional
-from whitening import whitened
+from whitening import evened, whitened
 
 UNSPECIFIC = {
     "immature granulocyte": ("metamyelocyte", "myelocyte", "promyelocyte"),
@@ -190,7 +190,7 @@ def main() -> None:
     cells, rng = joined([typed, untyped]), np.random.default_rng(arguments.seed)
     tensors = whitened(network, cells, rng)
     tensors |= kinds_of(training.teacher.network, tensors, cells, rng)
-    save_file(tensors, arguments.out / "blood_cell.safetensors")
+    save_file(evened(tensors, cells, rng), arguments.out / "blood_cell.safetensors")
 
 
 if __name__ == "__main__":

@@ -167,6 +167,20 @@ def whole(planes: NDArray[np.uint8]) -> torch.Tensor:
     return torch.from_numpy(on_white.astype(np.float32)).permute(0, 3, 1, 2)
 
 
+def zoomed(planes: NDArray[np.uint8], factor: float) -> torch.Tensor:
+    """Whole crops (N, 3, 128, 128) with the cell larger by a factor, as a wrong um/px makes it."""
+    offset = (SIDE_PX - 1) / 2 * (1 - factor)
+    matrix = np.array([[factor, 0, offset], [0, factor, offset]])
+    moved = [
+        cv2.warpAffine(
+            plane, matrix, (SIDE_PX, SIDE_PX), flags=cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_CONSTANT, borderValue=(245, 245, 245, 0),
+        )
+        for plane in planes
+    ]  # fmt: skip
+    return whole(np.stack(moved))
+
+
 def plain(planes: NDArray[np.uint8]) -> torch.Tensor:
     """The same at the encoder's scale (N, 3, 96, 96)."""
     edge = (SIDE_PX - round(SIDE_PX * CROP_SHARE)) / 2
