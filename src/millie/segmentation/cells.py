@@ -68,13 +68,15 @@ def cells_of(
         Regions ordered by (top, left).
     """
     work_um = um_px * shape[1] / stain.score.shape[1]
+    found = outlines(stain, nuclei, work_um, config.min_nucleus_um2)
+    if not found:
+        return []
+    features = np.array([describe(o.window, o.nucleus, o.body, stain, work_um) for o in found])
+    odds = leukocyte_odds(features)
     regions = []
-    for outline in outlines(stain, nuclei, work_um, config.min_nucleus_um2):
-        features = describe(outline.window, outline.nucleus, outline.body, stain, work_um)
-        odds = leukocyte_odds(features)
-        if odds <= 0:
-            continue
-        region = _region(outline, stain, nuclei, shape, um_px, (odds, smudge_odds(features)))
+    for k in np.flatnonzero(odds > 0).tolist():
+        verdict = float(odds[k]), smudge_odds(features[k])
+        region = _region(found[k], stain, nuclei, shape, um_px, verdict)
         if region and not (config.drop_border and region.cell.at_border):
             regions.append(region)
     return sorted(regions, key=lambda r: (r.cell.top_px, r.cell.left_px))

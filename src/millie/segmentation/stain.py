@@ -24,9 +24,15 @@ _PADDING = 8  # intensity up to which a pixel is black padding
 _SAMPLE_PX = 40_000  # statistics of colour are taken from about so many pixels
 _GREY = 10  # largest difference of channels in a greyscale image, compression included
 _GREEN_SHARE = 0.6
-_STRAW = 0.85  # of the density of blue that green has at least: haemoglobin shows where eosin is weak
+_STRAW = (
+    0.85  # of the density of blue that green has at least: haemoglobin shows where eosin is weak
+)
 _BIN = 0.02  # natural units of optical density
 _STAINED = 0.15  # summed density that noise and uneven light seldom reach
+_MOSTLY_NUCLEI = 0.6  # share of what is stained
+_LARGE_NUCLEUS = 0.2  # of the largest one's area: platelets and specks lie among red cells
+_FEW_NUCLEI = 6  # lobes of the cells in a crop without red cells
+_CYTOPLASM = 0.9  # width around a nucleus in units of its radius: of nearly all leukocytes
 _TAIL = 3  # bins that the smoothing of the histogram reaches
 _NUCLEUS_FLOOR = 0.16  # lowest projected density of a nucleus: palest stain seen on real films
 _RED_CELL_MARGIN = 0.06
@@ -181,7 +187,7 @@ def _background(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _red_cell_density(total: NDArray[np.float32], score: NDArray[np.float32]) -> float:
     """Most frequent summed density of what is neither background nor nucleus."""
-    seen = total[(total > _STAINED) & (score < 0.5 * total) & ~_lone_leukocytes(total, score)]
+    seen = total[(total > _STAINED) & (score < 0.5 * total) & ~_leukocytes(total, score)]
     if len(seen) < 0.02 * total.size:
         return 0.0
     counts = np.bincount((seen / _BIN).astype(np.int64))
@@ -195,17 +201,33 @@ def _red_cell_density(total: NDArray[np.float32], score: NDArray[np.float32]) ->
     return float((np.argmax(smooth) + 0.5) * _BIN)
 
 
-def _lone_leukocytes(total: NDArray[np.float32], score: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Bodies with a nucleus that touch nothing else, nor the edge: no red cell is in them."""
-    stained = (total > _STAINED).astype(np.uint8)
-    n, labels, stats, _ = cv2.connectedComponentsWithStats(stained, connectivity=4)
+def _leukocytes(total: NDArray[np.float32], score: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where no red cell is to be looked for: in lone leukocytes and close to large nuclei.
+
+    Lone are bodies with a nucleus that touch nothing else, nor the edge. Nuclei as such tell
+    nothing where most of what is stained looks like one, or many pieces do: those may be red cells.
+    """
+    stained = total > _STAINED
     dark = score > _NUCLEUS_FLOOR
-    strong = quantile(score[dark], 0.9) if dark.any() else 0.0
-    nuclear = np.bincount(labels[score > 0.5 * strong], minlength=n) if strong else np.zeros(n)
+    if not dark.any():
+        return np.zeros(total.shape, np.bool_)
+    nuclear = score > 0.5 * quantile(score[dark], 0.9)
+    n, labels, stats, _ = cv2.connectedComponentsWithStats(stained.view(np.uint8), connectivity=4)
     left, top, width, height, area = stats.T
     inner = (left > 0) & (top > 0)
     inner &= (left + width < total.shape[1]) & (top + height < total.shape[0])
-    return np.asarray((inner & (nuclear > 0.1 * area))[labels], dtype=np.bool_)
+    held = np.bincount(labels[nuclear], minlength=n)
+    lone = np.asarray((inner & (held > 0.1 * area))[labels], dtype=np.bool_)
+    if np.count_nonzero(nuclear) > _MOSTLY_NUCLEI * np.count_nonzero(stained):
+        return lone
+    _, nuclei, stats, _ = cv2.connectedComponentsWithStats(nuclear.view(np.uint8), connectivity=4)
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    large = areas > _LARGE_NUCLEUS * areas.max()
+    if np.count_nonzero(large) > _FEW_NUCLEI:
+        return lone
+    away = cv2.distanceTransform((~large[nuclei]).view(np.uint8), cv2.DIST_L2, 3)
+    return np.asarray(lone | (away < _CYTOPLASM * np.sqrt(areas.max() / np.pi)), dtype=np.bool_)
 
 
 def _threshold(
