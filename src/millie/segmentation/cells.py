@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _CYTOPLASM_UM = 5.0  # reach of the cytoplasm from the nucleus
 _CLUMP_UM = 1.0  # bodies nearer than that touch
 _SMOOTH_UM = 0.8
+_EDGE = 0.9  # of the level of pieces: people draw a nucleus around its edge, not along it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,7 +150,7 @@ def _region(
     size = (max(x1 - x0, 1), max(y1 - y0, 1))
     near = cv2.dilate(outline.nucleus.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     near &= ~((nuclei.labels[outline.window] > 0) & ~outline.nucleus)
-    margin = stain.score[outline.window] - nuclei.level[outline.window]
+    margin = stain.score[outline.window] - _EDGE * nuclei.level[outline.window]
     margin = np.where(near, margin, -0.1).astype(np.float32)
     margin[outline.nucleus] = np.maximum(margin[outline.nucleus], 0.01)
     soft = outline.body.astype(np.uint8) * np.uint8(255)
