@@ -28,6 +28,7 @@ _GREY = 10  # largest difference of channels in a greyscale image, compression i
 _GREEN_SHARES = ((1.0, 0.45), (0.85, 0.6))
 _BIN = 0.02  # natural units of optical density
 _STAINED = 0.15  # summed density that noise and uneven light seldom reach
+_DARKEST = 0.98  # quantile of what may be nuclei: purple red cells far outnumber a nucleus' pixels
 _MOSTLY_NUCLEI = 0.6  # share of what is stained
 _LARGE_NUCLEUS = 0.2  # of the largest one's area: platelets and specks lie among red cells
 _FEW_NUCLEI = 6  # lobes of the cells in a crop without red cells
@@ -211,13 +212,21 @@ def _leukocytes(total: NDArray[np.float32], score: NDArray[np.float32]) -> NDArr
     """Where no red cell is to be looked for: in lone leukocytes and close to large nuclei.
 
     Lone are bodies with a nucleus that touch nothing else, nor the edge. Nuclei as such tell
-    nothing where most of what is stained looks like one, or many pieces do: those may be red cells.
+    nothing where most of what is stained looks like one; where many pieces do, they may be red
+    cells, or there are red cells enough beside them.
     """
     stained = total > _STAINED
     dark = score > _NUCLEUS_FLOOR
+    nowhere = np.zeros(total.shape, np.bool_)
     if not dark.any():
-        return np.zeros(total.shape, np.bool_)
-    nuclear = score > 0.5 * quantile(score[dark], 0.9)
+        return nowhere
+    nuclear = score > 0.5 * quantile(score[dark], _DARKEST)
+    _, nuclei, stats, _ = cv2.connectedComponentsWithStats(nuclear.view(np.uint8), connectivity=4)
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0
+    large = areas > _LARGE_NUCLEUS * areas.max()
+    if np.count_nonzero(large) > _FEW_NUCLEI:
+        return nowhere
     n, labels, stats, _ = cv2.connectedComponentsWithStats(stained.view(np.uint8), connectivity=4)
     left, top, width, height, area = stats.T
     inner = (left > 0) & (top > 0)
@@ -225,12 +234,6 @@ def _leukocytes(total: NDArray[np.float32], score: NDArray[np.float32]) -> NDArr
     held = np.bincount(labels[nuclear], minlength=n)
     lone = np.asarray((inner & (held > 0.1 * area))[labels], dtype=np.bool_)
     if np.count_nonzero(nuclear) > _MOSTLY_NUCLEI * np.count_nonzero(stained):
-        return lone
-    _, nuclei, stats, _ = cv2.connectedComponentsWithStats(nuclear.view(np.uint8), connectivity=4)
-    areas = stats[:, cv2.CC_STAT_AREA].copy()
-    areas[0] = 0
-    large = areas > _LARGE_NUCLEUS * areas.max()
-    if np.count_nonzero(large) > _FEW_NUCLEI:
         return lone
     away = cv2.distanceTransform((~large[nuclei]).view(np.uint8), cv2.DIST_L2, 3)
     return np.asarray(lone | (away < _CYTOPLASM * np.sqrt(areas.max() / np.pi)), dtype=np.bool_)
