@@ -39,8 +39,8 @@ _LARGE_UM2 = 45.0  # a nucleus beyond it is no platelet, however it looks
 _LARGE_GAIN = 8.0  # log odds for each natural unit of area beyond it
 _NO_RED_CELLS = 0.9  # logarithm of a nucleus' density over red cells' where none are seen: typical
 _OF_SMUDGES = slice(2, 9)  # features that a smudge is judged by: no size, nothing of red cells
-_SMUDGE_WEIGHTS = np.array([-4.034, 0.352, -3.453, 9.529, -12.640, -6.985, -58.729])
-_SMUDGE_BIAS = 9.845
+_SMUDGE_WEIGHTS = np.array([-3.990, 0.578, -3.306, 9.580, -12.672, -6.857, -59.543])
+_SMUDGE_BIAS = 9.600
 _STRICTNESS = 1.91  # log odds that leave 2 % of the intact cells it learnt from flagged
 
 
