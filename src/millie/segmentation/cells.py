@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _CYTOPLASM_UM = 5.0  # reach of the cytoplasm from the nucleus
 _CLUMP_UM = 1.0  # bodies nearer than that touch
 _SMOOTH_UM = 0.8
+_PRESUMED = 1.5  # log odds for a leukocyte where the scale rests on one being there
 _EDGE = 0.9  # of the level of pieces: people draw a nucleus around its edge, not along it
 
 
@@ -55,6 +56,8 @@ def cells_of(
     shape: tuple[int, int],
     um_px: float,
     config: SegmentationConfig,
+    *,
+    guessed: bool = False,
 ) -> list[CellRegion]:
     """Make a region of every nucleus that is a leukocyte's.
 
@@ -64,6 +67,7 @@ def cells_of(
         shape: (H, W) of the full-resolution image.
         um_px: of the full-resolution image.
         config: ``min_nucleus_um2`` and ``drop_border`` are used.
+        guessed: the scale is, from the leukocyte that is taken to be in view.
 
     Returns:
         Regions ordered by (top, left).
@@ -73,7 +77,7 @@ def cells_of(
     if not found:
         return []
     features = np.array([describe(o.window, o.nucleus, o.body, stain, work_um) for o in found])
-    odds = leukocyte_odds(features)
+    odds = leukocyte_odds(features) + (_PRESUMED if guessed else 0.0)
     regions = []
     for k in np.flatnonzero(odds > 0).tolist():
         verdict = float(odds[k]), smudge_odds(features[k])
