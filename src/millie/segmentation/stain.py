@@ -28,7 +28,8 @@ _GREY = 10  # largest difference of channels in a greyscale image, compression i
 _GREEN_SHARES = ((1.0, 0.45), (0.85, 0.6))
 _BIN = 0.02  # natural units of optical density
 _STAINED = 0.15  # summed density that noise and uneven light seldom reach
-_DARKEST = 0.98  # quantile of what may be nuclei: purple red cells far outnumber a nucleus' pixels
+_DARKEST = 0.98  # quantile of what may be nuclei: purple red cells far outnumber their pixels
+_OF_DARKEST = 0.4  # of that: nuclei, without most cytoplasm
 _MOSTLY_NUCLEI = 0.6  # share of what is stained
 _LARGE_NUCLEUS = 0.2  # of the largest one's area: platelets and specks lie among red cells
 _FEW_NUCLEI = 6  # lobes of the cells in a crop without red cells
@@ -40,8 +41,9 @@ _FAINTEST = 0.25  # a nucleus has at least this share of the darkest nuclei's sc
 _HIGHEST = 0.6  # threshold beyond which pale nuclei would be lost whatever the field says,
 _ABOVE_RED_CELLS = 1.7  # unless the red cells themselves are as dark: this times their score
 _DENSITY = (-np.log((np.arange(256) + 1.0) / 256.0)).astype(np.float32)
-_FAINTEST_CELL = 0.07  # summed density: below it is noise, however pale the red cells
-_FAINTEST_ALONE = 0.12  # the same where no red cells tell how pale the stain is
+_VISIBLE = 0.12  # summed density of a cell where the stain is not pale; below lie ghosts
+_VISIBLE_OF_DARKEST = 0.07  # the same as a share of the darkest pixels': 0.12 on a usual stain
+_NOISE = 0.07  # no stain is so pale that less would be a cell
 EMPTY, RED, CYTOPLASM = 1, 2, 3
 """Kinds of pixels, see :attr:`StainMap.kinds`."""
 # Red + green - 1.6 blue removes pink red cells, 2 green - red - blue purple and blue ones.
@@ -62,6 +64,7 @@ class StainMap:
         foreground: share of pixels that are not background.
         valid: bool (H, W), False on black padding.
         refusal: why this is no stained blood film with empty background in view, or empty.
+        darkest: summed density that 2 % of the pixels exceed.
     """
 
     score: NDArray[np.float32]
@@ -73,6 +76,7 @@ class StainMap:
     foreground: float
     valid: NDArray[np.bool_]
     refusal: str
+    darkest: float
 
     @cached_property
     def kinds(self) -> NDArray[np.uint8]:
@@ -88,9 +92,10 @@ class StainMap:
     @property
     def empty_below(self) -> float:
         """Summed density below which there is nothing but background."""
-        if self.red_cell_density > 0:
-            return max(0.3 * self.red_cell_density, _FAINTEST_CELL)
-        return _FAINTEST_ALONE
+        if self.red_cell_density == 0:
+            return _VISIBLE
+        pale = min(max(_VISIBLE_OF_DARKEST * self.darkest, _NOISE), _VISIBLE)
+        return max(0.3 * self.red_cell_density, pale)
 
 
 def stain_map(work: NDArray[np.uint8]) -> StainMap:
@@ -126,7 +131,8 @@ def stain_map(work: NDArray[np.uint8]) -> StainMap:
     foreground = float(np.mean(thin_total > max(0.5 * red, 0.1)))
     rgb = (red_value, green, blue)
     refusal = _refusal(work[thin], sample - background, seen, rgb)
-    return StainMap(score, total, rgb, threshold, red, typical, foreground, valid, refusal)
+    darkest = quantile(thin_total.ravel(), 0.98)
+    return StainMap(score, total, rgb, threshold, red, typical, foreground, valid, refusal, darkest)
 
 
 def _valid(work: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -220,7 +226,7 @@ def _leukocytes(total: NDArray[np.float32], score: NDArray[np.float32]) -> NDArr
     nowhere = np.zeros(total.shape, np.bool_)
     if not dark.any():
         return nowhere
-    nuclear = score > 0.5 * quantile(score[dark], _DARKEST)
+    nuclear = score > _OF_DARKEST * quantile(score[dark], _DARKEST)
     _, nuclei, stats, _ = cv2.connectedComponentsWithStats(nuclear.view(np.uint8), connectivity=4)
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0
