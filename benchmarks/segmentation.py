@@ -10,7 +10,6 @@ tells errors of the scale from errors of the segmentation.
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import platform
 import time
@@ -24,11 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from changes import CHANGES, Pixels
 from millie.config import SegmentationConfig
 from millie.segmentation import central_region, sample_statistics, segment
 from millie.types import Detection, PixelSize
 
-Pixels = NDArray[np.uint8]
 METHODS = ("paper", "released-code", "default")
 HOW = ("each alone", "as one sample", "scale given")
 UM_PX = {
@@ -167,59 +166,6 @@ def dice(detection: Detection, truth: Pixels, level: int) -> float:
         cell.top_px : cell.top_px + cell.height_px, cell.left_px : cell.left_px + cell.width_px
     ] = mask
     return float(2 * (ours & real).sum() / max(ours.sum() + real.sum(), 1))
-
-
-def squeezed(image: Pixels) -> Pixels:
-    return np.asarray(cv2.resize(image, (416, 416), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def recoloured(gains: tuple[float, float, float]) -> Callable[[Pixels], Pixels]:
-    return lambda image: np.clip(image * np.array(gains), 0, 255).astype(np.uint8)
-
-
-def restained(strength: float) -> Callable[[Pixels], Pixels]:
-    """Optical density against the brightest percentile times a factor."""
-
-    def change(image: Pixels) -> Pixels:
-        white = np.percentile(image, 97, axis=(0, 1))
-        return np.clip(white * ((image + 1.0) / (white + 1)) ** strength, 0, 255).astype(np.uint8)
-
-    return change
-
-
-def jpeg(quality: int) -> Callable[[Pixels], Pixels]:
-    def change(image: Pixels) -> Pixels:
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-        return np.asarray(Image.open(buffer).convert("RGB"))
-
-    return change
-
-
-def scaled(factor: float) -> Callable[[Pixels], Pixels]:
-    def change(image: Pixels) -> Pixels:
-        how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-        return np.asarray(
-            cv2.resize(image, None, fx=factor, fy=factor, interpolation=how), np.uint8
-        )
-
-    return change
-
-
-CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
-    "as it is": lambda image: image,
-    "416 x 416 px": squeezed,
-    "blue light": recoloured((0.8, 0.9, 1.1)),
-    "yellow light": recoloured((1.1, 1.05, 0.75)),
-    "exposure x 0.7": recoloured((0.7, 0.7, 0.7)),
-    "exposure x 1.2": recoloured((1.2, 1.2, 1.2)),
-    "stain x 0.6": restained(0.6),
-    "stain x 1.6": restained(1.6),
-    "JPEG quality 20": jpeg(20),
-    "scale x 0.75": scaled(0.75),
-    "scale x 1.25": scaled(1.25),
-    "scale x 0.4": scaled(0.4),
-}
 
 
 def interval(values: NDArray, statistic: Callable[[NDArray], float]) -> str:

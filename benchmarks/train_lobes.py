@@ -25,6 +25,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neural_network import MLPClassifier
 
 import segmentation as sets
+from changes import jpeg
 from millie.config import SegmentationConfig
 from millie.segmentation import lobe_model
 from millie.segmentation.lobes import Piece, joined, pair_features, pieces_of
@@ -80,7 +81,7 @@ class Look:
 def varied(image: Pixels, um_px: float, look: Look) -> tuple[Pixels, float]:
     """The image at about the working resolution, and the factor it was shrunk by."""
     if look.quality < 100:
-        image = sets.jpeg(look.quality)(image)
+        image = jpeg(look.quality)(image)
     factor = um_px / WORK_UM * float(np.exp(look.log_scale))
     small = np.asarray(cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
     white = np.percentile(small, 95, axis=(0, 1)) + 1

@@ -1,11 +1,12 @@
-"""Train the two small models of ``segmentation/objects.py``: leukocyte or not, smudge or intact.
+"""Train the two models of ``segmentation/objects.py``: leukocyte or not, smudge or intact.
 
 Leukocytes are the central objects of single-cell crops, objects inside BCCD's leukocyte boxes and
 at ALL-IDB1's blasts; the rest are platelets (central objects of ``pbc_cells/platelet``) and what
 BCCD's boxes do not explain away from the border. Smudges were marked by eye in even-numbered
-fields of ALL-IDB1. Stain, scale, sharpness and compression vary at random. Even images train, odd
-ones test; ``apl_aml`` only tests, because its labels of cells are not to be learnt from. Prints
-the constants of the module.
+fields of ALL-IDB1. Stain, colours, sharpness, compression and scale vary at random; the scale is in
+part what the program finds in the picture by itself. Even images train, odd ones test; ``apl_aml``
+only tests, because its labels of cells are not to be learnt from. Writes the trees,
+``object_model.npz``, and prints the constants of the smudge model.
 """
 
 from __future__ import annotations
@@ -21,14 +22,22 @@ from typing import Self
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 import segmentation as sets
 from millie.config import SegmentationConfig
+from millie.segmentation import object_model, segment
 from millie.segmentation.cells import outlines
 from millie.segmentation.nuclei import find_nuclei
-from millie.segmentation.objects import _LARGE_GAIN, _LARGE_UM2, FEATURES, describe
+from millie.segmentation.objects import (
+    _LARGE_GAIN,
+    _LARGE_UM2,
+    _OF_SMUDGES,
+    FEATURES,
+    describe,
+)
 from millie.segmentation.stain import stain_map
 from train_lobes import Look, varied
 
@@ -38,7 +47,7 @@ UM_PX = {
     "bccd": 0.086, "all_idb1": 0.09, "wbc_masks": 0.17,
 }  # fmt: skip
 LIMITS = {
-    "pbc_cells": 600,
+    "pbc_cells": 1600,
     "platelet": 500,
     "bone_marrow_cells": 175,
     "bccd": 180,
@@ -47,7 +56,7 @@ LIMITS = {
     "apl_aml": 900,
 }
 ONLY_TESTS = ("apl_aml",)
-ROUNDS = {"all_idb1": 8, "platelet": 2, "bccd": 2}
+ROUNDS = {"all_idb1": 2, "platelet": 2, "bccd": 2, "bone_marrow_cells": 2}
 SMUDGES = {
     "Im001_1.jpg": ((296, 118), (843, 330), (1669, 531), (536, 1048), (1124, 1086), (894, 1296)),
     "Im016_1.jpg": ((25, 76), (1564, 425), (1265, 718), (333, 760), (829, 1005)),
@@ -63,10 +72,14 @@ SMUDGES = {
 SMUDGE_UM = 4.0  # a mark is meant for the object with its centre so near
 NOT_LEUKOCYTES = ("platelet", "Giant thrombocyte")
 LEVELS = (-1.5, -0.5, 0, 0.5, 1.5)
-MOST = 150
-SIZES = 2  # features that a smudge is not judged by: the marked ones are all of large blasts
+MOST = 400
 FLAGGED = 0.02  # share of intact cells that may be flagged as smudges
-DOUBTFUL_UM2 = 70.0  # nuclei beyond it are no platelets and would teach nothing about them
+LOG_SCALE = 0.15  # spread of wrong scales
+OWN_SCALE = 0.4  # share of pictures at the scale that they show by themselves
+RECOLOURED = 0.5  # share of pictures in colours of another stain
+TREES, LEAVES = 200, 6
+RISING = ("log_nucleus_um2", "log_body_um2", "edge", "over_red_cells")
+FALLING = ("texture", "fine_texture")
 Row = tuple[NDArray[np.float64], int, int, str]
 
 
@@ -85,10 +98,31 @@ class Objects:
         return cls(*(np.array([row[k] for row in rows]) for k in range(4)))
 
 
+def recoloured(image: sets.Pixels, rng: np.random.Generator) -> sets.Pixels:
+    """The image in the colours of another stain, camera and light: densities mixed at random."""
+    white = np.percentile(image, 95, axis=(0, 1)) + 1
+    density = -np.log((image.astype(np.float32) + 1) / white)
+    mixing = np.diag(np.exp(rng.normal(0, 0.12, 3)))
+    mixing += rng.normal(0, 0.05, (3, 3)) * (1 - np.eye(3))
+    light = white * np.exp(rng.normal(0, 0.05, 3))
+    return np.clip(light * np.exp(-density @ mixing.T), 0, 255).astype(np.uint8)
+
+
+def seen(
+    sample: sets.Sample, name: str, um_px: float, rng: np.random.Generator
+) -> tuple[sets.Pixels, float]:
+    """The picture as it may be met, at about the working resolution; the factor it shrank by."""
+    look = replace(Look.drawn(rng), log_scale=float(rng.normal(0, LOG_SCALE)))
+    image = recoloured(sample.image, rng) if rng.random() < RECOLOURED else sample.image
+    if rng.random() < OWN_SCALE and name != "all_idb1":
+        found = segment(image, None, SegmentationConfig()).diagnostics["um_px"]
+        look = replace(look, log_scale=math.log(found / um_px))
+    return varied(image, um_px, look)
+
+
 def rows_of(sample: sets.Sample, name: str, rng: np.random.Generator) -> Iterator[Row]:
     um_px = 0.108 if name == "all_idb1" and sample.image.shape[1] < 2000 else UM_PX[name]
-    look = replace(Look.drawn(rng), log_scale=float(rng.normal(0, 0.1)))
-    work, factor = varied(sample.image, um_px, look)
+    work, factor = seen(sample, name, um_px, rng)
     stain = stain_map(work)
     height, width = stain.score.shape
     for one in outlines(stain, find_nuclei(stain, WORK_UM), WORK_UM, 5.0):
@@ -136,7 +170,7 @@ def gather(root: Path, part: int, rounds: int) -> list[Row]:
         if part == 0 and name in ONLY_TESTS:
             continue
         samples = sets.thinned(list(sets.SETS[name](root)), limit)[part::2]
-        for _ in range(rounds * (ROUNDS.get(name, 1) if part == 0 else 1)):
+        for _ in range(rounds * ROUNDS.get(name, 1) if part == 0 else 1):
             for sample in samples:
                 found += rows_of(sample, name, rng)
     return found
@@ -162,7 +196,7 @@ def fitted(
     print(
         "# "
         + ", ".join(
-            f"{f} {w:.2f}" for f, w in zip(FEATURES[-len(mean) :], model.coef_[0], strict=True)
+            f"{f} {w:.2f}" for f, w in zip(FEATURES[_OF_SMUDGES], model.coef_[0], strict=True)
         )
     )
     weights = model.coef_[0] / scale
@@ -188,7 +222,8 @@ def main() -> None:
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data"))
     )
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=Path(object_model.__file__).with_suffix(".npz"))
     parser.add_argument("--tables", type=Path, help="folder to keep features and truth in")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
@@ -197,21 +232,55 @@ def main() -> None:
     if arguments.tables:
         np.savez(arguments.tables / "train.npz", **vars(train))
         np.savez(arguments.tables / "held.npz", **vars(held))
-    fit(train, held)
+    np.savez_compressed(arguments.out, **fit(train, held))
 
 
-def fit(train: Objects, held: Objects) -> None:
-    """Fit both models on one half, judge them on the other and on the sets that only test."""
+def fit(train: Objects, held: Objects) -> dict[str, NDArray]:
+    """Fit both models on one half, judge them on the other and on the sets that only test.
+
+    Returns:
+        The arrays of ``object_model.npz``.
+    """
     print(f"# {len(train.leukocyte)} objects, {(train.leukocyte == 0).sum()} no leukocytes")
     print(f"# shares above log odds of {', '.join(map(str, LEVELS))}")
-    doubtful = train.x[:, 0] < np.log(DOUBTFUL_UM2)
-    weights = balanced(train.leukocyte[doubtful], train.source[doubtful])
-    model = fitted("LEUKOCYTE", train.x[doubtful], train.leukocyte[doubtful], weights, 0.3)
-    odds = held.x @ model[0] + model[1]
+    model = HistGradientBoostingClassifier(
+        max_iter=TREES, max_leaf_nodes=LEAVES, learning_rate=0.06, l2_regularization=3.0,
+        monotonic_cst=[(f in RISING) - (f in FALLING) for f in FEATURES],
+    )  # fmt: skip
+    model.fit(train.x, train.leukocyte, sample_weight=balanced(train.leukocyte, train.source))
+    odds = model.decision_function(held.x)
     odds += _LARGE_GAIN * np.maximum(held.x[:, 0] - np.log(_LARGE_UM2), 0)
     report("LEUKOCYTE", odds, held.leukocyte, held.source)
+    fit_smudges(train, held)
+    return arrays_of(model)
+
+
+def arrays_of(model: HistGradientBoostingClassifier) -> dict[str, NDArray]:
+    """The trees as arrays, one row a tree, one column a node; a leaf leads to itself."""
+    trees = [rows[0].nodes for rows in model._predictors]  # noqa: SLF001  not to be had otherwise
+    arrays: dict[str, NDArray] = {
+        name: np.zeros((len(trees), 2 * LEAVES - 1), kind)
+        for name, kind in (
+            ("feature", np.uint8), ("threshold", np.float32), ("left", np.uint8),
+            ("right", np.uint8), ("value", np.float32),
+        )
+    }  # fmt: skip
+    for k, nodes in enumerate(trees):
+        here, leaf = np.arange(len(nodes)), nodes["is_leaf"] > 0
+        arrays["feature"][k, here] = np.where(leaf, 0, nodes["feature_idx"])
+        arrays["threshold"][k, here] = np.where(leaf, 0, nodes["num_threshold"])
+        arrays["left"][k, here] = np.where(leaf, here, nodes["left"])
+        arrays["right"][k, here] = np.where(leaf, here, nodes["right"])
+        arrays["value"][k, here] = np.where(leaf, nodes["value"], 0)
+    arrays["depth"] = np.array(max(int(nodes["depth"].max()) for nodes in trees))
+    arrays["bias"] = np.array(float(model._baseline_prediction[0, 0]), np.float32)  # noqa: SLF001
+    return arrays
+
+
+def fit_smudges(train: Objects, held: Objects) -> None:
+    """Fit the smudge model on one half, judge it on the other; prints its constants."""
     real, others = train.leukocyte == 1, held.leukocyte == 1
-    looks, smudge, sources = train.x[real][:, SIZES:], train.smudge[real], train.source[real]
+    looks, smudge, sources = train.x[real][:, _OF_SMUDGES], train.smudge[real], train.source[real]
     weights = np.where(smudge == 1, 0.5 / max(int(smudge.sum()), 1), 0.0)
     sets_of_intact = np.unique(sources)
     for source in sets_of_intact:
@@ -221,7 +290,7 @@ def fit(train: Objects, held: Objects) -> None:
     intact = looks[smudge == 0] @ model[0] + model[1]
     strictness = float(np.quantile(intact, 1 - FLAGGED))
     print(f"_STRICTNESS = {strictness:.2f}")
-    odds = held.x[others][:, SIZES:] @ model[0] + model[1] - strictness
+    odds = held.x[others][:, _OF_SMUDGES] @ model[0] + model[1] - strictness
     report("SMUDGE", odds, held.smudge[others], held.source[others])
 
 

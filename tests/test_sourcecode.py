@@ -26,7 +26,10 @@ def test_a_part_that_is_not_there_is_an_error() -> None:
         code_digest("nowhere")
 
 
-@pytest.mark.parametrize("name", ["segmentation/lobes.py", "segmentation/lobe_model.npz"])
+@pytest.mark.parametrize(
+    "name",
+    ["segmentation/lobes.py", "segmentation/lobe_model.npz", "segmentation/object_model.npz"],
+)
 def test_weights_count_as_code_does(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

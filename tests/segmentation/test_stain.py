@@ -16,12 +16,16 @@ DENSITIES = {
 }
 
 
-def field(shade: float = 0.0) -> np.ndarray:
+STRAW = (0.06, 0.30, 0.33)
+PURPLE = (0.32, 0.40, 0.24)
+
+
+def field(shade: float = 0.0, red_cell: tuple[float, ...] = DENSITIES["red cell"]) -> np.ndarray:
     """Red cells in rows, one leukocyte in the middle; ``shade`` darkens the corners."""
     density = np.zeros((240, 320, 3), np.float32)
     for x in range(20, 320, 40):
         for y in (25, 65, 175, 215):
-            cv2.circle(density, (x, y), 14, DENSITIES["red cell"], -1)
+            cv2.circle(density, (x, y), 14, red_cell, -1)
     cv2.circle(density, (160, 120), 24, DENSITIES["cytoplasm"], -1)
     cv2.circle(density, (160, 120), 16, DENSITIES["nucleus"], -1)
     y, x = np.mgrid[-1:1:240j, -1:1:320j]
@@ -60,3 +64,35 @@ def test_black_padding_is_nothing() -> None:
     plain = stain_map(field())
     np.testing.assert_allclose(stain.background_rgb, plain.background_rgb, atol=2)
     assert stain.threshold == pytest.approx(plain.threshold, abs=0.03)
+
+
+def test_straw_coloured_red_cells_are_no_reason_to_refuse() -> None:
+    assert stain_map(field(red_cell=STRAW)).refusal == ""
+
+
+def test_brown_and_blue_dyes_without_a_romanowsky_stain_are_refused() -> None:
+    brown = field(red_cell=(0.27, 0.57, 0.78))
+    brown[80:160, 120:200] = brown[:80, 120:200]
+    assert "Romanowsky" in stain_map(brown).refusal
+
+
+@pytest.mark.parametrize("shade", [0.0, 0.2, 0.32])
+def test_uneven_light_is_not_taken_for_red_cells(shade: float) -> None:
+    found = stain_map(field(shade)).red_cell_density
+    assert found == pytest.approx(sum(DENSITIES["red cell"]), rel=0.25)
+
+
+@pytest.mark.parametrize("touching", [False, True])
+def test_a_crop_without_red_cells_has_no_red_cell_density(touching: bool) -> None:
+    """Neither a lone leukocyte's cytoplasm is one, nor that of a cell at the border."""
+    top = 100 if touching else 85
+    stain = stain_map(np.ascontiguousarray(field()[top:155, 125:195]))
+    assert stain.red_cell_density == 0
+    assert stain.kinds[120 - top, 35] == 0
+
+
+def test_purple_red_cells_are_not_taken_for_nuclei() -> None:
+    stain = stain_map(field(red_cell=PURPLE))
+    assert stain.red_cell_density == pytest.approx(sum(PURPLE), rel=0.15)
+    assert stain.kinds[25, 20] != 0
+    assert stain.kinds[120, 160] == 0

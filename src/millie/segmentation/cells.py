@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _CYTOPLASM_UM = 5.0  # reach of the cytoplasm from the nucleus
 _CLUMP_UM = 1.0  # bodies nearer than that touch
 _SMOOTH_UM = 0.8
+_PRESUMED = 1.5  # log odds for a leukocyte where the scale rests on one being there
+_EDGE = 0.9  # of the level of pieces: people draw a nucleus around its edge, not along it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +56,8 @@ def cells_of(
     shape: tuple[int, int],
     um_px: float,
     config: SegmentationConfig,
+    *,
+    guessed: bool = False,
 ) -> list[CellRegion]:
     """Make a region of every nucleus that is a leukocyte's.
 
@@ -63,18 +67,21 @@ def cells_of(
         shape: (H, W) of the full-resolution image.
         um_px: of the full-resolution image.
         config: ``min_nucleus_um2`` and ``drop_border`` are used.
+        guessed: the scale is, from the leukocyte that is taken to be in view.
 
     Returns:
         Regions ordered by (top, left).
     """
     work_um = um_px * shape[1] / stain.score.shape[1]
+    found = outlines(stain, nuclei, work_um, config.min_nucleus_um2)
+    if not found:
+        return []
+    features = np.array([describe(o.window, o.nucleus, o.body, stain, work_um) for o in found])
+    odds = leukocyte_odds(features) + (_PRESUMED if guessed else 0.0)
     regions = []
-    for outline in outlines(stain, nuclei, work_um, config.min_nucleus_um2):
-        features = describe(outline.window, outline.nucleus, outline.body, stain, work_um)
-        odds = leukocyte_odds(features)
-        if odds <= 0:
-            continue
-        region = _region(outline, stain, nuclei, shape, um_px, (odds, smudge_odds(features)))
+    for k in np.flatnonzero(odds > 0).tolist():
+        verdict = float(odds[k]), smudge_odds(features[k])
+        region = _region(found[k], stain, nuclei, shape, um_px, verdict)
         if region and not (config.drop_border and region.cell.at_border):
             regions.append(region)
     return sorted(regions, key=lambda r: (r.cell.top_px, r.cell.left_px))
@@ -147,7 +154,7 @@ def _region(
     size = (max(x1 - x0, 1), max(y1 - y0, 1))
     near = cv2.dilate(outline.nucleus.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     near &= ~((nuclei.labels[outline.window] > 0) & ~outline.nucleus)
-    margin = stain.score[outline.window] - nuclei.level[outline.window]
+    margin = stain.score[outline.window] - _EDGE * nuclei.level[outline.window]
     margin = np.where(near, margin, -0.1).astype(np.float32)
     margin[outline.nucleus] = np.maximum(margin[outline.nucleus], 0.01)
     soft = outline.body.astype(np.uint8) * np.uint8(255)

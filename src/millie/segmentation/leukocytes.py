@@ -186,7 +186,7 @@ def _segment_default(
         diagnostics["refused"] = refusal
         return Detection((), known, stain.background_rgb, diagnostics)
     nuclei = find_nuclei(stain, um_px * width / work.shape[1])
-    regions = cells_of(stain, nuclei, (height, width), um_px, config)
+    regions = cells_of(stain, nuclei, (height, width), um_px, config, guessed=known is None)
     return Detection(tuple(regions), known, stain.background_rgb, diagnostics)
 
 

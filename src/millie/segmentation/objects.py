@@ -1,8 +1,9 @@
 """Objects: is it a leukocyte, a platelet or debris, an intact cell or a smudge.
 
-Owns the description of an object by size, contrast, texture and edge, all relative to its own
-contrast so that stain and exposure cancel, and two small logistic models over it. They were
-trained by ``benchmarks/train_objects.py``.
+Owns the description of an object by size, contrast, texture, edge and surroundings, relative to its
+own contrast or to red cells so that stain and exposure cancel, the verdict of the boosted trees
+over it (``object_model``), and a logistic model for smudges. Both were trained by
+``benchmarks/train_objects.py``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+from millie.segmentation import object_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,18 +30,18 @@ FEATURES = (
     "roundness",
     "surround",
     "fine_texture",
+    "over_red_cells",
+    "tint",
+    "outskirts",
 )
 _RING_UM = 0.75
-_LARGE_UM2 = 33.0  # a nucleus beyond it is no platelet, however it looks
+_LARGE_UM2 = 45.0  # a nucleus beyond it is no platelet, however it looks
 _LARGE_GAIN = 8.0  # log odds for each natural unit of area beyond it
-_LEUKOCYTE_WEIGHTS = np.array(
-    [2.870, 3.332, 1.578, -14.036, 15.536, -0.618, -3.225, 9.116, -58.537]
-)
-_LEUKOCYTE_BIAS = -32.312
-_SIZES = 2  # features that a smudge is not judged by
-_SMUDGE_WEIGHTS = np.array([-4.685, 1.006, -4.856, 8.102, -11.456, -8.633, -75.191])
-_SMUDGE_BIAS = 12.611
-_STRICTNESS = 1.62  # log odds that leave 2 % of the intact cells it learnt from flagged
+_NO_RED_CELLS = 0.9  # logarithm of a nucleus' density over red cells' where none are seen: typical
+_OF_SMUDGES = slice(2, 9)  # features that a smudge is judged by: no size, nothing of red cells
+_SMUDGE_WEIGHTS = np.array([-3.990, 0.578, -3.306, 9.580, -12.672, -6.857, -59.543])
+_SMUDGE_BIAS = 9.600
+_STRICTNESS = 1.91  # log odds that leave 2 % of the intact cells it learnt from flagged
 
 
 def describe(
@@ -77,6 +80,9 @@ def describe(
     _, radius = cv2.minEnclosingCircle(hull)
     hull_area = cv2.contourArea(hull) + 0.5 * cv2.arcLength(hull, closed=True) + 1
     area = float(np.count_nonzero(nucleus))
+    dense = max(float(density[core].mean()), 1e-3)
+    wide = cv2.dilate(cv2.dilate(mask, disc), disc) > 0
+    beyond = wide & ~nucleus & ~ring
     return np.array([
         np.log(area * work_um**2),
         np.log(body_px * work_um**2),
@@ -85,8 +91,11 @@ def describe(
         (level - outside) / level,
         area / hull_area,
         area / (np.pi * (radius + 0.5) ** 2),
-        around / max(float(density[core].mean()), 1e-3),
+        around / dense,
         float(np.abs(score - smooth)[core].mean()) / level,
+        np.log(dense / stain.red_cell_density) if stain.red_cell_density > 0 else _NO_RED_CELLS,
+        level / dense,
+        float(density[beyond].mean()) / dense if beyond.any() else 0.0,
     ])  # fmt: skip
 
 
@@ -103,13 +112,19 @@ def _around(
     return (rows, columns), (own_rows, own_columns)
 
 
-def leukocyte_odds(features: NDArray[np.float64]) -> float:
-    """Log odds that the object is a leukocyte, against platelets and debris.
+def leukocyte_odds(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log odds that each object is a leukocyte, against platelets and debris.
 
     A large nucleus is kept, however it looks: a blast lost costs more than a platelet kept.
+
+    Args:
+        features: float64 (N, F), from :func:`describe`.
+
+    Returns:
+        float64 (N,).
     """
-    large = _LARGE_GAIN * max(float(features[0]) - np.log(_LARGE_UM2), 0.0)
-    return float(features @ _LEUKOCYTE_WEIGHTS + _LEUKOCYTE_BIAS + large)
+    large = np.maximum(features[:, 0] - np.log(_LARGE_UM2), 0.0)
+    return np.asarray(object_model.evidence(features) + _LARGE_GAIN * large)
 
 
 def smudge_odds(features: NDArray[np.float64]) -> float:
@@ -117,4 +132,4 @@ def smudge_odds(features: NDArray[np.float64]) -> float:
 
     It was learnt from smudges marked in five fields and is a hint for a reader, not a count.
     """
-    return float(features[_SIZES:] @ _SMUDGE_WEIGHTS + _SMUDGE_BIAS - _STRICTNESS)
+    return float(features[_OF_SMUDGES] @ _SMUDGE_WEIGHTS + _SMUDGE_BIAS - _STRICTNESS)
