@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from millie.bags.store import Store
-from millie.learning.material import participants
+from millie.config import Config, ModelConfig
+from millie.learning.material import Opener, participants
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_patients_of_the_test_split_are_left_out_and_named(
@@ -34,3 +35,13 @@ def test_a_patient_without_diagnosis_is_left_out_and_named(
     who = participants(Store(tiny_store))
     assert first.patient not in who.labels
     assert "no diagnosis" in who.problems[0].message
+
+
+@pytest.mark.parametrize("pretrained", [True, False])
+def test_a_layer_of_kinds_that_has_learnt_nothing_is_not_used(
+    tiny_store: Path, pretrained: bool
+) -> None:
+    config = Config(model=ModelConfig(encoder="blood_cell", pretrained=pretrained))
+    store = Store(tiny_store)
+    material = Opener(store, config).open([store.index()[0].patient])
+    assert (material.kinds is not None) == pretrained

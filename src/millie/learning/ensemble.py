@@ -64,7 +64,7 @@ class Material:
         source: of the cells.
         dim: features of an embedding.
         new_encoder: seed -> encoder to be trained; None: cells are embeddings already.
-        kinds: of the encoder that made the embeddings (:attr:`Encoder.kinds`).
+        kinds: of the encoder that made the embeddings (:attr:`Encoder.kinds`), if it has learnt.
         encoder_sha256: of the weights that such an encoder starts from, which no cell shows.
     """
 
@@ -208,7 +208,7 @@ def fresh_network(material: Material, task: Task, config: Config) -> MilNetwork:
     if material.new_encoder is not None:
         encoder = material.new_encoder(task.seed)
         network = build_network(config.model, task.classes, encoder=encoder, seed=task.seed)
-        kinds = encoder.kinds
+        kinds = encoder.kinds if config.model.pretrained else None
     else:
         network, kinds = _network_on_embeddings(material, task, config), material.kinds
     with torch.random.fork_rng(devices=[]):

@@ -91,7 +91,7 @@ class Opener:
         encoder = build_encoder(config.model, seed=config.training.seed)
         self.digest = weights_digest(encoder)
         self._store, self._config, self._dim = store, config, encoder.dim
-        self._kinds = encoder.kinds
+        self._kinds = encoder.kinds if config.model.pretrained else None
         frozen = config.training.mode == "frozen"
         self._runtime = feature_runtime(encoder, config.prediction) if frozen else None
 
