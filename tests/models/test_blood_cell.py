@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from millie.bags.loading import apply_background, to_tensor
 from millie.config import ModelConfig
 from millie.models.blood_cell import (
     INPUT_PX,
@@ -21,18 +20,9 @@ from millie.models.blood_cell import (
 from millie.models.encoder import Encoder
 from millie.models.encoders import ENCODERS, build_encoder
 from millie.models.network import parameter_count
-from millie.synthetic import CellType, PatientStyle, draw_cell
+from millie.synthetic import CellType
 
-
-def _isolated(kind: CellType, seed: int = 0) -> torch.Tensor:
-    """A drawn cell on white in a crop of 25 um, as the encoder sees it."""
-    side = 224
-    style = PatientStyle()
-    drawn = draw_cell(kind, 25 / side, side, np.random.default_rng(seed), style)
-    middle = drawn.cell_labels[side // 2, side // 2]
-    mask = (drawn.cell_labels == middle).astype(np.uint8)[None]
-    colours = np.array([style.background_rgb()], np.float32)
-    return to_tensor(apply_background(drawn.image[None], mask, "isolate", colours))
+from .conftest import isolated
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +50,7 @@ def test_packaged_weights_are_pinned_and_the_network_is_half_precision(encoder: 
 def test_drawn_kinds_lie_apart(encoder: Encoder) -> None:
     """A lymphocyte is nearer to the other lymphocytes than to neutrophils, and the reverse."""
     kinds = (CellType.LYMPHOCYTE, CellType.SEGMENTED_NEUTROPHIL)
-    first, second = (torch.cat([encoder(_isolated(k, i)) for i in range(6)]) for k in kinds)
+    first, second = (torch.cat([encoder(isolated(k, i)) for i in range(6)]) for k in kinds)
     apart = (first.mean(0) - second.mean(0)).norm()
     for own in (first, second):
         assert (own - own.mean(0)).norm(dim=1).mean() < apart
@@ -68,8 +58,8 @@ def test_drawn_kinds_lie_apart(encoder: Encoder) -> None:
 
 @torch.no_grad()
 def test_a_change_of_stain_moves_less_than_a_change_of_kind(encoder: Encoder) -> None:
-    lymphocytes = torch.cat([_isolated(CellType.LYMPHOCYTE, i) for i in range(6)])
-    neutrophils = torch.cat([_isolated(CellType.SEGMENTED_NEUTROPHIL, i) for i in range(6)])
+    lymphocytes = torch.cat([isolated(CellType.LYMPHOCYTE, i) for i in range(6)])
+    neutrophils = torch.cat([isolated(CellType.SEGMENTED_NEUTROPHIL, i) for i in range(6)])
     density = -(lymphocytes * 255 / 245).clamp(min=0.02).log()
     gain = torch.tensor([1.15, 1.0, 0.85]).view(1, 3, 1, 1)
     stained = (-density * gain).exp() * 245 / 255
@@ -80,7 +70,7 @@ def test_a_change_of_stain_moves_less_than_a_change_of_kind(encoder: Encoder) ->
 @torch.no_grad()
 def test_turning_and_mirroring_change_little(encoder: Encoder) -> None:
     """In the learnt features; the map after them enlarges what single cells differ in."""
-    cell = _isolated(CellType.MONOCYTE)
+    cell = isolated(CellType.MONOCYTE)
     found = encoder.feature_maps((cell - 0.75) / 0.25).mean(dim=(2, 3))
     for turned in (cell.flip(3), cell.flip(2), cell.rot90(1, (2, 3))):
         again = encoder.feature_maps((turned - 0.75) / 0.25).mean(dim=(2, 3))
@@ -98,7 +88,7 @@ def test_learnt_features_do_not_see_the_rim_of_the_crop(encoder: Encoder) -> Non
 
 @torch.no_grad()
 def test_openvino_gives_the_same(encoder: Encoder) -> None:
-    cells = torch.cat([_isolated(kind) for kind in CellType])
+    cells = torch.cat([isolated(kind) for kind in CellType])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # OpenVINO 2026.4 traces with torch.jit, deprecated
         shape = [-1, *cells.shape[1:]]

@@ -9,23 +9,12 @@ import openvino
 import pytest
 import torch
 
-from millie.bags.loading import apply_background, to_tensor
-from millie.models.morphology import CROP_UM, INPUT_PX, MorphologyEncoder
-from millie.synthetic import CellType, PatientStyle, draw_cell
+from millie.models.morphology import INPUT_PX, MorphologyEncoder
+from millie.synthetic import CellType
 
-UM_PX = CROP_UM / INPUT_PX
+from .conftest import isolated
+
 SIZE, NUCLEUS_SIZE, RATIO = 0, 1, 2
-
-
-def _isolated(kind: CellType, seed: int = 0, um_px: float = UM_PX) -> torch.Tensor:
-    """A drawn cell on white, as the encoder sees it."""
-    side = round(CROP_UM / um_px)
-    style = PatientStyle()
-    drawn = draw_cell(kind, um_px, side, np.random.default_rng(seed), style)
-    middle = drawn.cell_labels[side // 2, side // 2]
-    mask = (drawn.cell_labels == middle).astype(np.uint8)[None]
-    colours = np.array([style.background_rgb()], np.float32)
-    return to_tensor(apply_background(drawn.image[None], mask, "isolate", colours))
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +24,8 @@ def encoder() -> MorphologyEncoder:
 
 @torch.no_grad()
 def test_a_promyelocyte_is_larger_than_a_lymphocyte(encoder: MorphologyEncoder) -> None:
-    large = torch.cat([encoder(_isolated(CellType.APL_PROMYELOCYTE, i)) for i in range(4)])
-    small = torch.cat([encoder(_isolated(CellType.LYMPHOCYTE, i)) for i in range(4)])
+    large = torch.cat([encoder(isolated(CellType.APL_PROMYELOCYTE, i)) for i in range(4)])
+    small = torch.cat([encoder(isolated(CellType.LYMPHOCYTE, i)) for i in range(4)])
     assert large[:, SIZE].min() > small[:, SIZE].max()
     area_um2 = small[:, SIZE].exp().mean()
     assert 25 < area_um2 < 140
@@ -44,14 +33,14 @@ def test_a_promyelocyte_is_larger_than_a_lymphocyte(encoder: MorphologyEncoder) 
 
 @torch.no_grad()
 def test_a_lymphoblast_has_little_cytoplasm(encoder: MorphologyEncoder) -> None:
-    blast = torch.cat([encoder(_isolated(CellType.LYMPHOBLAST, i)) for i in range(4)])
-    monocyte = torch.cat([encoder(_isolated(CellType.MONOCYTE, i)) for i in range(4)])
+    blast = torch.cat([encoder(isolated(CellType.LYMPHOBLAST, i)) for i in range(4)])
+    monocyte = torch.cat([encoder(isolated(CellType.MONOCYTE, i)) for i in range(4)])
     assert blast[:, RATIO].mean() > monocyte[:, RATIO].mean() + 0.1
 
 
 @torch.no_grad()
 def test_turning_and_mirroring_change_nothing(encoder: MorphologyEncoder) -> None:
-    cell = _isolated(CellType.MYELOBLAST)
+    cell = isolated(CellType.MYELOBLAST)
     found = encoder(cell)
     for turned in (cell.flip(3), cell.flip(2)):
         torch.testing.assert_close(encoder(turned), found, atol=0.06, rtol=0.02)
@@ -59,14 +48,14 @@ def test_turning_and_mirroring_change_nothing(encoder: MorphologyEncoder) -> Non
 
 @torch.no_grad()
 def test_size_does_not_follow_the_resolution(encoder: MorphologyEncoder) -> None:
-    coarse = encoder(_isolated(CellType.LYMPHOBLAST, um_px=UM_PX))
-    fine = encoder(_isolated(CellType.LYMPHOBLAST, um_px=UM_PX / 2))
+    coarse = encoder(isolated(CellType.LYMPHOBLAST, side_px=INPUT_PX))
+    fine = encoder(isolated(CellType.LYMPHOBLAST, side_px=2 * INPUT_PX))
     assert abs(float(coarse[0, SIZE] - fine[0, SIZE])) < 0.35
 
 
 @torch.no_grad()
 def test_openvino_measures_the_same(encoder: MorphologyEncoder) -> None:
-    cells = torch.cat([_isolated(kind) for kind in CellType])
+    cells = torch.cat([isolated(kind) for kind in CellType])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # OpenVINO 2026.4 traces with torch.jit, deprecated
         shape = [-1, *cells.shape[1:]]

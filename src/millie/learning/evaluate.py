@@ -32,6 +32,7 @@ from millie.learning.material import Opener, Participants, cells_of, participant
 from millie.learning.metrics import choose_positive
 from millie.learning.splits import Splits, make_splits
 from millie.learning.train import Progress, silent
+from millie.models.encoders import ENCODERS
 from millie.types import RESEARCH_USE_ONLY
 
 if TYPE_CHECKING:
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
     from millie.config import Config
     from millie.learning.ensemble import Material
     from millie.types import Problem
-
-_TYPED = frozenset({"blood_cell"})
-"""Encoders that have learnt cell types; what they are trained on no longer comes without labels."""
 
 _LINES = {
     "auc": "ROC AUC",
@@ -256,7 +254,7 @@ def protocol(study: Study, splits: Splits) -> list[str]:
         "the AUC of single repeats and of single folds are given beside it."
     )
     labels = "Cell labels were used for figures on single cells only, never for training."
-    if study.config.model.encoder in _TYPED:
+    if ENCODERS[study.config.model.encoder].typed:
         labels = (
             "Labels of these patients' cells were used for figures on single cells only; the "
             "encoder has learnt the cell types of healthy donors, and the look of cells, without "

@@ -52,6 +52,7 @@ class EncoderSpec:
         prefix: put before the file's names to give ours.
         ignored: beginnings of names in the file that have no place here (its classifier).
         weightless: nothing in it is learnt; ``pretrained`` changes nothing.
+        typed: its weights have learnt cell types, so what is trained on it is not free of labels.
     """
 
     name: str
@@ -66,6 +67,7 @@ class EncoderSpec:
     prefix: str = ""
     ignored: tuple[str, ...] = ()
     weightless: bool = False
+    typed: bool = False
 
 
 def fetch_vgg19() -> Path:
@@ -127,6 +129,7 @@ ENCODERS: dict[str, EncoderSpec] = {
             blood_cell.BloodCellEncoder,
             blood_cell.packaged_weights,
             blood_cell.WEIGHTS_SHA256,
+            typed=True,
         ),
         EncoderSpec(
             "morphology",
