@@ -28,8 +28,9 @@ from sklearn.metrics import roc_auc_score
 
 import segmentation as sets
 from millie.config import SegmentationConfig
-from millie.segmentation import object_model, segment
-from millie.segmentation.cells import outlines
+from millie.segmentation import object_model
+from millie.segmentation.cells import candidates
+from millie.segmentation.leukocytes import _scale
 from millie.segmentation.nuclei import find_nuclei
 from millie.segmentation.objects import (
     _LARGE_GAIN,
@@ -78,7 +79,7 @@ LOG_SCALE = 0.15  # spread of wrong scales
 OWN_SCALE = 0.4  # share of pictures at the scale that they show by themselves
 RECOLOURED = 0.5  # share of pictures in colours of another stain
 TREES, LEAVES = 200, 6
-RISING = ("log_nucleus_um2", "log_body_um2", "edge", "over_red_cells")
+RISING = ("log_nucleus_um2", "edge", "over_red_cells")
 FALLING = ("texture", "fine_texture")
 Row = tuple[NDArray[np.float64], int, int, str]
 
@@ -115,7 +116,7 @@ def seen(
     look = replace(Look.drawn(rng), log_scale=float(rng.normal(0, LOG_SCALE)))
     image = recoloured(sample.image, rng) if rng.random() < RECOLOURED else sample.image
     if rng.random() < OWN_SCALE and name != "all_idb1":
-        found = segment(image, None, SegmentationConfig()).diagnostics["um_px"]
+        found, _ = _scale(image, None, SegmentationConfig(), None)
         look = replace(look, log_scale=math.log(found / um_px))
     return varied(image, um_px, look)
 
@@ -125,8 +126,8 @@ def rows_of(sample: sets.Sample, name: str, rng: np.random.Generator) -> Iterato
     work, factor = seen(sample, name, um_px, rng)
     stain = stain_map(work)
     height, width = stain.score.shape
-    for one in outlines(stain, find_nuclei(stain, WORK_UM), WORK_UM, 5.0):
-        rows, columns = np.nonzero(one.nucleus)
+    for one in candidates(find_nuclei(stain, WORK_UM), WORK_UM, 5.0):
+        rows, columns = np.nonzero(one.mask)
         x, y = columns.mean() + one.window[1].start, rows.mean() + one.window[0].start
         edge = min(x, y, width - 1 - x, height - 1 - y) < 5 / WORK_UM
         marks = SMUDGES.get(sample.name, ()) if name == "all_idb1" else ()
@@ -135,7 +136,7 @@ def rows_of(sample: sets.Sample, name: str, rng: np.random.Generator) -> Iterato
         )
         label = label_of(sample, (x, y), factor, (width, height), edge=edge, name=name)
         if smudge or label is not None:
-            features = describe(one.window, one.nucleus, one.body, stain, WORK_UM)
+            features = describe(one.window, one.mask, stain, WORK_UM)
             yield features, int(smudge or label == 1), int(smudge), name
 
 

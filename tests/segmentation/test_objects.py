@@ -40,7 +40,7 @@ def test_a_nucleus_is_a_leukocytes_and_a_speck_is_not() -> None:
 
 @pytest.mark.parametrize(
     ("name", "sign"),
-    [("log_nucleus_um2", 1), ("log_body_um2", 1), ("edge", 1), ("over_red_cells", 1),
+    [("log_nucleus_um2", 1), ("edge", 1), ("over_red_cells", 1),
      ("texture", -1), ("fine_texture", -1)],
 )  # fmt: skip
 def test_evidence_follows_what_is_known(name: str, sign: int) -> None:

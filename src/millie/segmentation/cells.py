@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from millie.segmentation import contours
+from millie.segmentation.contours import Nucleus
 from millie.segmentation.objects import describe, leukocyte_odds, smudge_odds
-from millie.segmentation.stain import RED
 from millie.types import Cell, CellRegion
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
     from millie.segmentation.nuclei import NucleusMap
     from millie.segmentation.stain import StainMap
 
-_CYTOPLASM_UM = 5.0  # reach of the cytoplasm from the nucleus
-_CLUMP_UM = 1.0  # bodies nearer than that touch
-_SMOOTH_UM = 0.8
+_MARGIN_UM = 0.5  # of the window around a nucleus
+_TOUCHING_RAYS = 2  # that end at another leukocyte: about 2 um of the outline
+_FRACTION_BITS = 4  # of corners, in pixels
+_FRACTION = 1 << _FRACTION_BITS
 _PRESUMED = 1.5  # log odds for a leukocyte where the scale rests on one being there
 _EDGE = 0.9  # of the level of pieces: people draw a nucleus around its edge, not along it
 
@@ -36,18 +38,14 @@ class Outline:
     """One cell at the working resolution.
 
     Attributes:
-        window: slices (rows, columns) of the map around it.
-        nucleus: bool, inside the window.
-        body: bool, nucleus and cytoplasm, inside the window.
-        touches: another leukocyte's nucleus borders on the body.
-        pieces: number of lobes.
+        nucleus: its nucleus.
+        body: float64 (A, 2), corners (x, y) of the outline of nucleus and cytoplasm.
+        touches: the body ends where another leukocyte's begins.
     """
 
-    window: tuple[slice, slice]
-    nucleus: NDArray[np.bool_]
-    body: NDArray[np.bool_]
+    nucleus: Nucleus
+    body: NDArray[np.float64]
     touches: bool
-    pieces: int
 
 
 def cells_of(
@@ -73,69 +71,45 @@ def cells_of(
         Regions ordered by (top, left).
     """
     work_um = um_px * shape[1] / stain.score.shape[1]
-    found = outlines(stain, nuclei, work_um, config.min_nucleus_um2)
+    found = candidates(nuclei, work_um, config.min_nucleus_um2)
     if not found:
         return []
-    features = np.array([describe(o.window, o.nucleus, o.body, stain, work_um) for o in found])
+    features = np.array([describe(one.window, one.mask, stain, work_um) for one in found])
     odds = leukocyte_odds(features) + (_PRESUMED if guessed else 0.0)
+    kept = np.flatnonzero(odds > 0).tolist()
     regions = []
-    for k in np.flatnonzero(odds > 0).tolist():
+    for k, outline in zip(kept, outlines(stain, [found[k] for k in kept], work_um), strict=True):
         verdict = float(odds[k]), smudge_odds(features[k])
-        region = _region(found[k], stain, nuclei, shape, um_px, verdict)
+        region = _region(outline, stain, nuclei, shape, um_px, verdict)
         if region and not (config.drop_border and region.cell.at_border):
             regions.append(region)
     return sorted(regions, key=lambda r: (r.cell.top_px, r.cell.left_px))
 
 
-def outlines(stain: StainMap, nuclei: NucleusMap, work_um: float, min_um2: float) -> list[Outline]:
-    """Nucleus and body of every nucleus of at least ``min_um2``."""
-    height, width = stain.score.shape
-    reach = round(_CYTOPLASM_UM / work_um) + 2
+def candidates(nuclei: NucleusMap, work_um: float, min_um2: float) -> list[Nucleus]:
+    """Every nucleus of at least ``min_um2``."""
+    height, width = nuclei.labels.shape
+    margin = round(_MARGIN_UM / work_um) + 2
     found = []
-    for label, box in nuclei.boxes(min_um2 / work_um**2):
-        top, bottom, left, right = box
+    for label, (top, bottom, left, right) in nuclei.boxes(min_um2 / work_um**2):
         window = (
-            slice(max(top - reach, 0), min(bottom + reach, height)),
-            slice(max(left - reach, 0), min(right + reach, width)),
+            slice(max(top - margin, 0), min(bottom + margin, height)),
+            slice(max(left - margin, 0), min(right + margin, width)),
         )
-        labels = nuclei.labels[window]
-        nucleus = labels == label
-        body, touches = _body(stain, window, nucleus, (labels > 0) & ~nucleus, work_um)
-        found.append(Outline(window, nucleus, body, touches, len(nuclei.groups[label - 1])))
+        found.append(Nucleus(label, window, np.equal(nuclei.labels[window], label)))
     return found
 
 
-def _body(
-    stain: StainMap,
-    window: tuple[slice, slice],
-    nucleus: NDArray[np.bool_],
-    others: NDArray[np.bool_],
-    work_um: float,
-) -> tuple[NDArray[np.bool_], bool]:
-    """The cell around a nucleus: stained, unlike a red cell, nearer to it than to any other."""
-    away = cv2.distanceTransform((~nucleus).astype(np.uint8), cv2.DIST_L2, 3) * work_um
-    density = stain.density[window]
-    plasma = (density > stain.empty_below) & (away < _CYTOPLASM_UM) & (stain.kinds[window] != RED)
-    touches = False
-    if others.any():
-        to_others = cv2.distanceTransform((~others).astype(np.uint8), cv2.DIST_L2, 3) * work_um
-        plasma &= away <= to_others
-        between = plasma & (to_others < away + _CLUMP_UM) & (away < 2.5)
-        touches = bool(np.count_nonzero(between) * work_um > 1.5)
-    disc = _disc(_SMOOTH_UM / work_um)
-    solid = cv2.morphologyEx((plasma | nucleus).astype(np.uint8), cv2.MORPH_OPEN, disc)
-    solid = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, disc)
-    solid[nucleus] = 1
-    solid[others] = 0
-    _, labels = cv2.connectedComponents(solid, connectivity=4)
-    own = np.bincount(labels[nucleus])
-    own[0] = 0
-    return (labels == int(np.argmax(own))) | nucleus, touches
-
-
-def _disc(radius_px: float) -> NDArray[np.uint8]:
-    side = 2 * max(1, round(radius_px)) + 1
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), dtype=np.uint8)
+def outlines(stain: StainMap, found: list[Nucleus], work_um: float) -> list[Outline]:
+    """The bodies around nuclei."""
+    if not found:
+        return []
+    rays = contours.cast(stain, found, work_um)
+    lines = contours.closed_lines(contours.costs(rays))
+    bodies = contours.corners(rays, lines, work_um)
+    at_end = rays.foreign & (lines >= rays.end - 1)
+    touching = np.asarray(at_end.sum(axis=1)) >= _TOUCHING_RAYS
+    return [Outline(nucleus, bodies[k], bool(touching[k])) for k, nucleus in enumerate(found)]
 
 
 def _region(
@@ -147,39 +121,46 @@ def _region(
     odds: tuple[float, float],
 ) -> CellRegion | None:
     """Redraw a cell at full resolution; None if nothing of it is left."""
-    rows, columns = outline.window
+    scale = np.array([shape[1], shape[0]]) / stain.score.shape[::-1]
+    nucleus, corner = _nucleus(outline.nucleus, stain, nuclei, shape)
+    body = (outline.body + 0.5) * scale - 0.5
+    low = np.minimum(np.floor(body.min(axis=0)), corner).clip(0).astype(int)
+    high = np.maximum(np.ceil(body.max(axis=0)) + 1, np.add(corner, nucleus.shape[::-1]))
+    high = high.clip(max=(shape[1], shape[0])).astype(int)
+    canvas = np.zeros((high[1] - low[1], high[0] - low[0]), np.uint8)
+    exact = np.rint((body - low) * _FRACTION).astype(np.int32)
+    cv2.fillPoly(canvas, [exact], 1, shift=_FRACTION_BITS)
+    x, y = corner - low
+    canvas[y : y + nucleus.shape[0], x : x + nucleus.shape[1]] |= nucleus
+    left, top, width, height = cv2.boundingRect(canvas)
+    if width == 0:
+        return None
+    filled = canvas[top : top + height, left : left + width].copy()
+    inner = cv2.copyMakeBorder(
+        nucleus, y, canvas.shape[0] - y - nucleus.shape[0], x,
+        canvas.shape[1] - x - nucleus.shape[1], cv2.BORDER_CONSTANT,
+    )[top : top + height, left : left + width]  # fmt: skip
+    place = int(low[0]) + left, int(low[1]) + top
+    cell = _cell(filled.view(np.bool_), place, shape, um_px, outline.touches, odds)
+    return CellRegion(cell, filled.view(np.bool_), inner.copy().view(np.bool_))
+
+
+def _nucleus(
+    found: Nucleus, stain: StainMap, nuclei: NucleusMap, shape: tuple[int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """A nucleus at full resolution, 0 and 1, and its window's corner (x, y)."""
+    rows, columns = found.window
     height, width = stain.score.shape
     y0, x0 = round(rows.start * shape[0] / height), round(columns.start * shape[1] / width)
     y1, x1 = round(rows.stop * shape[0] / height), round(columns.stop * shape[1] / width)
-    size = (max(x1 - x0, 1), max(y1 - y0, 1))
-    near = cv2.dilate(outline.nucleus.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    near &= ~((nuclei.labels[outline.window] > 0) & ~outline.nucleus)
-    margin = stain.score[outline.window] - _EDGE * nuclei.level[outline.window]
+    near = cv2.dilate(found.mask.view(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    near &= ~((nuclei.labels[found.window] > 0) & ~found.mask)
+    margin = stain.score[found.window] - _EDGE * nuclei.level[found.window]
     margin = np.where(near, margin, -0.1).astype(np.float32)
-    margin[outline.nucleus] = np.maximum(margin[outline.nucleus], 0.01)
-    soft = outline.body.astype(np.uint8) * np.uint8(255)
-    part = _magnified(soft, size)
-    nucleus = cv2.resize(margin, size, interpolation=cv2.INTER_LINEAR)[part] > 0
-    body = (cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR)[part] > 127) | nucleus
-    y0, x0 = y0 + part[0].start, x0 + part[1].start
-    filled = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
-    if not len(filled[0]):
-        return None
-    inner = np.s_[filled[0][0] : filled[0][-1] + 1, filled[1][0] : filled[1][-1] + 1]
-    left, top = x0 + int(filled[1][0]), y0 + int(filled[0][0])
-    body = body[inner].copy()
-    cell = _cell(body, (left, top), shape, um_px, outline.touches, odds)
-    return CellRegion(cell, body, nucleus[inner].copy())
-
-
-def _magnified(mask: NDArray[np.uint8], size: tuple[int, int]) -> tuple[slice, slice]:
-    """Where in a magnified window (width, height) what is in the mask can lie."""
-    x, y, width, height = cv2.boundingRect(mask)
-    down, across = size[1] / mask.shape[0], size[0] / mask.shape[1]
-    return (
-        slice(max(int((y - 2) * down), 0), math.ceil((y + height + 2) * down)),
-        slice(max(int((x - 2) * across), 0), math.ceil((x + width + 2) * across)),
-    )
+    margin[found.mask] = np.maximum(margin[found.mask], 0.01)
+    size = (max(x1 - x0, 1), max(y1 - y0, 1))
+    nucleus = cv2.resize(margin, size, interpolation=cv2.INTER_LINEAR) > 0
+    return nucleus.view(np.uint8), np.array([x0, y0])
 
 
 def _cell(

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 FEATURES = (
     "log_nucleus_um2",
-    "log_body_um2",
     "log_contrast",
     "texture",
     "edge",
@@ -38,16 +37,15 @@ _RING_UM = 0.75
 _LARGE_UM2 = 45.0  # a nucleus beyond it is no platelet, however it looks
 _LARGE_GAIN = 8.0  # log odds for each natural unit of area beyond it
 _NO_RED_CELLS = 0.9  # logarithm of a nucleus' density over red cells' where none are seen: typical
-_OF_SMUDGES = slice(2, 9)  # features that a smudge is judged by: no size, nothing of red cells
-_SMUDGE_WEIGHTS = np.array([-3.990, 0.578, -3.306, 9.580, -12.672, -6.857, -59.543])
-_SMUDGE_BIAS = 9.600
-_STRICTNESS = 1.91  # log odds that leave 2 % of the intact cells it learnt from flagged
+_OF_SMUDGES = slice(1, 8)  # features that a smudge is judged by: no size, nothing of red cells
+_SMUDGE_WEIGHTS = np.array([-4.031, 0.635, -3.381, 9.653, -12.699, -6.957, -59.484])
+_SMUDGE_BIAS = 9.686
+_STRICTNESS = 1.90  # log odds that leave 2 % of the intact cells it learnt from flagged
 
 
 def describe(
     window: tuple[slice, slice],
     nucleus: NDArray[np.bool_],
-    body: NDArray[np.bool_],
     stain: StainMap,
     work_um: float,
 ) -> NDArray[np.float64]:
@@ -56,13 +54,12 @@ def describe(
     Args:
         window: where the object lies in the stain map.
         nucleus: bool, inside the window.
-        body: bool, nucleus and cytoplasm, inside the window.
         stain: at the working resolution.
         work_um: um per pixel of that resolution.
     """
     side = 2 * max(1, round(_RING_UM / work_um)) + 1
     window, inner = _around(window, nucleus, side)
-    body_px, nucleus = float(np.count_nonzero(body)), nucleus[inner]
+    nucleus = nucleus[inner]
     score, density = stain.score[window], stain.density[window]
     mask = nucleus.astype(np.uint8)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
@@ -85,7 +82,6 @@ def describe(
     beyond = wide & ~nucleus & ~ring
     return np.array([
         np.log(area * work_um**2),
-        np.log(body_px * work_um**2),
         np.log(level / stain.threshold),
         float(inside.std()) / level,
         (level - outside) / level,

@@ -34,6 +34,7 @@ _MOSTLY_NUCLEI = 0.6  # share of what is stained
 _LARGE_NUCLEUS = 0.2  # of the largest one's area: platelets and specks lie among red cells
 _FEW_NUCLEI = 6  # lobes of the cells in a crop without red cells
 _CYTOPLASM = 0.9  # width around a nucleus in units of its radius: of nearly all leukocytes
+_LIKE_RED = 0.3  # of red cells' density: what differs by less has their colour
 _TAIL = 3  # bins that the smoothing of the histogram reaches
 _NUCLEUS_FLOOR = 0.16  # lowest projected density of a nucleus: palest stain seen on real films
 _RED_CELL_MARGIN = 0.06
@@ -65,6 +66,10 @@ class StainMap:
         valid: bool (H, W), False on black padding.
         refusal: why this is no stained blood film with empty background in view, or empty.
         darkest: summed density that 2 % of the pixels exceed.
+        channels: float32 (H, W, 3), optical density of each channel, of the background as well.
+        background_density: float32 (3,), that of the background in it.
+        red_cell_colour: float32 (3,), optical density of a red cell over the background's; 0: none
+            seen.
     """
 
     score: NDArray[np.float32]
@@ -77,6 +82,9 @@ class StainMap:
     valid: NDArray[np.bool_]
     refusal: str
     darkest: float
+    channels: NDArray[np.float32]
+    background_density: NDArray[np.float32]
+    red_cell_colour: NDArray[np.float32]
 
     @cached_property
     def kinds(self) -> NDArray[np.uint8]:
@@ -130,9 +138,15 @@ def stain_map(work: NDArray[np.uint8]) -> StainMap:
     red_value, green, blue = (int(v) for v in np.clip(np.round(colour), 0, 255))
     foreground = float(np.mean(thin_total > max(0.5 * red, 0.1)))
     rgb = (red_value, green, blue)
-    refusal = _refusal(work[thin], sample - background, seen, rgb)
+    sample -= background
+    refusal = _refusal(work[thin], sample, seen, rgb)
     darkest = quantile(thin_total.ravel(), 0.98)
-    return StainMap(score, total, rgb, threshold, red, typical, foreground, valid, refusal, darkest)
+    like_red = (np.abs(thin_total - red) < _LIKE_RED * red) & (thin_score < threshold)
+    red_colour = sample[like_red].mean(axis=0) if red > 0 and like_red.any() else np.zeros(3)
+    return StainMap(
+        score, total, rgb, threshold, red, typical, foreground, valid, refusal, darkest,
+        density, background, red_colour.astype(np.float32),
+    )  # fmt: skip
 
 
 def _valid(work: NDArray[np.uint8]) -> NDArray[np.bool_]:
