@@ -26,8 +26,22 @@ def quantile(values: NDArray[Any], share: float) -> float:
     low = int(place)
     if low + 1 >= len(values):
         return float(values.max())
-    parted = np.partition(values, (low, low + 1))
-    return float(parted[low]) + (place - low) * (float(parted[low + 1]) - float(parted[low]))
+    if values.dtype == np.uint8:
+        upto = np.bincount(values, minlength=256).cumsum()
+        below, above = (float(k) for k in np.searchsorted(upto, (low, low + 1), side="right"))
+        return below + (place - low) * (above - below)
+    parted = np.partition(values, low)  # two places at once take ten times as long
+    below, above = float(parted[low]), float(parted[low + 1 :].min())
+    return below + (place - low) * (above - below)
+
+
+def picked(values: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
+    """The same as ``values[mask]`` for a mask of as many dimensions, or of all but the last.
+
+    NumPy's own takes several times as long where the mask is finely mottled.
+    """
+    flat = values.reshape(mask.size, *values.shape[mask.ndim :])
+    return flat if mask.all() else flat.compress(mask.ravel(), axis=0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
