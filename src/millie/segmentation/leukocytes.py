@@ -25,6 +25,7 @@ from millie.segmentation.scale import (
     mode_diameter,
     pooled_diameter,
     red_cell_diameters,
+    too_coarse,
 )
 from millie.segmentation.stain import stain_map
 from millie.types import Detection, PixelSize
@@ -256,11 +257,17 @@ def _diameters(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], Expected]
     parts: list[NDArray[np.float64]] = []
     expected: Expected | None = None
     while True:
-        stain = stain_map(small)
-        found = red_cell_diameters(stain)
-        found[:, 0] /= factor
-        parts.append(found)
-        if expected is None and max(small.shape) <= _NUCLEUS_SIDE_PX:
+        nucleus = expected is None and max(small.shape) <= _NUCLEUS_SIDE_PX
+        red_cells = not parts or not too_coarse(np.concatenate(parts), factor)
+        if not red_cells and expected is not None:
+            break
+        if red_cells or nucleus:
+            stain = stain_map(small)
+        if red_cells:
+            found = red_cell_diameters(stain)
+            found[:, 0] /= factor
+            parts.append(found)
+        if nucleus:
             own = expected_diameter(stain)
             expected = Expected(own.red_cell_px / factor, own.lone)
         factor /= 2
