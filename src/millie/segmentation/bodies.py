@@ -75,6 +75,11 @@ def round_bodies(
     return found
 
 
+def too_wide(side_px: int, largest_px: float) -> bool:
+    """Whether what is so wide or high cannot be a round body of at most so large a diameter."""
+    return _ROUND * side_px**2 > largest_px**2
+
+
 def _is_round(contour: MatLike, area: float) -> bool:
     """Whether an outline fills its enclosing circle."""
     _, _, width, height = cv2.boundingRect(contour)
@@ -124,5 +129,8 @@ def _narrowest(
 ) -> float:
     """Least depth on the straight line between two places (x, y)."""
     n = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1) + 1
-    columns, rows = (np.rint(np.linspace(start[k], end[k], n)).astype(np.int64) for k in (0, 1))
+    share = np.arange(n)
+    columns, rows = (
+        np.rint(start[k] + share * ((end[k] - start[k]) / (n - 1))).astype(np.int64) for k in (0, 1)
+    )
     return float(depth[rows, columns].min())

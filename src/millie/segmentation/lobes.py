@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from millie.segmentation import lobe_model
-from millie.segmentation.bodies import inscribed_discs, round_bodies
+from millie.segmentation.bodies import inscribed_discs, round_bodies, too_wide
 from millie.segmentation.quick import LabelPixels, pixels_by_label, quantile
 from millie.segmentation.stain import EMPTY, RED
 
@@ -175,6 +175,8 @@ def _in_one_body(
     taken: set[int] = set()
 
     def holds_two(box: tuple[int, int, int, int]) -> bool:
+        if too_wide(max(box[1] - box[0], box[3] - box[2]), _BODY_UM[1] / work_um):
+            return False
         held = pieces[box[0] : box[1], box[2] : box[3]]
         highest = held.max()
         return bool(highest > 0 and ((held > 0) & (held != highest)).any())
