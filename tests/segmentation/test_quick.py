@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import find_objects
 
-from millie.segmentation.quick import pixels_by_label, quantile
+from millie.segmentation.quick import picked, pixels_by_label, quantile
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 1001])
@@ -58,3 +58,20 @@ def test_an_empty_map_has_no_labels() -> None:
     pixels = pixels_by_label(np.zeros((4, 5), np.int32))
     assert len(pixels.labels) == len(pixels.rows) == 0
     assert pixels.boxes().shape == (0, 4)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.99, 1.0])
+def test_quantile_of_bytes_is_numpys(share: float) -> None:
+    values = np.random.default_rng(3).integers(0, 256, 777).astype(np.uint8)
+    assert quantile(values, share) == pytest.approx(float(np.quantile(values, share)))
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.4, 1.0])
+def test_picked_are_what_the_mask_says(kept: float) -> None:
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=(20, 30, 3))
+    mask = rng.random((20, 30)) < kept
+    np.testing.assert_array_equal(picked(values, mask), values[mask])
+    np.testing.assert_array_equal(
+        picked(values[:, ::2, 0], mask[:, ::2]), values[:, ::2, 0][mask[:, ::2]]
+    )

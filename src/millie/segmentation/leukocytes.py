@@ -262,7 +262,7 @@ def _diameters(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], Expected]
         if not red_cells and expected is not None:
             break
         if red_cells or nucleus:
-            stain = stain_map(small)
+            stain = stain_map(small, judged=False)
         if red_cells:
             found = red_cell_diameters(stain)
             found[:, 0] /= factor
@@ -292,9 +292,8 @@ def _finer_diameters(image: NDArray[np.uint8], factor: float) -> list[NDArray[np
         factor = min(factor, 1.0)
         h, w = (min(side, round(_FINE_SIDE_PX / factor)) for side in (height, width))
         top, left = (height - h) // 2, (width - w) // 2
-        found = red_cell_diameters(
-            stain_map(_resized(image[top : top + h, left : left + w], factor))
-        )
+        part = _resized(image[top : top + h, left : left + w], factor)
+        found = red_cell_diameters(stain_map(part, judged=False))
         found[:, 0] /= factor
         parts.append(found)
         if factor == 1:

@@ -98,11 +98,12 @@ class StainMap:
         return max(0.3 * self.red_cell_density, pale)
 
 
-def stain_map(work: NDArray[np.uint8]) -> StainMap:
+def stain_map(work: NDArray[np.uint8], *, judged: bool = True) -> StainMap:
     """Measure background and nucleus-likeness of an image at the working resolution.
 
     Args:
         work: uint8 RGB (H, W, 3).
+        judged: whether a reason to refuse the image is wanted.
     """
     valid = _valid(work)
     density = np.asarray(cv2.LUT(work, _DENSITY), dtype=np.float32)
@@ -129,11 +130,15 @@ def stain_map(work: NDArray[np.uint8]) -> StainMap:
     typical, threshold = _threshold(thin_score, thin_total, red)
     colour = np.exp(-background) * 256 - 1
     red_value, green, blue = (int(v) for v in np.clip(np.round(colour), 0, 255))
-    foreground = float(np.mean(thin_total > max(0.5 * red, 0.1)))
+    foreground = _share(thin_total > max(0.5 * red, 0.1))
     rgb = (red_value, green, blue)
-    refusal = _refusal(few, sample - background, seen, rgb)
+    refusal = _refusal(few, sample - background, seen, rgb) if judged else ""
     darkest = quantile(thin_total.ravel(), 0.98)
     return StainMap(score, total, rgb, threshold, red, typical, foreground, valid, refusal, darkest)
+
+
+def _share(mask: NDArray[np.bool_]) -> float:
+    return np.count_nonzero(mask) / mask.size
 
 
 def _thinned(image: NDArray[Any], step: int) -> NDArray[Any]:
@@ -160,7 +165,7 @@ def _refusal(
     at, 70 to 100 % of the stained density of every image lies in pixels of the first kind and 81 to
     100 % in both, on photographs with a bright even area and on other stains below 40 and 57 %.
     """
-    if float(valid.mean()) < 0.3:
+    if _share(valid) < 0.3:
         return "no background: the image is nearly black"
     r, g, b = cv2.split(pixels)
     spread = cv2.subtract(cv2.max(cv2.max(r, g), b), cv2.min(cv2.min(r, g), b))
@@ -174,9 +179,9 @@ def _refusal(
         for ratio, share in _GREEN_SHARES
     )
     red, green, blue = background_rgb
-    empty = float((valid & (np.abs(total) < _STAINED)).mean())
+    empty = _share(valid & (np.abs(total) < _STAINED))
     reasons = {
-        "no stained cells: the image is empty": float(stained.mean()) < 0.001,
+        "no stained cells: the image is empty": _share(stained) < 0.001,
         "greyscale: leukocytes are told from red cells by colour": (
             quantile(picked(np.asarray(spread, dtype=np.uint8), valid), 0.99) < _GREY
         ),
