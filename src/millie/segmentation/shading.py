@@ -5,6 +5,7 @@ Owns its measurement from the empty background and its removal; knows nothing of
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -63,12 +64,17 @@ def _parts(length: int) -> list[tuple[int, int]]:
 
 def spread(coefficients: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """The surface as float32 (H, W, 3)."""
-    line = (np.arange(_GRID) + 0.5) / _GRID * 2 - 1
-    x, y = np.meshgrid(line, line)
-    surface = (_design(np.column_stack([x.ravel(), y.ravel()])) @ coefficients).astype(np.float32)
+    surface = (_grid() @ coefficients).astype(np.float32)
     grid = surface.reshape(_GRID, _GRID, 3)
     size = (shape[1], shape[0])
     return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+
+
+@cache
+def _grid() -> NDArray[np.float64]:
+    line = (np.arange(_GRID) + 0.5) / _GRID * 2 - 1
+    x, y = np.meshgrid(line, line)
+    return _design(np.column_stack([x.ravel(), y.ravel()]))
 
 
 def _fit(places: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64] | None:
