@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import find_objects
 
-from millie.segmentation.quick import picked, pixels_by_label, quantile
+from millie.segmentation.quick import crowded, picked, pixels_by_label, quantile
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 1001])
@@ -75,3 +75,22 @@ def test_picked_are_what_the_mask_says(kept: float) -> None:
     np.testing.assert_array_equal(
         picked(values[:, ::2, 0], mask[:, ::2]), values[:, ::2, 0][mask[:, ::2]]
     )
+
+
+def boxed(*corners: tuple[int, int]) -> np.ndarray:
+    """Boxes of 10 x 10 px at (top, left)."""
+    return np.array([(top, top + 10, left, left + 10) for top, left in corners]).reshape(-1, 4)
+
+
+def test_parts_hold_those_that_are_near_each_other_through_others_too() -> None:
+    boxes = boxed((20, 20), (20, 45), (45, 45), (300, 300), (300, 320), (150, 200))
+    parts = crowded(boxes, 16, 5, (400, 400))
+    assert parts == [np.s_[15:60, 15:60], np.s_[295:315, 295:335]]
+    assert crowded(boxes[-1:], 16, 5, (400, 400)) == []
+    assert crowded(boxes[[0, 3, 5]], 16, 5, (400, 400)) == []
+    assert crowded(boxed(), 16, 5, (400, 400)) == []
+
+
+def test_parts_that_overlap_much_are_one_and_end_at_the_edge() -> None:
+    boxes = boxed((20, 20), (20, 35), (60, 60), (60, 75))
+    assert crowded(boxes, 10, 200, (90, 300)) == [np.s_[0:90, 0:285]]

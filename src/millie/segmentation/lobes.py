@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 
 from millie.segmentation import lobe_model
-from millie.segmentation.bodies import inscribed_discs, round_bodies, too_wide
-from millie.segmentation.quick import LabelPixels, pixels_by_label, quantile
+from millie.segmentation.bodies import ROUND, inscribed_discs, round_bodies, too_wide
+from millie.segmentation.quick import LabelPixels, crowded, pixels_by_label, quantile
 from millie.segmentation.stain import EMPTY, RED
 
 if TYPE_CHECKING:
@@ -165,9 +165,17 @@ def _in_one_body(
     The body is what stands apart from the background or, where red cells touch it, what is
     unlike them. Touching cells give no round body and are left to the model.
     """
-    window = _crowd(pixels.boxes(), _BODY_UM[1] / work_um, pieces.shape)
-    if window is None:
-        return []
+    widest = _BODY_UM[1] / work_um
+    reach = widest / math.sqrt(ROUND)  # a round body may be oblong
+    # A body cut by a window is too wide to be one cell's.
+    windows = crowded(pixels.boxes(), reach, 2 * widest, pieces.shape)
+    return [group for window in windows for group in _in_one_of(pieces, window, stain, work_um)]
+
+
+def _in_one_of(
+    pieces: NDArray[np.int32], window: tuple[slice, slice], stain: StainMap, work_um: float
+) -> list[tuple[int, ...]]:
+    """The same in one part of the field."""
     pieces = pieces[window]
     nuclear = pieces > 0
     stained = (stain.density[window] > stain.empty_below) | nuclear
@@ -222,31 +230,6 @@ def _parted(stained: NDArray[np.bool_], centres: NDArray[np.float64], work_um: f
     beyond = np.hypot(*(centres[:, None] - discs[:, :2]).transpose(2, 0, 1)) - discs[:, 2]
     homes = beyond.argmin(axis=1)
     return bool(homes[0] != homes[1] and beyond.min(axis=1).max() <= 0)
-
-
-def _crowd(
-    boxes: NDArray[np.int64], reach_px: float, shape: tuple[int, ...]
-) -> tuple[slice, slice] | None:
-    """The part of the field where one body may hold two pieces; None: nowhere.
-
-    Args:
-        boxes: top, bottom, left, right of each piece.
-        reach_px: widest body.
-        shape: (H, W) of the field.
-    """
-    if len(boxes) < 2:
-        return None
-    gaps = [boxes[:, None, k] - boxes[None, :, k + 1] for k in (0, 2)]
-    apart = np.maximum(np.maximum(gaps[0], gaps[0].T), np.maximum(gaps[1], gaps[1].T))
-    near = boxes[np.count_nonzero(apart < reach_px, axis=1) > 1]
-    if len(near) == 0:
-        return None
-    beyond = math.ceil(2 * reach_px)  # a body cut by the window is too wide to be one cell's
-    (top, left), (bottom, right) = near[:, ::2].min(axis=0), near[:, 1::2].max(axis=0)
-    return (
-        slice(max(int(top) - beyond, 0), min(int(bottom) + beyond, shape[0])),
-        slice(max(int(left) - beyond, 0), min(int(right) + beyond, shape[1])),
-    )
 
 
 def pieces_of(labels: NDArray[np.int32], stain: StainMap) -> list[Piece]:

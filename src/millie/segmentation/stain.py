@@ -141,7 +141,7 @@ def stain_map(work: NDArray[np.uint8], *, judged: bool = True) -> StainMap:
 
 
 def _share(mask: NDArray[np.bool_]) -> float:
-    return np.count_nonzero(mask) / mask.size
+    return int(np.count_nonzero(mask)) / mask.size
 
 
 def _thinned(image: NDArray[Any], step: int) -> NDArray[Any]:
