@@ -171,7 +171,7 @@ def _refusal(
     if _share(valid) < 0.3:
         return "no background: the image is nearly black"
     r, g, b = cv2.split(pixels)
-    spread = cv2.subtract(cv2.max(cv2.max(r, g), b), cv2.min(cv2.min(r, g), b))
+    spread = picked(np.maximum(np.maximum(r, g), b) - np.minimum(np.minimum(r, g), b), valid)
     of_red, of_green, of_blue = cv2.split(density)
     total = of_red + of_green + of_blue
     stained = valid & (total > _STAINED)
@@ -185,9 +185,7 @@ def _refusal(
     empty = _share(valid & (np.abs(total) < _STAINED))
     reasons = {
         "no stained cells: the image is empty": _share(stained) < 0.001,
-        "greyscale: leukocytes are told from red cells by colour": (
-            quantile(picked(np.asarray(spread, dtype=np.uint8), valid), 0.99) < _GREY
-        ),
+        "greyscale: leukocytes are told from red cells by colour": (quantile(spread, 0.99) < _GREY),
         "no background: no bright, even area between cells": (
             max(background_rgb) < 80 or empty < 0.02
         ),
