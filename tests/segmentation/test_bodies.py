@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from millie.segmentation.bodies import inscribed_discs, round_bodies
+from millie.segmentation.bodies import inscribed_discs, round_bodies, too_wide
 
 
 def discs(*centres: tuple[int, int]) -> np.ndarray:
@@ -87,3 +87,10 @@ def test_holes_do_not_part_a_body() -> None:
 @pytest.mark.parametrize("value", [False, True])
 def test_a_map_without_an_outline_holds_no_disc(value: bool) -> None:
     assert inscribed_discs(np.full((50, 60), value), 12, 0.85).shape == (0, 3)
+
+
+def test_what_is_too_wide_is_told_by_its_box() -> None:
+    (body,) = round_bodies(discs((70, 60)), 3)
+    side = max(body.inside.shape)
+    assert not too_wide(side, body.diameter_px)
+    assert too_wide(side, 0.8 * body.diameter_px)

@@ -100,6 +100,16 @@ def test_features_do_not_depend_on_the_order_of_the_pair() -> None:
     assert joined(a, b).area_px == a.area_px + b.area_px
 
 
+def test_gap_and_neck_are_those_of_the_outlines() -> None:
+    stain = drawn([(20, 20, 6.0)], [(17.5, 19, 2.2), (23, 21, 1.8)])
+    a, b = pieces_of(find_pieces(stain, WORK_UM)[0], stain)[:2]
+    values = dict(zip(FEATURES, pair_features(a, b, stain, WORK_UM), strict=True))
+    apart = np.linalg.norm(a.outline[:, None] - b.outline[None], axis=2).min(axis=1)
+    assert values["gap_um"] == pytest.approx(max(apart.min() - 1, 0) * WORK_UM)
+    smaller = 2 * np.sqrt(min(a.area_px, b.area_px) / np.pi)
+    assert values["neck"] == pytest.approx(np.count_nonzero(apart <= 1.5) / smaller)
+
+
 def test_evidence_of_many_pairs_is_that_of_each() -> None:
     values = np.random.default_rng(0).normal(1.0, 1.0, (7, len(FEATURES)))
     together = lobe_model.evidence(values)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import find_objects
 
-from millie.segmentation.quick import pixels_by_label, quantile
+from millie.segmentation.quick import crowded, picked, pixels_by_label, quantile
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 1001])
@@ -58,3 +58,39 @@ def test_an_empty_map_has_no_labels() -> None:
     pixels = pixels_by_label(np.zeros((4, 5), np.int32))
     assert len(pixels.labels) == len(pixels.rows) == 0
     assert pixels.boxes().shape == (0, 4)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 0.99, 1.0])
+def test_quantile_of_bytes_is_numpys(share: float) -> None:
+    values = np.random.default_rng(3).integers(0, 256, 777).astype(np.uint8)
+    assert quantile(values, share) == pytest.approx(float(np.quantile(values, share)))
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.4, 1.0])
+def test_picked_are_what_the_mask_says(kept: float) -> None:
+    rng = np.random.default_rng(5)
+    values = rng.normal(size=(20, 30, 3))
+    mask = rng.random((20, 30)) < kept
+    np.testing.assert_array_equal(picked(values, mask), values[mask])
+    np.testing.assert_array_equal(
+        picked(values[:, ::2, 0], mask[:, ::2]), values[:, ::2, 0][mask[:, ::2]]
+    )
+
+
+def boxed(*corners: tuple[int, int]) -> np.ndarray:
+    """Boxes of 10 x 10 px at (top, left)."""
+    return np.array([(top, top + 10, left, left + 10) for top, left in corners]).reshape(-1, 4)
+
+
+def test_parts_hold_those_that_are_near_each_other_through_others_too() -> None:
+    boxes = boxed((20, 20), (20, 45), (45, 45), (300, 300), (300, 320), (150, 200))
+    parts = crowded(boxes, 16, 5, (400, 400))
+    assert parts == [np.s_[15:60, 15:60], np.s_[295:315, 295:335]]
+    assert crowded(boxes[-1:], 16, 5, (400, 400)) == []
+    assert crowded(boxes[[0, 3, 5]], 16, 5, (400, 400)) == []
+    assert crowded(boxed(), 16, 5, (400, 400)) == []
+
+
+def test_parts_that_overlap_much_are_one_and_end_at_the_edge() -> None:
+    boxes = boxed((20, 20), (20, 35), (60, 60), (60, 75))
+    assert crowded(boxes, 10, 200, (90, 300)) == [np.s_[0:90, 0:285]]

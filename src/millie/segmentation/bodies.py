@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Box = tuple[int, int, int, int]  # top, bottom, left, right
 
-_ROUND = 0.74  # of its enclosing circle; two touching discs fill 0.5, three 0.65
+ROUND = 0.74  # of its enclosing circle; two touching discs fill 0.5, three 0.65
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,13 +75,18 @@ def round_bodies(
     return found
 
 
+def too_wide(side_px: int, largest_px: float) -> bool:
+    """Whether what is so wide or high cannot be a round body of at most so large a diameter."""
+    return ROUND * side_px**2 > largest_px**2
+
+
 def _is_round(contour: MatLike, area: float) -> bool:
     """Whether an outline fills its enclosing circle."""
     _, _, width, height = cv2.boundingRect(contour)
-    if 4 * area < _ROUND * np.pi * max(width, height) ** 2:  # cheaper, and enough for most
+    if 4 * area < ROUND * np.pi * max(width, height) ** 2:  # cheaper, and enough for most
         return False
     _, radius = cv2.minEnclosingCircle(contour)
-    return bool(area > _ROUND * np.pi * (float(radius) + 0.5) ** 2)
+    return bool(area > ROUND * np.pi * (float(radius) + 0.5) ** 2)
 
 
 def inscribed_discs(
@@ -124,5 +129,8 @@ def _narrowest(
 ) -> float:
     """Least depth on the straight line between two places (x, y)."""
     n = max(abs(end[0] - start[0]), abs(end[1] - start[1]), 1) + 1
-    columns, rows = (np.rint(np.linspace(start[k], end[k], n)).astype(np.int64) for k in (0, 1))
+    share = np.arange(n)
+    columns, rows = (
+        np.rint(start[k] + share * ((end[k] - start[k]) / (n - 1))).astype(np.int64) for k in (0, 1)
+    )
     return float(depth[rows, columns].min())

@@ -25,6 +25,7 @@ from millie.segmentation.scale import (
     mode_diameter,
     pooled_diameter,
     red_cell_diameters,
+    too_coarse,
 )
 from millie.segmentation.stain import stain_map
 from millie.types import Detection, PixelSize
@@ -256,11 +257,17 @@ def _diameters(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], Expected]
     parts: list[NDArray[np.float64]] = []
     expected: Expected | None = None
     while True:
-        stain = stain_map(small)
-        found = red_cell_diameters(stain)
-        found[:, 0] /= factor
-        parts.append(found)
-        if expected is None and max(small.shape) <= _NUCLEUS_SIDE_PX:
+        nucleus = expected is None and max(small.shape) <= _NUCLEUS_SIDE_PX
+        red_cells = not parts or not too_coarse(np.concatenate(parts), factor)
+        if not red_cells and expected is not None:
+            break
+        if red_cells or nucleus:
+            stain = stain_map(small, judged=False)
+        if red_cells:
+            found = red_cell_diameters(stain)
+            found[:, 0] /= factor
+            parts.append(found)
+        if nucleus:
             own = expected_diameter(stain)
             expected = Expected(own.red_cell_px / factor, own.lone)
         factor /= 2
@@ -285,9 +292,8 @@ def _finer_diameters(image: NDArray[np.uint8], factor: float) -> list[NDArray[np
         factor = min(factor, 1.0)
         h, w = (min(side, round(_FINE_SIDE_PX / factor)) for side in (height, width))
         top, left = (height - h) // 2, (width - w) // 2
-        found = red_cell_diameters(
-            stain_map(_resized(image[top : top + h, left : left + w], factor))
-        )
+        part = _resized(image[top : top + h, left : left + w], factor)
+        found = red_cell_diameters(stain_map(part, judged=False))
         found[:, 0] /= factor
         parts.append(found)
         if factor == 1:

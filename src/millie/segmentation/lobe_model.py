@@ -37,8 +37,9 @@ def evidence(features: NDArray[np.float64]) -> NDArray[np.float64]:
         float64 (...).
     """
     w = _weights()
-    values = np.clip((features - w["mean"]) / w["scale"], -_FARTHEST, _FARTHEST)
-    hidden = np.maximum(np.einsum("...f,nfh->...nh", values, w["first"]) + w["first_bias"], 0)
-    hidden = np.maximum(np.einsum("...nh,nhk->...nk", hidden, w["second"]) + w["second_bias"], 0)
-    odds = np.einsum("...nk,nk->...n", hidden, w["last"]) + w["last_bias"]
-    return np.asarray(odds.mean(axis=-1))
+    values = (features.reshape(-1, features.shape[-1]) - w["mean"]) / w["scale"]
+    values = np.minimum(np.maximum(values, -_FARTHEST), _FARTHEST)
+    hidden = np.maximum(values @ w["first"] + w["first_bias"][:, None], 0)  # (networks, n, h)
+    hidden = np.maximum(hidden @ w["second"] + w["second_bias"][:, None], 0)
+    odds = (hidden @ w["last"][:, :, None])[:, :, 0] + w["last_bias"][:, None]
+    return np.asarray(odds.mean(axis=0).reshape(features.shape[:-1]))

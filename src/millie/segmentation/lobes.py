@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import combinations
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from millie.segmentation import lobe_model
-from millie.segmentation.bodies import inscribed_discs, round_bodies
-from millie.segmentation.quick import LabelPixels, pixels_by_label, quantile
+from millie.segmentation.bodies import ROUND, inscribed_discs, round_bodies, too_wide
+from millie.segmentation.quick import LabelPixels, crowded, pixels_by_label, quantile
 from millie.segmentation.stain import EMPTY, RED
 
 if TYPE_CHECKING:
@@ -115,8 +115,7 @@ def grouped(
         for key in others:
             alive[first] = joined(alive[first], alive.pop(key))
     places = {key: piece.centre.tolist() for key, piece in sorted(alive.items())}
-    near = _near(combinations(places, 2), places, work_um)
-    odds = _odds(near, alive, stain, work_um)
+    odds = _odds(_all_near(places, work_um), alive, stain, work_um)
     while odds:
         (a, b), best = max(odds.items(), key=lambda item: item[1])
         if best <= _MERGE_ABOVE:
@@ -132,6 +131,14 @@ def grouped(
         near = _near(pairs, places, work_um)
         odds |= _odds(near, alive, stain, work_um)
     return tuple(piece.members for piece in alive.values())
+
+
+def _all_near(places: dict[int, list[float]], work_um: float) -> list[tuple[int, int]]:
+    """The same as :func:`_near` of every pair."""
+    keys, centres = list(places), np.array(list(places.values())).reshape(-1, 2)
+    across, down = (centres[:, None] - centres[None]).transpose(2, 0, 1)
+    near = np.triu(np.hypot(across, down) * work_um < _REACH_UM, 1)
+    return [(keys[i], keys[j]) for i, j in np.argwhere(near).tolist()]
 
 
 def _near(
@@ -158,9 +165,17 @@ def _in_one_body(
     The body is what stands apart from the background or, where red cells touch it, what is
     unlike them. Touching cells give no round body and are left to the model.
     """
-    window = _crowd(pixels.boxes(), _BODY_UM[1] / work_um, pieces.shape)
-    if window is None:
-        return []
+    widest = _BODY_UM[1] / work_um
+    reach = widest / math.sqrt(ROUND)  # a round body may be oblong
+    # A body cut by a window is too wide to be one cell's.
+    windows = crowded(pixels.boxes(), reach, 2 * widest, pieces.shape)
+    return [group for window in windows for group in _in_one_of(pieces, window, stain, work_um)]
+
+
+def _in_one_of(
+    pieces: NDArray[np.int32], window: tuple[slice, slice], stain: StainMap, work_um: float
+) -> list[tuple[int, ...]]:
+    """The same in one part of the field."""
     pieces = pieces[window]
     nuclear = pieces > 0
     stained = (stain.density[window] > stain.empty_below) | nuclear
@@ -168,6 +183,8 @@ def _in_one_body(
     taken: set[int] = set()
 
     def holds_two(box: tuple[int, int, int, int]) -> bool:
+        if too_wide(max(box[1] - box[0], box[3] - box[2]), _BODY_UM[1] / work_um):
+            return False
         held = pieces[box[0] : box[1], box[2] : box[3]]
         highest = held.max()
         return bool(highest > 0 and ((held > 0) & (held != highest)).any())
@@ -213,31 +230,6 @@ def _parted(stained: NDArray[np.bool_], centres: NDArray[np.float64], work_um: f
     beyond = np.hypot(*(centres[:, None] - discs[:, :2]).transpose(2, 0, 1)) - discs[:, 2]
     homes = beyond.argmin(axis=1)
     return bool(homes[0] != homes[1] and beyond.min(axis=1).max() <= 0)
-
-
-def _crowd(
-    boxes: NDArray[np.int64], reach_px: float, shape: tuple[int, ...]
-) -> tuple[slice, slice] | None:
-    """The part of the field where one body may hold two pieces; None: nowhere.
-
-    Args:
-        boxes: top, bottom, left, right of each piece.
-        reach_px: widest body.
-        shape: (H, W) of the field.
-    """
-    if len(boxes) < 2:
-        return None
-    gaps = [boxes[:, None, k] - boxes[None, :, k + 1] for k in (0, 2)]
-    apart = np.maximum(np.maximum(gaps[0], gaps[0].T), np.maximum(gaps[1], gaps[1].T))
-    near = boxes[np.count_nonzero(apart < reach_px, axis=1) > 1]
-    if len(near) == 0:
-        return None
-    beyond = math.ceil(2 * reach_px)  # a body cut by the window is too wide to be one cell's
-    (top, left), (bottom, right) = near[:, ::2].min(axis=0), near[:, 1::2].max(axis=0)
-    return (
-        slice(max(int(top) - beyond, 0), min(int(bottom) + beyond, shape[0])),
-        slice(max(int(left) - beyond, 0), min(int(right) + beyond, shape[1])),
-    )
 
 
 def pieces_of(labels: NDArray[np.int32], stain: StainMap) -> list[Piece]:
@@ -316,15 +308,15 @@ def pair_features(a: Piece, b: Piece, stain: StainMap, work_um: float) -> NDArra
     small, large = sorted([a.area_px, b.area_px])
     hull = _joint_hull(a, b)
     _, radius = cv2.minEnclosingCircle(hull)
-    line = _samples(a.centre, b.centre)
-    score = stain.score[line[:, 1], line[:, 0]]
-    density = np.sort(stain.density[line[:, 1], line[:, 0]])
+    line = _samples(a.centre, b.centre, stain.score.shape[1])
+    score = stain.score.take(line)
+    density = np.sort(stain.density.take(line))
     distance = math.dist(a.centre, b.centre)
     side = math.sqrt(small + large)
     return np.array([
         distance * work_um,
         gap * work_um,
-        contact / (2 * np.sqrt(small / np.pi)),
+        contact / (2 * math.sqrt(small / math.pi)),
         (small + large) / _area(hull),
         max(float(score.min()), 0.0) / max(min(a.peak, b.peak), 1e-3),
         float(density[0]) / max(float(density[(4 * len(density)) // 5]), 1e-3),
@@ -332,7 +324,7 @@ def pair_features(a: Piece, b: Piece, stain: StainMap, work_um: float) -> NDArra
         math.log(small * work_um**2),
         math.log(large * work_um**2),
         max((small + large) * work_um**2 - _LARGE_UM2, 0.0),
-        (small + large) / (np.pi * max(float(radius), 1.0) ** 2),
+        (small + large) / (math.pi * max(float(radius), 1.0) ** 2),
         min(a.roundness, b.roundness),
         *_composition(hull, stain, _AROUND_UM / work_um),
         min(a.peak, b.peak) / max(a.peak, b.peak, 1e-3),
@@ -355,22 +347,31 @@ def _composition(hull: MatLike, stain: StainMap, around_px: float) -> list[float
     polygon = np.rint(hull - (x0, y0)).astype(np.int32)
     cv2.polylines(canvas, [polygon], isClosed=True, color=2, thickness=2 * reach - 1)
     cv2.fillConvexPoly(canvas, polygon, 1)
-    counts = np.bincount((canvas + 3 * kinds).ravel(), minlength=12).tolist()
+    histogram = cv2.calcHist([canvas + 3 * kinds], [0], None, [12], [0, 12])
+    counts = histogram.ravel().tolist()
     inside, belt = counts[1::3], counts[2::3]
     parts = [n / max(sum(inside), 1) for n in inside[1:]]
     return parts + [n / max(sum(belt), 1) for n in belt[1:]]
 
 
 def _nearest(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Squared distance from each point of ``a`` to the nearest of ``b``."""
-    steps = a[:, None, 0] - b[None, :, 0]
-    apart = steps * steps
-    np.subtract(a[:, None, 1], b[None, :, 1], out=steps)
-    apart += np.square(steps, out=steps)
-    return np.asarray(apart.min(axis=1), dtype=np.float32)
+    """Squared distance from each point of ``a`` to the nearest of ``b``; all are whole numbers."""
+    a, b = a - a[0], b - a[0]  # small numbers, so that products and sums are exact
+    left, right = np.empty((len(b), 3), np.float32), np.empty((3, len(a)), np.float32)
+    left[:, :2], right[:2] = b, a.T
+    left[:, :2] *= -2
+    left[:, 2], right[2] = np.einsum("ij,ij->i", b, b), 1
+    nearest = (left @ right).min(axis=0) + np.einsum("ij,ij->i", a, a)
+    return np.asarray(nearest, dtype=np.float32)
 
 
-def _samples(start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.int64]:
-    n = max(int(math.dist(start, end)), 2)
-    share = (np.arange(n + 1) / n)[:, None]
-    return np.rint(start + share * (end - start)).astype(np.int64)
+def _samples(start: NDArray[np.float64], end: NDArray[np.float64], columns: int) -> NDArray[Any]:
+    """Places in a flattened map of so many columns on the line between two points (x, y)."""
+    share = _shares(max(int(math.dist(start, end)), 2))
+    x, y = (np.rint(start[k] + share * (end[k] - start[k])) for k in (0, 1))
+    return np.asarray(y * columns + x, dtype=np.int64)
+
+
+@cache
+def _shares(n: int) -> NDArray[np.float64]:
+    return np.asarray(np.arange(n + 1) / n, dtype=np.float64)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from millie.segmentation.stain import StainMap
 
+_PLENTY = 8.0  # full circles that agree: red cells twice as wide are no longer looked for
 _MIN_WEIGHT = 1.0  # full circles' worth of outline that must agree on one diameter
 _LEAST_SEEN = 0.2  # share of a circle whose arc still fixes its diameter, if it fits closely
 _HALF_SEEN = 0.3
@@ -46,6 +47,10 @@ _BODY_LEVELS = (1.0, 2.0)  # of the density of nothing; the second parts a cell 
 _BODY_SMOOTH = 0.015  # of the longest side: bridges to neighbours thinner than twice that are cut
 _DIAMETERS_PX = (13.5, 40.0)  # where an outline is fine enough for a circle and not yet noisy
 _ENOUGH_OUTLINES = 80
+_LEAST_POINTS = 16  # of an outline
+_LEAST_ARC_POINTS = 12
+_LONG_OUTLINE = 400  # points from which on it is looked at in steps of one length
+_SAME = 0.15  # difference of logarithms within which diameters agree
 _STEP = 0.04  # bin of the natural logarithm of diameters
 
 
@@ -80,21 +85,19 @@ def red_cell_diameters(stain: StainMap) -> NDArray[np.float64]:
     nuclei = (stain.score > stain.threshold).astype(np.uint8)
     opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     contours, _ = cv2.findContours(opened, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    found: list[tuple[float, float]] = []
-    for contour in contours[:: max(1, len(contours) // _ENOUGH_OUTLINES)]:
-        if len(contour) < 16:
-            continue
-        points = contour[:, 0, :].astype(np.float64)
-        for arc in _convex_arcs(points, mask.shape):
-            circle = _circle(arc)
-            if circle is None:
-                continue
-            x, y, radius, weight = circle
-            if not _DIAMETERS_PX[0] <= 2 * radius <= _DIAMETERS_PX[1]:
-                continue
-            if not _holds_nucleus(nuclei, x, y, radius):
-                found.append((2 * radius, weight))
-    return np.array(found, dtype=np.float64).reshape(-1, 2)
+    outlines = [
+        contour[:, 0]
+        for contour in contours[:: max(1, len(contours) // _ENOUGH_OUTLINES)]
+        if len(contour) >= _LEAST_POINTS
+    ]
+    if not outlines:
+        return np.zeros((0, 2))
+    circles = _circles(*_convex_arcs(outlines, mask.shape))
+    diameters = 2 * circles[:, 2]
+    sized = circles[(diameters >= _DIAMETERS_PX[0]) & (diameters <= _DIAMETERS_PX[1])]
+    free = [not _holds_nucleus(nuclei, x, y, radius) for x, y, radius, _ in sized.tolist()]
+    kept = sized[np.array(free, dtype=np.bool_), 2:]
+    return np.asarray(kept * (2, 1), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +212,7 @@ def mode_diameter(
     # Arcs cut short look like small circles: the larger ones count more.
     evidence = kernel @ (weights * np.exp(2 * np.clip(logs - middle, -1.5, 1.5)))
     best = grid[np.argmax((_NO_ARCS + evidence) * expected.likelihood(grid))]
-    near = np.abs(logs - best) < 0.15
+    near = np.abs(logs - best) < _SAME
     total = float(weights[near].sum())
     if total < _LEAST_ARCS:
         return expected.alone_px, 0.0
@@ -237,64 +240,100 @@ def pooled_diameter(
     return diameter, weight
 
 
+def too_coarse(diameters: NDArray[np.float64], factor: float) -> bool:
+    """Whether an image shrunk by a factor can add nothing to the red cells already seen.
+
+    Args:
+        diameters: from :func:`red_cell_diameters` of finer ones, in pixels of the whole image.
+        factor: pixels of the shrunk image over those of the whole one.
+    """
+    diameter, weight = mode_diameter(diameters)
+    return weight >= _PLENTY and diameter * factor * math.exp(_SAME) < _DIAMETERS_PX[0]
+
+
 def enough(weight: float) -> bool:
     """Whether so much agreeing outline fixes a scale."""
     return weight >= _MIN_WEIGHT
 
 
-def _convex_arcs(points: NDArray[np.float64], shape: tuple[int, ...]) -> list[NDArray[np.float64]]:
-    """Split an outline where it turns inwards or runs along the image's edge."""
+def _convex_arcs(
+    outlines: Sequence[NDArray[Any]], shape: tuple[int, ...]
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """Split closed outlines where they turn inwards or run along the image's edge.
+
+    Returns:
+        Points (n, 2), x and y, and where among them each arc begins and ends (exclusive).
+    """
     height, width = shape
-    n = len(points)
-    k = max(3, n // 40) if n < 400 else 10
-    x, y = points.T
-    ahead_x, ahead_y = _rolled(x, k) - x, _rolled(y, k) - y
-    turn = ahead_x * _rolled(ahead_y, -k) - ahead_y * _rolled(ahead_x, -k)
+    sizes = np.array([len(outline) for outline in outlines])
+    first = np.cumsum(sizes) - sizes
+    size, begin = np.repeat(sizes, sizes), np.repeat(first, sizes)
+    place = np.arange(len(size)) - begin
+    points = np.concatenate(outlines).astype(np.float64)
+    x, y = points.T.copy()
+    k = np.where(size < _LONG_OUTLINE, np.maximum(3, size // 40), 10)
+    ahead, behind = begin + (place + k) % size, begin + (place - k) % size
+    ahead_x, ahead_y = x[ahead] - x, y[ahead] - y
+    turn = ahead_x * ahead_y[behind] - ahead_y * ahead_x[behind]
+    following = begin + (place + 1) % size
+    clockwise = np.sign(np.add.reduceat(x[following] * y - x * y[following], first))
     steps = np.hypot(ahead_x, ahead_y)
-    clockwise = float(x @ _rolled(y, -1) - y @ _rolled(x, -1))
-    inwards = turn * np.sign(clockwise) < -0.15 * (steps * _rolled(steps, -k) + 1e-9)
+    inwards = turn * np.repeat(clockwise, sizes) < -0.15 * (steps * steps[behind] + 1e-9)
     bad = inwards | (x <= 1) | (y <= 1) | (x >= width - 2) | (y >= height - 2)
-    if not bad.any():
-        return [points]
-    start = int(np.argmax(bad))
-    bad, points = _rolled(bad, start), _rolled(points, start)
-    cuts = np.flatnonzero(bad[1:] != bad[:-1]) + 1
-    runs = zip([0, *cuts.tolist()], [*cuts.tolist(), n], strict=True)
-    return [points[a:b] for a, b in runs if b - a >= 12 and not bad[a]]
+    worst = np.where(bad, place, size)
+    start = np.minimum.reduceat(worst, first) % sizes
+    order = begin + (place + np.repeat(start, sizes)) % size  # each begins where it is bad
+    bad = bad[order]
+    change = np.flatnonzero(np.diff(bad, prepend=False) | (place == 0))
+    end = np.append(change[1:], len(bad))
+    arcs = ~bad[change] & (end - change >= _LEAST_ARC_POINTS)
+    return points[order], change[arcs], end[arcs]
 
 
-def _rolled(values: NDArray[Any], ahead: int) -> NDArray[Any]:
-    """The values from a place on, then those before it; numpy.roll takes ten times as long."""
-    return np.concatenate((values[ahead:], values[:ahead]))
+def _circles(
+    points: NDArray[np.float64], begin: NDArray[np.int64], end: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Algebraic circles (Kasa 1976) through arcs, of those that fit and span enough.
 
+    Args:
+        points: float64 (n, 2), x and y.
+        begin: int64 (arcs,), where each arc begins; rising.
+        end: int64 (arcs,), where each ends, exclusive.
 
-def _circle(arc: NDArray[np.float64]) -> tuple[float, float, float, float] | None:
-    """Algebraic circle (Kasa 1976) through an arc; None unless it fits and spans enough."""
-    middle_x, middle_y = arc.mean(axis=0).tolist()
-    x, y = arc[:, 0] - middle_x, arc[:, 1] - middle_y
+    Returns:
+        float64 (circles, 4): x, y, radius, share of the circle seen.
+    """
+    if len(begin) == 0:
+        return np.zeros((0, 4))
+    count = end - begin
+    owner = np.repeat(np.arange(len(count)), count)
+    first = np.cumsum(count) - count
+    own = points[np.arange(len(owner)) + (begin - first)[owner]].T.copy()
+
+    def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.add.reduceat(values, first, axis=-1), dtype=np.float64)
+
+    middle = total(own) / count
+    x, y = own - middle[:, owner]
     squares = x * x + y * y
-    xx, xy, yy = float(x @ x), float(x @ y), float(y @ y)
-    determinant = xx * yy - xy * xy
-    if determinant * len(arc) < 1e-6:
-        return None
-    zx, zy = float(squares @ x), float(squares @ y)
-    cx = (zx * yy - zy * xy) / (2 * determinant)
-    cy = (zy * xx - zx * xy) / (2 * determinant)
-    square = float(squares.sum()) / len(arc) + cx * cx + cy * cy
-    if square <= 4:
-        return None
-    radius = math.sqrt(square)
-    off = np.hypot(x - cx, y - cy) - radius
-    residual = math.sqrt(float(off @ off) / len(arc))
-    span = len(arc) * 1.12 / (2 * math.pi * radius)
-    loose = 0.06 if span >= _HALF_SEEN else 0.035
-    if residual > max(loose * radius, 0.4) or span < _LEAST_SEEN:
-        return None
-    return cx + middle_x, cy + middle_y, radius, min(span, 1.0)
+    xx, xy, yy, zx, zy = total(np.stack([x * x, x * y, y * y, squares * x, squares * y]))
+    double = 2 * (xx * yy - xy * xy)
+    flat = double * count < 2e-6
+    double[flat] = 1
+    centre = np.stack([zx * yy - zy * xy, zy * xx - zx * xy]) / double
+    radius = np.sqrt(total(squares) / count + (centre * centre).sum(axis=0))
+    off = np.hypot(x - centre[0, owner], y - centre[1, owner]) - radius[owner]
+    residual = np.sqrt(total(off * off) / count)
+    span = count * 1.12 / (2 * math.pi * radius)
+    loose = np.where(span >= _HALF_SEEN, 0.06, 0.035)
+    fits = (residual <= np.maximum(loose * radius, 0.4)) & (span >= _LEAST_SEEN)
+    fits &= ~flat & (radius > 2)
+    found = np.column_stack([(centre + middle).T, radius, np.minimum(span, 1.0)])
+    return np.asarray(found[fits], dtype=np.float64)
 
 
 def _holds_nucleus(nuclei: NDArray[np.uint8], x: float, y: float, radius: float) -> bool:
     half = radius * 0.7
     top, left = int(max(y - half, 0)), int(max(x - half, 0))
     window = nuclei[top : int(max(y + half, 0)) + 1, left : int(max(x + half, 0)) + 1]
-    return bool(window.size and window.mean() > 0.1)
+    return bool(window.size and cv2.countNonZero(window) > 0.1 * window.size)

@@ -5,12 +5,13 @@ Owns its measurement from the empty background and its removal; knows nothing of
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from millie.segmentation.quick import quantile
+from millie.segmentation.quick import picked, quantile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,31 +40,41 @@ def fall_off(
     height, width = valid.shape
     if min(height, width) < 8 * _TILES:
         return None
+    total = density[:, :, 0] + density[:, :, 1] + density[:, :, 2]
     places, values = [], []
-    for rows in np.array_split(np.arange(height), _TILES):
-        for columns in np.array_split(np.arange(width), _TILES):
-            window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            pixels = density[window][valid[window]]
-            if len(pixels) < 0.5 * len(rows) * len(columns):
+    for top, bottom in _parts(height):
+        for left, right in _parts(width):
+            window = np.s_[top:bottom, left:right]
+            inside = valid[window]
+            totals = picked(total[window], inside)
+            if len(totals) < 0.5 * inside.size:
                 continue
-            total = pixels[:, 0] + pixels[:, 1] + pixels[:, 2]
-            low = quantile(total, 0.08)
-            near = np.abs(total - low) < 0.08
+            near = np.abs(totals - quantile(totals, 0.08)) < 0.08
             if not near.any():
                 continue
-            values.append(pixels[near].mean(axis=0) - background)
-            places.append((columns.mean() / width * 2 - 1, rows.mean() / height * 2 - 1))
+            values.append(picked(picked(density[window], inside), near).mean(axis=0) - background)
+            places.append(((left + right - 1) / width - 1, (top + bottom - 1) / height - 1))
     return _fit(np.array(places), np.array(values)) if len(values) >= 20 else None
+
+
+def _parts(length: int) -> list[tuple[int, int]]:
+    """Ends of so many almost equal parts of a side."""
+    return [(int(part[0]), int(part[-1]) + 1) for part in np.array_split(np.arange(length), _TILES)]
 
 
 def spread(coefficients: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """The surface as float32 (H, W, 3)."""
-    line = (np.arange(_GRID) + 0.5) / _GRID * 2 - 1
-    x, y = np.meshgrid(line, line)
-    surface = (_design(np.column_stack([x.ravel(), y.ravel()])) @ coefficients).astype(np.float32)
+    surface = (_grid() @ coefficients).astype(np.float32)
     grid = surface.reshape(_GRID, _GRID, 3)
     size = (shape[1], shape[0])
     return np.asarray(cv2.resize(grid, size, interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+
+
+@cache
+def _grid() -> NDArray[np.float64]:
+    line = (np.arange(_GRID) + 0.5) / _GRID * 2 - 1
+    x, y = np.meshgrid(line, line)
+    return _design(np.column_stack([x.ravel(), y.ravel()]))
 
 
 def _fit(places: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64] | None:
