@@ -27,7 +27,7 @@ WORK_UM = 0.25
 SIDE_UM = 40
 BACKGROUND = np.array([235.0, 230.0, 225.0])
 RED_CELL = (0.12, 0.30, 0.22)
-PLASMA = {"blue": (0.30, 0.25, 0.06), "pink": (0.10, 0.24, 0.12), "pale": (0.06, 0.10, 0.03)}
+PLASMA = {"blue": (0.30, 0.25, 0.06), "pink": (0.15, 0.24, 0.10), "pale": (0.06, 0.10, 0.03)}
 NUCLEUS = (0.85, 1.15, 0.25)
 TOUCHING = (14.2, 20.0, 3.6), (24.0, 26.8, 3.6)  # red cells under the edge of the cell
 
@@ -45,6 +45,9 @@ def drawn(cells: list[tuple[Disc, Disc]], plasma: str, beside: tuple[Disc, ...] 
     for (x, y, radius), value in layers:
         point = round(x / WORK_UM), round(y / WORK_UM)
         cv2.circle(density, point, round(radius / WORK_UM), value, -1)
+    grain = np.random.default_rng(1).normal(0, 1.0, density.shape[:2])[..., None]
+    for body, _ in cells:  # granules; red cells are smooth
+        density += grain * disc_mask(body)[..., None] * PLASMA[plasma]
     density = cv2.GaussianBlur(density, (0, 0), 0.8)
     density += np.random.default_rng(0).normal(0, 0.01, density.shape)
     return stain_map(np.clip(BACKGROUND * np.exp(-density), 0, 255).astype(np.uint8))
@@ -83,13 +86,13 @@ def test_cytoplasm_of_any_colour_belongs_to_the_cell(plasma: str, beside: tuple[
     body = (21.0, 20.0, 6.0)
     found = bodies_of(drawn([(body, (19.5, 20.0, 3.4))], plasma, beside))
     assert len(found) == 1
-    assert dice(found[0], disc_mask(body)) > 0.93
+    assert dice(found[0], disc_mask(body)) > 0.9
 
 
 def test_a_cell_without_visible_cytoplasm_is_its_nucleus() -> None:
     disc = (20.0, 20.0, 4.2)
     found = bodies_of(drawn([(disc, disc)], "blue"))
-    assert dice(found[0], disc_mask(disc)) > 0.93
+    assert dice(found[0], disc_mask(disc)) > 0.9
 
 
 def test_bodies_of_touching_cells_share_hardly_a_pixel() -> None:
