@@ -143,6 +143,23 @@ def match(detection: Detection, boxes: tuple[tuple[float, float, float, float], 
     return np.array([len(boxes) - len(free), false, len(free)], dtype=float)
 
 
+def overlaps(detection: Detection, sample: Sample) -> list[float]:
+    """Of each drawn box: intersection over union with the box of the cell that fits it best."""
+    found = np.array(
+        [
+            (c.left_px, c.top_px, c.left_px + c.width_px, c.top_px + c.height_px)
+            for c in (region.cell for region in detection.regions)
+        ]
+    ).reshape(-1, 4)
+    best = []
+    for drawn in np.array(sample.boxes).reshape(-1, 4):
+        sides = np.minimum(found[:, 2:], drawn[2:]) - np.maximum(found[:, :2], drawn[:2])
+        both = sides.clip(min=0).prod(axis=1)
+        union = (found[:, 2:] - found[:, :2]).prod(axis=1) + (drawn[2:] - drawn[:2]).prod() - both
+        best.append(float((both / union).max(initial=0.0)))
+    return best
+
+
 def exactly_one(detection: Detection, shape: tuple[int, ...]) -> float:
     """1 if one cell, and only one, has its centre in the middle third of the crop."""
     height, width = shape[:2]
@@ -272,6 +289,9 @@ def table(method: str, root: Path, limit: int, part: str) -> Iterator[tuple[str,
         for how in HOW if label == "as it is" else HOW[:2]:
             rows = rows_of_fields(method, "bccd", changed(fields, change), how)
             yield f"bccd F1, {label}, {how}", interval(rows, f1)
+    found = detections(method, "bccd", fields, "scale given")
+    shares = [v for d, s in zip(found, fields, strict=True) for v in overlaps(d, s)]
+    yield "bccd overlap of boxes, scale given", interval(np.array(shares), mean)
     samples = half(list(all_idb1(root)), part)
     ill = np.array([s.kind == "1" for s in samples])
     for how in ("each alone", "scale given"):
