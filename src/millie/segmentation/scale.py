@@ -32,12 +32,18 @@ _AGREE = 0.25  # difference of logarithms within which two images have one scale
 _POOLED_SHARE = 0.15  # full circles an image; less is chance
 _LEAST_ARCS = 0.15  # full circles; with less the leukocyte alone decides
 _NO_ARCS = 0.1  # full circles that an expectation is worth where no arc supports it
-_PRIOR_FLOOR = 0.05  # what remains of the evidence for diameters that the leukocyte speaks against
-_BELOW, _ABOVE = 0.4, 0.4  # spread of the logarithm of red cells' over the expected diameter
-_BELOW_LONE, _ABOVE_LONE = 0.3, 0.4  # the same where the expectation rests on a whole cell
-_WIDEST = 3.4  # diameter of a nucleus over its largest inscribed radius; beyond it is a clump
-_NUCLEUS_OVER_RED_CELL = 1.34  # diameters, where red cells are seen: of normal cells and blasts
-_NUCLEUS_ALONE = 1.1  # the same where nothing but the nucleus tells; too large a cell is cut
+_PRIOR_FLOOR = 0.15  # what remains of the evidence for diameters that the leukocyte speaks against
+_BELOW, _ABOVE = 0.3, 0.4  # spread of the logarithm of red cells' over the expected diameter
+_BELOW_LONE, _ABOVE_LONE = 0.2, 0.25  # the same where the expectation rests on a whole cell
+_VARIANCE, _VARIANCE_LONE = 0.053, 0.026  # of that logarithm; train_scale.py prints them
+_ARCS_VARIANCE = 0.02  # of the logarithm of the diameter that one full circle gives
+_DOUBT = 0.5  # of the square of what arcs and leukocyte are apart: variance that adds
+_HOLE = 0.1  # of a nucleus' area: gaps in its chromatin are filled, a ring keeps its hole
+# Logarithm of red cells' over the nucleus' diameter, from benchmarks/train_scale.py: constant, then
+# for what leukocyte_shape gives.
+_OF_NUCLEUS = np.array([-0.26, 0.25, -1.00, -0.27])
+_OF_LONE_CELL = np.array([0.02, 0.24, -0.37, 0.15, 1.06])
+_CAUTION, _CAUTION_LONE = 0.2, 0.05  # added to it: at too large a scale a cell falls in pieces
 _SAME_CELL = 0.5  # share of the largest nucleus that a lone body holds, else it is a platelet
 _RED_CELL_UM = 7.2
 _LEUKOCYTE_UM = 12.5  # diameter of a leukocyte on a film; lymphocytes 9, monocytes 16
@@ -112,11 +118,6 @@ class Expected:
     red_cell_px: float
     lone: bool = False
 
-    @property
-    def alone_px(self) -> float:
-        """The same where no red cell is seen at all."""
-        return self.red_cell_px * (1 if self.lone else _NUCLEUS_OVER_RED_CELL / _NUCLEUS_ALONE)
-
     def likelihood(self, logs: NDArray[np.float64]) -> NDArray[np.float64]:
         """Of logarithms of diameters, at most 1; nuclei vary more than whole cells."""
         if self.red_cell_px == 0:
@@ -126,29 +127,53 @@ class Expected:
         closeness = np.exp(-0.5 * (off / np.where(off < 0, below, above)) ** 2)
         return np.asarray(_PRIOR_FLOOR + closeness, dtype=np.float64)
 
+    def balanced(self, log_px: float, weight: float) -> float:
+        """Diameter between the expected one and that of arcs worth so many full circles."""
+        if self.red_cell_px == 0:
+            return math.exp(log_px)
+        off = math.log(self.red_cell_px) - log_px
+        # The further off, the likelier it is that no leukocyte stands behind it.
+        own = (_VARIANCE_LONE if self.lone else _VARIANCE) + _DOUBT * off * off
+        of_arcs = own / (own + _ARCS_VARIANCE / weight)
+        return math.exp(log_px + (1 - of_arcs) * off)
+
 
 def expected_diameter(stain: StainMap) -> Expected:
-    """Diameter of red cells in pixels of the map, from the largest nucleus, lobes joined.
+    """Diameter of red cells in pixels of the map, from the leukocyte with the largest nucleus."""
+    seen = leukocyte_shape(stain)
+    if seen is None:
+        return Expected(0.0)
+    log_px, over, lone = seen
+    weights, caution = (_OF_LONE_CELL, _CAUTION_LONE) if lone else (_OF_NUCLEUS, _CAUTION)
+    log_px += caution + float(weights[0] + over @ weights[1:])
+    return Expected(math.exp(log_px), lone)
 
-    Where the cell around it stands alone and is round, the cell's size counts as much as the
-    nucleus', because it varies less from one leukocyte to the next.
+
+def leukocyte_shape(stain: StainMap) -> tuple[float, NDArray[np.float64], bool] | None:
+    """Size and shape of the largest nucleus, lobes joined, and of its cell if that stands alone.
+
+    Returns:
+        Logarithm of the diameter in pixels of the disc that covers as much as the nucleus;
+        logarithms of ratios to it, of the diameters of the largest disc inside, of a disc that
+        covers as much as the convex hull, of the circle around, and, of a lone round cell, of the
+        red cells that its size makes likely; whether there is such a cell. None: no nucleus.
     """
     score = cv2.GaussianBlur(stain.score, (0, 0), max(0.008 * max(stain.score.shape), 0.5))
     level = max(stain.threshold, 0.45 * quantile(score.ravel(), 0.99))
     mask = (score > level).astype(np.uint8)
-    nucleus_px = _nucleus_diameter(mask)
+    own = _largest_nucleus(mask)
+    if not own.any():
+        return None
+    log_px, *over = _nucleus_shape(own)
     lone_px, held_px = _lone_cell(stain, mask)
-    if held_px > _SAME_CELL * nucleus_px:
-        return Expected(lone_px, lone=True)
-    return Expected(nucleus_px / _NUCLEUS_OVER_RED_CELL)
+    if lone := held_px > _SAME_CELL * math.exp(log_px):
+        over.append(math.log(lone_px) - log_px)
+    return log_px, np.array(over), lone
 
 
-def _nucleus_diameter(mask: NDArray[np.uint8]) -> float:
-    """Diameter in pixels of the disc that covers as much as the largest nucleus, lobes joined."""
-    inscribed = cv2.distanceTransform(cv2.copyMakeBorder(mask, 1, 1, 1, 1, 0), cv2.DIST_L2, 3)[
-        1:-1, 1:-1
-    ]
-    area, radius = 0, 0.01 * min(mask.shape)
+def _largest_nucleus(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The nucleus that covers most, lobes joined and small holes filled; all 0: none."""
+    radius = 0.01 * min(mask.shape)
     for _ in range(4):
         side = 2 * max(1, round(radius)) + 1
         disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
@@ -157,8 +182,26 @@ def _nucleus_diameter(mask: NDArray[np.uint8]) -> float:
         counts[0] = 0
         area = int(counts.max())
         radius = 0.25 * float(np.sqrt(area / np.pi))
-    thickest = float(inscribed[labels == int(np.argmax(counts))].max(initial=0))
-    return min(2 * float(np.sqrt(area / np.pi)), _WIDEST * thickest)
+    own = (mask & (labels == int(np.argmax(counts)))).astype(np.uint8)
+    window = np.ones((3, 3), np.uint8)
+    own = np.asarray(cv2.morphologyEx(own, cv2.MORPH_CLOSE, window), dtype=np.uint8)
+    contours, links = cv2.findContours(own, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    for k, contour in enumerate(contours):
+        if links[0, k, 3] >= 0 and cv2.contourArea(contour) < _HOLE * area:
+            cv2.drawContours(own, contours, k, 1, cv2.FILLED)
+    return own
+
+
+def _nucleus_shape(own: NDArray[np.uint8]) -> list[float]:
+    """Of a nucleus that a mask holds, as :func:`leukocyte_shape` says."""
+    depth = cv2.distanceTransform(cv2.copyMakeBorder(own, 1, 1, 1, 1, 0), cv2.DIST_L2, 3)
+    contours, _ = cv2.findContours(own, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    hull = cv2.convexHull(np.concatenate(contours))
+    convex = cv2.contourArea(hull) + 0.5 * cv2.arcLength(hull, closed=True) + 1
+    _, radius = cv2.minEnclosingCircle(hull)
+    log_px = 0.5 * math.log(np.count_nonzero(own) * 4 / math.pi)
+    others = 2 * float(depth.max()), math.sqrt(convex * 4 / math.pi), 2 * float(radius) + 1
+    return [log_px, *(math.log(px) - log_px for px in others)]
 
 
 def _lone_cell(stain: StainMap, nuclei: NDArray[np.uint8]) -> tuple[float, float]:
@@ -201,7 +244,7 @@ def mode_diameter(
     """
     expected = expected or Expected(0.0)
     if len(diameters) == 0:
-        return expected.alone_px, 0.0
+        return expected.red_cell_px, 0.0
     logs, weights = np.log(diameters[:, 0]), diameters[:, 1]
     middle = float(np.average(logs, weights=weights))
     if expected.red_cell_px > 0:
@@ -215,8 +258,9 @@ def mode_diameter(
     near = np.abs(logs - best) < _SAME
     total = float(weights[near].sum())
     if total < _LEAST_ARCS:
-        return expected.alone_px, 0.0
-    return float(np.exp(np.average(logs[near], weights=weights[near]))), total
+        return expected.red_cell_px, 0.0
+    seen = float(np.average(logs[near], weights=weights[near]))
+    return expected.balanced(seen, total), total
 
 
 def pooled_diameter(
