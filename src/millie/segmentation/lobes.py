@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
+from heapq import heappop, heappush
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -17,12 +19,11 @@ import numpy as np
 
 from millie.segmentation import lobe_model
 from millie.segmentation.bodies import ROUND, inscribed_discs, round_bodies, too_wide
+from millie.segmentation.places import Places
 from millie.segmentation.quick import LabelPixels, crowded, pixels_by_label, quantile
 from millie.segmentation.stain import EMPTY, RED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from cv2.typing import MatLike
     from numpy.typing import NDArray
 
@@ -114,37 +115,36 @@ def grouped(
         first, *others = (key for key in members if key in alive)
         for key in others:
             alive[first] = joined(alive[first], alive.pop(key))
-    places = {key: piece.centre.tolist() for key, piece in sorted(alive.items())}
-    odds = _odds(_all_near(places, work_um), alive, stain, work_um)
-    while odds:
-        (a, b), best = max(odds.items(), key=lambda item: item[1])
-        if best <= _MERGE_ABOVE:
-            break
-        if _in_two_bodies(alive[a], alive[b], stain, work_um):
-            del odds[a, b]
-            continue
-        alive[a] = joined(alive[a], alive.pop(b))
-        places[a] = alive[a].centre.tolist()
-        del places[b]
-        odds = {pair: value for pair, value in odds.items() if a not in pair and b not in pair}
-        pairs = [(min(a, c), max(a, c)) for c in places if c != a]
-        near = _near(pairs, places, work_um)
-        odds |= _odds(near, alive, stain, work_um)
+    _merge(alive, stain, work_um)
     return tuple(piece.members for piece in alive.values())
 
 
-def _all_near(places: dict[int, list[float]], work_um: float) -> list[tuple[int, int]]:
-    """The same as :func:`_near` of every pair."""
-    keys, centres = list(places), np.array(list(places.values())).reshape(-1, 2)
-    across, down = (centres[:, None] - centres[None]).transpose(2, 0, 1)
-    near = np.triu(np.hypot(across, down) * work_um < _REACH_UM, 1)
-    return [(keys[i], keys[j]) for i, j in np.argwhere(near).tolist()]
+def _merge(alive: dict[int, Piece], stain: StainMap, work_um: float) -> None:
+    """Join the likeliest pair of pieces until none is likely."""
+    places = Places(_REACH_UM / work_um)
+    for key, piece in sorted(alive.items()):
+        places.put(key, *piece.centre.tolist())
+    grown = dict.fromkeys(alive, 0)  # how often; verdicts on what has grown since are void
+    queue: list[tuple[float, int, tuple[int, int], tuple[int, int]]] = []
+    order = count()
 
+    def judge(pairs: list[tuple[int, int]]) -> None:
+        for (a, b), odds in _odds(pairs, alive, stain, work_um).items():
+            if odds > _MERGE_ABOVE:
+                heappush(queue, (-odds, next(order), (a, b), (grown[a], grown[b])))
 
-def _near(
-    pairs: Iterable[tuple[int, int]], places: dict[int, list[float]], work_um: float
-) -> list[tuple[int, int]]:
-    return [(a, b) for a, b in pairs if math.dist(places[a], places[b]) * work_um < _REACH_UM]
+    judge([(key, other) for key in sorted(alive) for other in places.near(key) if key < other])
+    while queue:
+        _, _, (a, b), then = heappop(queue)
+        if a not in alive or b not in alive or then != (grown[a], grown[b]):
+            continue
+        if _in_two_bodies(alive[a], alive[b], stain, work_um):
+            continue
+        alive[a] = joined(alive[a], alive.pop(b))
+        grown[a] += 1
+        places.remove(b)
+        places.put(a, *alive[a].centre.tolist())
+        judge([(min(a, c), max(a, c)) for c in places.near(a)])
 
 
 def _odds(

@@ -16,6 +16,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_MANY = 2000  # boxes beyond which comparing each with each takes more than it saves
+
 
 def quantile(values: NDArray[Any], share: float) -> float:
     """The same as ``numpy.quantile`` of a one-dimensional array, interpolated linearly.
@@ -107,6 +109,8 @@ def crowded(
     """
     if len(boxes) < 2:
         return []
+    if len(boxes) > _MANY:
+        return [_window(boxes, math.ceil(margin_px), shape)]
     gaps = [boxes[:, None, k] - boxes[None, :, k + 1] for k in (0, 2)]
     apart = np.maximum(np.maximum(gaps[0], gaps[0].T), np.maximum(gaps[1], gaps[1].T))
     crowds = [crowd for crowd in _connected(apart < reach_px) if len(crowd) > 1]
