@@ -48,7 +48,7 @@ _SMALLEST_SIDE_PX = 45
 _NUCLEUS_SIDE_PX = 260  # longest side at which a nucleus is measured, coarse enough to be one blob
 _LARGE_SIDE_UM = 60.0
 _FULL = 0.93  # share of stained pixels beyond which a field shows tissue or a far too thick film
-_MOST_ENLARGED_PX = 100_000_000  # of an enlarged field; each takes 65 bytes of memory
+_MOST_ENLARGED_PX = 100_000_000  # of an enlarged field; each takes 50 bytes of memory
 _ASSUMED_SIDE_UM = 36.0  # of an image that shows neither red cells nor a nucleus
 
 

@@ -61,6 +61,7 @@ _SMOOTH_UM = 1.2  # bridges between bodies thinner than twice that are cut
 _AROUND_UM = 1.5
 _TWO_UM = 10.0  # two cells' nuclei are together at least as wide
 _HALF_UM = 6.0  # least width of either body beside a neck
+_SURE = 9.0  # log odds that outweigh a neck
 _NECK = 0.85  # of the smaller body's width
 _BODY_UM = (6.0, 20.0)  # diameter of one cell's body
 
@@ -135,10 +136,10 @@ def _merge(alive: dict[int, Piece], stain: StainMap, work_um: float) -> None:
 
     judge([(key, other) for key in sorted(alive) for other in places.near(key) if key < other])
     while queue:
-        _, _, (a, b), then = heappop(queue)
+        minus, _, (a, b), then = heappop(queue)
         if a not in alive or b not in alive or then != (grown[a], grown[b]):
             continue
-        if _in_two_bodies(alive[a], alive[b], stain, work_um):
+        if -minus < _SURE and _in_two_bodies(alive[a], alive[b], stain, work_um):
             continue
         alive[a] = joined(alive[a], alive.pop(b))
         grown[a] += 1
