@@ -61,6 +61,14 @@ def test_a_neck_of_the_cytoplasm_parts_what_the_nuclei_alone_would_join(
     assert len(groups_of(drawn([(20.5, 20, 9.0)], near))) == 1
 
 
+def test_networks_that_are_sure_outweigh_a_neck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An eosinophil may narrow between its lobes."""
+    monkeypatch.setattr(lobe_model, "evidence", lambda rows: np.full(len(rows), 12.0))
+    x = 16.25, 24.75
+    near = [(x[0] + 0.6, 20, 3.0), (x[1] - 0.6, 20, 3.0)]
+    assert len(groups_of(drawn([(v, 20, 5.0) for v in x], near))) == 1
+
+
 def test_a_neck_filled_by_red_cells_parts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """They hide the outline, and so may they the pale cytoplasm of one cell."""
     monkeypatch.setattr(lobe_model, "evidence", lambda rows: np.full(len(rows), 5.0))
