@@ -79,6 +79,16 @@ def test_detect_ends_with_1_when_one_image_of_two_failed(
     assert "cells in 1 images" in shown
 
 
+def test_detect_writes_its_table_beside_the_pictures(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = str(next(films.parent.rglob("*.jpg")))
+    assert _run(monkeypatch, "detect", good, "--overlay", str(tmp_path)) == 0
+    assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".jpg"}
+    assert _run(monkeypatch, "detect", good) == 2
+    assert "--out cells.csv, or --overlay DIR" in " ".join(capsys.readouterr().err.split())
+
+
 def test_models_and_doctor_print_what_is_here(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

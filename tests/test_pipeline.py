@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -178,9 +179,26 @@ def test_detect_writes_a_row_a_cell_and_pictures(
     assert [p.source for p in summary.failures] == [str(broken)]
 
 
+def test_detect_reads_folders_but_not_its_own_pictures(
+    films: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    image = pipeline.read_cohort([films]).patients[0].images[0].path
+    (tmp_path / "in").mkdir()
+    copy = Path(shutil.copy(image, tmp_path / "in"))
+    config = tiny_config.with_settings(["segmentation.um_px=0.12"])
+    found = [
+        pipeline.detect([tmp_path / "in"], tmp_path / "c.csv", config, tmp_path / "in" / "drawn")
+        for _ in range(2)
+    ]
+    assert [summary.done for summary in found] == [1, 1]
+    assert {row["source"] for row in _rows(tmp_path / "c.csv")} == {str(copy)}
+
+
 def test_detect_without_a_usable_image_is_an_error(tiny_config: Config, tmp_path: Path) -> None:
     with pytest.raises((ImageError, MissingFileError), match="nothing"):
         pipeline.detect([tmp_path / "nothing.jpg"], tmp_path / "c.csv", tiny_config)
+    with pytest.raises(ImageError, match=r"no image .* name images or folders"):
+        pipeline.detect([tmp_path], tmp_path / "c.csv", tiny_config)
 
 
 def test_crossval_writes_numbers_and_a_report(

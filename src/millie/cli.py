@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from millie.errors import ConfigError
 from millie.exits import end_with, explained, finish
 from millie.launchers import check_alone
 from millie.options import (
@@ -126,8 +127,15 @@ def datasets(
 
 @app.command()
 def detect(
-    images: Annotated[list[Path], typer.Argument(help="Images of fields or single cells.")],
-    out: Annotated[Path, typer.Option("--out", help="Table to write, one row a cell (CSV).")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Images of fields or single cells, or folders of them.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Table to write, one row a cell (CSV); otherwise OVERLAY/cells.csv."
+        ),
+    ] = None,
     overlay: Annotated[
         Path | None, typer.Option("--overlay", help="Folder for pictures with what was found.")
     ] = None,
@@ -138,16 +146,21 @@ def detect(
 ) -> None:
     """Find the leukocytes in images.
 
+    The pictures show each cell outlined in blue and its nucleus in yellow.
+
     Columns: source, x_px, y_px, left_px, top_px, width_px, height_px, area_px, in full-resolution
     pixels of each file as named here.
     """
     from millie import console as show
     from millie import pipeline
 
+    table = out or (overlay and overlay / "cells.csv")
+    if table is None:
+        raise ConfigError("name a table to write, --out cells.csv, or --overlay DIR for pictures")
     chosen = chosen_config(config, profile, settings)
     with show.progress_bars() as progress:
-        summary = pipeline.detect(images, out, chosen, overlay, progress)
-    show.say(f"{summary.n_cells} cells in {summary.done} images -> {out}")
+        summary = pipeline.detect(images, table, chosen, overlay, progress)
+    show.say(f"{summary.n_cells} cells in {summary.done} images -> {table}")
     finish(summary.problems, every=every)
 
 

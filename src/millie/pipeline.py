@@ -26,7 +26,7 @@ from millie.errors import (
 from millie.filling import Progress, RunSummary, fill_store, silent
 from millie.readers.cohort import read_folders, read_manifest, write_manifest
 from millie.readers.datasets import prepare as read_dataset
-from millie.readers.images import read_image
+from millie.readers.images import find_images, read_image
 from millie.readers.table import SPREADSHEETS
 from millie.segmentation import detect as find_cells
 from millie.types import Cell, Cohort, ImageSource, Prediction, Problem, SourceRecord
@@ -328,11 +328,11 @@ def detect(
     """Find leukocytes in image files and write one row a cell.
 
     Args:
-        images: files, as the user named them; the table repeats these names.
+        images: files and folders of files, as the user named them; the table repeats these names.
         out: CSV ``source,x_px,y_px,left_px,top_px,width_px,height_px,area_px`` in pixels of the
             full-resolution file, rows in the order of the files and of the boxes' tops.
         config: stages reading and segmentation are used.
-        overlay: folder for pictures with the boxes drawn; None: none.
+        overlay: folder for pictures with the outlines drawn; None: none.
         progress: called after each image.
 
     Raises:
@@ -340,6 +340,11 @@ def detect(
     """
     from millie.outputs.detections import write_detection_overlay, write_detections
 
+    images = list(_files(images, overlay))
+    if not images:
+        raise ImageError(
+            "no image (JPEG, PNG, TIFF, BMP) in what was named; name images or folders"
+        )
     rows: list[tuple[str, Cell]] = []
     problems: list[Problem] = []
     alone = len({path.name for path in images}) == len(images)
@@ -351,18 +356,26 @@ def detect(
         path = one.source.path
         if refused := found.diagnostics.get("refused"):
             problems.append(Problem("", str(path), "Refused", f"no cells looked for: {refused}"))
-        cells = [region.cell for region in found.regions]
-        rows += [(str(path), cell) for cell in cells]
+        rows += [(str(path), region.cell) for region in found.regions]
         if overlay:
             um_px = found.pixel_size.um_px if found.pixel_size else None
             name = path.name if alone else str(path)
-            write_detection_overlay(overlay, name, one.image, cells, um_px)
+            write_detection_overlay(overlay, name, one.image, found.regions, um_px)
         done += 1
         progress("detect", done, len(images))
     if not done:
         raise ImageError(f"no usable image: {problems[0].message}")
     write_detections(out, rows)
     return RunSummary(out, done=done, n_cells=len(rows), problems=tuple(problems))
+
+
+def _files(images: Sequence[Path], overlay: Path | None) -> Iterator[Path]:
+    """The named files, and those in named folders but for pictures drawn by an earlier run."""
+    for path in images:
+        if path.is_dir():
+            yield from (p for p in find_images(path) if not overlay or overlay not in p.parents)
+        else:
+            yield path
 
 
 def _decoded(

@@ -13,8 +13,14 @@ from millie.bags.store import BagReader
 from millie.errors import ImageError, MissingFileError
 from millie.outputs.evidence import Evidence, Mark
 from millie.outputs.gallery import Album
-from millie.outputs.overlays import draw_boxes, overlay_names, safe_names, write_overlays
-from millie.types import Cell, Field, ImageKind, SourceRecord
+from millie.outputs.overlays import (
+    draw_boxes,
+    draw_outlines,
+    overlay_names,
+    safe_names,
+    write_overlays,
+)
+from millie.types import Cell, CellRegion, Field, ImageKind, SourceRecord
 
 from .conftest import MakeBag, field_image, read_field
 
@@ -63,6 +69,30 @@ def test_sides_differ_by_line_and_not_by_colour_alone() -> None:
     one = np.asarray(draw_boxes(image, {0: CELL}, {0: Mark("1", supports=True)}))
     other = np.asarray(draw_boxes(image, {0: CELL}, {0: Mark("1", supports=False)}))
     assert (one == FOR).all(axis=2).sum() > 1.2 * (other == AGAINST).all(axis=2).sum()
+
+
+def region(*, smudge: bool = False) -> CellRegion:
+    """A square cell of 40 px with a square nucleus of 16 px in it."""
+    nucleus = np.zeros((40, 40), bool)
+    nucleus[12:28, 12:28] = True
+    return CellRegion(replace(CELL, smudge=smudge), np.ones((40, 40), bool), nucleus)
+
+
+def test_outlines_run_along_cell_and_nucleus_and_hide_neither() -> None:
+    image = field_image()
+    changed = (np.asarray(draw_outlines(image, [region()])) != image).any(axis=2)
+    assert changed[130, 182:218].all()  # the cell's upper edge
+    assert changed[142, 194:206].all()  # the nucleus' upper edge
+    assert not changed[134:138, 184:216].any()
+    assert not changed[146:154, 198:204].any()
+    assert not changed[:120].any()
+
+
+def test_a_smudge_is_named_on_the_picture() -> None:
+    image = field_image()
+    plain, named = (np.asarray(draw_outlines(image, [region(smudge=s)])) for s in (False, True))
+    assert (plain[:125] == image[:125]).all()
+    assert (named[:129] != image[:129]).any()
 
 
 def test_lines_grow_with_the_image() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from millie.files import replacing, safe_id, write_csv
 from millie.outputs.gallery import jpeg_bytes
-from millie.outputs.overlays import draw_boxes
+from millie.outputs.overlays import draw_outlines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from millie.types import Cell
+    from millie.types import Cell, CellRegion
 
 COLUMNS = (
     "source", "x_px", "y_px", "left_px", "top_px", "width_px", "height_px", "area_px",
@@ -40,21 +40,21 @@ def write_detection_overlay(
     folder: Path,
     name: str,
     image: NDArray[np.uint8],
-    cells: Sequence[Cell],
+    regions: Sequence[CellRegion],
     um_px: float | None,
 ) -> Path:
-    """Draw the cells' boxes on the image and save it as JPEG.
+    """Draw the outlines of cells and nuclei on the image and save it as JPEG.
 
     Args:
         folder: where the picture goes; made if missing.
         name: of the image; the picture is called after it.
         image: uint8 RGB (H, W, 3).
-        cells: boxes in pixels of ``image``.
+        regions: cells in pixels of ``image``.
         um_px: for the scale bar; None: no bar.
     """
     path = folder / f"{safe_id(name)}.jpg"
     with replacing(path) as stream:
-        stream.write(jpeg_bytes(draw_boxes(image, dict(enumerate(cells)), {}, um_px)))
+        stream.write(jpeg_bytes(draw_outlines(image, regions, um_px)))
     return path
 
 

@@ -1,4 +1,4 @@
-"""Fields with boxes around their cells, and contact sheets of single-cell crops.
+"""Fields with boxes or outlines around their cells, and contact sheets of single-cell crops.
 
 Owns drawing and the names of the picture files. Lines grow with the image; winning cells differ
 from the rest by colour, by line and by a mark, never by colour alone.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from millie.errors import DataError, MissingError
 from millie.files import write_bytes
 from millie.outputs.evidence import Evidence, Mark
 from millie.outputs.gallery import Album, bar_length_um, jpeg_bytes
-from millie.types import Cell, Field, ImageKind, SourceRecord
+from millie.types import Cell, CellRegion, Field, ImageKind, SourceRecord
 
 FieldReader = Callable[[SourceRecord], Field]
 """Decodes an image again, under the reader's limits; raises DataError or MissingError."""
@@ -39,6 +40,7 @@ _LONGEST_NAME = 80
 _FOR_RGB = (213, 94, 0)  # Okabe-Ito vermillion, blue; black with a white edge for the rest
 _AGAINST_RGB = (0, 114, 178)
 _REST_RGB = (30, 30, 30)
+_CELL_RGB, _NUCLEUS_RGB = (86, 180, 233), (240, 228, 66)  # Okabe-Ito sky blue, yellow
 _WHITE = (255, 255, 255)
 _SHEET_CELL_PX = 128
 _SHEET_COLUMNS = 10
@@ -171,11 +173,7 @@ def draw_boxes(
     Returns:
         a picture of the same shape, shrunk where a side exceeds :data:`LONGEST_SIDE_PX`.
     """
-    factor = min(1.0, LONGEST_SIDE_PX / max(image.shape[:2]))
-    picture = Image.fromarray(image)
-    if factor < 1:
-        size = (round(picture.width * factor), round(picture.height * factor))
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    picture, factor = _shrunk(image)
     pen = _Pen.for_size(max(picture.size))
     draw = ImageDraw.Draw(picture)
     boxes = {number: _box(cell, factor) for number, cell in cells.items()}
@@ -185,6 +183,60 @@ def draw_boxes(
     if um_px is not None:
         _draw_scale_bar(draw, picture.size, um_px / factor, boxes, pen)
     return picture
+
+
+def draw_outlines(
+    image: NDArray[np.uint8], regions: Sequence[CellRegion], um_px: float | None = None
+) -> Image.Image:
+    """Draw the outlines of cells and nuclei; smudges are named.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        regions: cells of this field, in pixels of ``image``.
+        um_px: scale of ``image``; a scale bar is drawn where it is known.
+
+    Returns:
+        a picture of the same shape, shrunk where a side exceeds :data:`LONGEST_SIDE_PX`.
+    """
+    picture, factor = _shrunk(image)
+    pen = _Pen.for_size(max(picture.size))
+    draw = ImageDraw.Draw(picture)
+    width = max(1, pen.width // 2)
+    for region in regions:
+        for mask, colour in ((region.cell_mask, _CELL_RGB), (region.nucleus_mask, _NUCLEUS_RGB)):
+            for line in _outlines(mask, region.cell, factor):
+                draw.line(line, fill=_REST_RGB, width=3 * width, joint="curve")
+                draw.line(line, fill=colour, width=width, joint="curve")
+    boxes = {number: _box(region.cell, factor) for number, region in enumerate(regions)}
+    for number, region in enumerate(regions):
+        if region.cell.smudge:
+            _draw_label(draw, boxes[number], "smudge?", _REST_RGB, pen)
+    if um_px is not None:
+        _draw_scale_bar(draw, picture.size, um_px / factor, boxes, pen)
+    return picture
+
+
+def _outlines(
+    mask: NDArray[np.bool_], cell: Cell, factor: float
+) -> Iterator[list[tuple[float, float]]]:
+    """Closed lines around what is in a mask at a cell's box, in pixels of the picture."""
+    found, _ = cv2.findContours(
+        np.ascontiguousarray(mask).view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
+    )
+    for contour in found:
+        points = (contour[:, 0] + (cell.left_px + 0.5, cell.top_px + 0.5)) * factor
+        closed = np.concatenate([points, points[:1]])
+        yield [(float(x), float(y)) for x, y in closed]
+
+
+def _shrunk(image: NDArray[np.uint8]) -> tuple[Image.Image, float]:
+    """The picture to draw on, and its size over the image's."""
+    factor = min(1.0, LONGEST_SIDE_PX / max(image.shape[:2]))
+    picture = Image.fromarray(image)
+    if factor < 1:
+        size = (round(picture.width * factor), round(picture.height * factor))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    return picture, factor
 
 
 def _box(cell: Cell, factor: float) -> Box:
