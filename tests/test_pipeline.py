@@ -184,7 +184,8 @@ def test_detect_reads_folders_but_not_its_own_pictures(
 ) -> None:
     image = pipeline.read_cohort([films]).patients[0].images[0].path
     (tmp_path / "in").mkdir()
-    copy = Path(shutil.copy(image, tmp_path / "in"))
+    copy = tmp_path / "in" / image.name
+    shutil.copy(image, copy)
     config = tiny_config.with_settings(["segmentation.um_px=0.12"])
     found = [
         pipeline.detect([tmp_path / "in"], tmp_path / "c.csv", config, tmp_path / "in" / "drawn")
