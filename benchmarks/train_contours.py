@@ -49,6 +49,7 @@ FILMS = {"pbc_cells": 12, "wbc_masks": 36, "all_idb1": 60, "bone_marrow_cells": 
 """Films made of each cell, so that small sets count."""
 SHARES = {"pbc_cells": 24, "wbc_masks": 14, "all_idb1": 3, "bone_marrow_cells": 4, "bccd": 3}
 """Cells of each set in a step."""
+FARTHEST = 40  # places: an outline further from the middle is not learnt from
 HIDDEN = (32, 16)
 RATE = 8e-3
 Examples = dict[str, NDArray]
@@ -69,7 +70,7 @@ def example(made: Film) -> tuple[Rays, NDArray, NDArray] | None:
     held = made.body[y.clip(0, height - 1), x.clip(0, width - 1)] & ~out
     truth = np.where(held, np.arange(RADII) + 1, 0).max(axis=1)
     cut = np.take_along_axis(out, truth.clip(0, RADII - 1)[:, None], axis=1)[:, 0]
-    if not held[:, 0].all() or truth.max() >= RADII:
+    if not held[:, 0].all() or truth.max() >= FARTHEST:
         return None
     truth = truth.clip(rays.edge[0], np.maximum(rays.end[0], rays.edge[0]))
     return rays, truth, ~cut

@@ -8,12 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from millie.segmentation import contour_model
 from millie.segmentation.contours import (
     ANGLES,
     RADII,
     REACH,
     STEP_UM,
     Nucleus,
+    Rays,
     cast,
     closed_lines,
     corners,
@@ -130,7 +132,7 @@ def test_features_do_not_depend_on_the_strength_of_the_stain() -> None:
     """Densities are measured in units of the nucleus' own."""
     body, nucleus = (21.0, 20.0, 6.0), (20.0, 20.0, 3.4)
     stain = drawn([(body, nucleus)], "pink")
-    strong = cast(stain, nuclei_of(stain), WORK_UM)
+    plain = cast(stain, nuclei_of(stain), WORK_UM)
     doubled = StainMap(
         **{
             name: getattr(stain, name) * 2
@@ -139,9 +141,93 @@ def test_features_do_not_depend_on_the_strength_of_the_stain() -> None:
             for name in StainMap.__dataclass_fields__
         }
     )
-    weak = cast(doubled, nuclei_of(stain), WORK_UM)
-    colour = features(strong)[..., :-18] - features(weak)[..., :-18]
+    strong = cast(doubled, nuclei_of(stain), WORK_UM)
+    colour = features(strong)[..., :39] - features(plain)[..., :39]
     assert np.abs(colour).max() < 1e-3
+
+
+def rays(n: int = 1) -> Rays:
+    """Rays of no cell in particular."""
+    rng = np.random.default_rng(n)
+    edge = rng.integers(5, 12, (n, ANGLES))
+    return Rays(
+        centres=np.zeros((n, 2)),
+        colour=rng.uniform(0, 1.5, (n, ANGLES, 5 + REACH + 12, 3)).astype(np.float32),
+        edge=edge,
+        end=edge + rng.integers(1, 40, (n, ANGLES)),
+        foreign=np.zeros((n, ANGLES), bool),
+        nucleus_um=rng.uniform(3, 6, n).astype(np.float32),
+        red=rng.uniform(0, 1, (n, 4)).astype(np.float32),
+        empty=rng.uniform(0.1, 0.4, n).astype(np.float32),
+    )
+
+
+def test_features_stand_in_the_order_that_the_network_learnt() -> None:
+    one = rays()
+    found, k = features(one)[0, 7], 9  # a ray, a place on it
+    colour = one.colour[0]
+    assert found.shape == (REACH, len(contour_model.weights()["first"]))
+    for place, offset in enumerate((-5, -3, -2, -1, 0, 1, 2, 3, 5)):
+        assert found[k, 3 * place : 3 * place + 3] == pytest.approx(colour[7, 5 + k + offset])
+    wide = colour[5:10].mean(axis=0)
+    for place, offset in enumerate((-3, 0, 3)):
+        assert found[k, 27 + 3 * place : 30 + 3 * place] == pytest.approx(wide[5 + k + offset])
+    way = colour[7, 5 : 5 + k + 1]
+    assert found[k, 36:39] == pytest.approx(way.mean(axis=0), rel=1e-4)
+    assert found[k, 39] == pytest.approx(way.sum(axis=1).std(), rel=1e-3)
+    assert found[k, 40] == pytest.approx(way.sum(axis=1).min())
+    following = wide.sum(axis=1)[5 + k + 1 :]
+    stained = wide.sum(axis=1)[5:] > one.empty[0]
+    assert found[k, 41:43] == pytest.approx(
+        [following[:6].mean(), following[6:12].mean()], rel=1e-3
+    )
+    assert found[k, 43:46] == pytest.approx(
+        [stained[k + 1 : k + 7].mean(), stained[k + 7 : k + 13].mean(), stained[: k + 1].mean()]
+    )
+    edge = int(one.edge[0, 7])
+    left = np.clip(one.end[0, 7] - edge - k, -6, 6)
+    distances = [k * STEP_UM, edge * STEP_UM, (edge + k) * STEP_UM, one.nucleus_um[0], left]
+    assert found[k, 46:52] == pytest.approx([*distances, one.empty[0]], rel=1e-5)
+    assert found[k, 52:] == pytest.approx(one.red[0])
+
+
+def test_cells_are_judged_alike_alone_and_among_many() -> None:
+    many = rays(21)
+    together = costs(many)
+    for k in (0, 8, 20):
+        assert costs(many.part(slice(k, k + 1)))[0] == pytest.approx(together[k], abs=1e-4)
+
+
+def test_no_line_enters_what_is_anothers() -> None:
+    many = rays(12)
+    lines = closed_lines(costs(many))
+    beyond = lines > np.maximum(many.end, many.edge)
+    assert beyond.mean() < 0.02  # only where the steepest step does not lead back in time
+
+
+def test_a_nucleus_around_another_has_its_middle_in_itself() -> None:
+    """The hull's centre of two far lobes may lie in the cell between them."""
+    stain = drawn([((20.0, 20.0, 5.0), (20.0, 20.0, 3.0))], "blue")
+    shape = stain.score.shape
+    lobes = disc_mask((12.0, 20.0, 3.0)) | disc_mask((27.5, 20.0, 2.5))
+    whole = slice(0, shape[0]), slice(0, shape[1])
+    around, between = Nucleus(1, whole, lobes), Nucleus(2, whole, disc_mask((20.0, 20.0, 3.0)))
+    middle = cast(stain, [around, between], WORK_UM).centres * WORK_UM
+    assert middle[0] == pytest.approx([12.0, 20.0], abs=0.5)
+    assert middle[1] == pytest.approx([20.0, 20.0], abs=0.5)
+
+
+@pytest.mark.parametrize("padding", [0, 255], ids=["black padding", "edge of the picture"])
+def test_a_cut_body_reaches_the_edge(padding: int) -> None:
+    body = (5.0, 20.0, 6.0)
+    stain = drawn([(body, (5.5, 20.0, 3.4))], "blue")
+    if padding == 0:
+        stain.valid[:, :4] = False
+    found = cast(stain, nuclei_of(stain), WORK_UM)
+    outline = corners(found, closed_lines(costs(found)), WORK_UM)[0]
+    first = 4 if padding == 0 else 0
+    assert outline[:, 0].min() <= first + 0.5
+    assert not found.foreign.any()
 
 
 @given(

@@ -200,6 +200,53 @@ def test_masks_fill_their_boxes_and_measure_the_nucleus(field: Drawn) -> None:
     assert order == sorted(order)
 
 
+def pair(apart_um: float) -> np.ndarray:
+    """Two leukocytes of 5 um radius whose bodies are so far apart, without red cells."""
+    density = np.zeros((334, 334, 3), np.float32)
+    for side in (-1, 1):
+        x = 20 + side * (5.0 + apart_um / 2)
+        _disc(density, (x, 20), 5.0, CYTOPLASM, UM_PX)
+        _disc(density, (x, 20), 4.0, NUCLEUS, UM_PX)
+    density = cv2.GaussianBlur(density, (0, 0), 1.0)
+    noise = np.random.default_rng(0).normal(0, 2, density.shape)
+    return np.clip(BACKGROUND * np.exp(-density) + noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("apart_um", "clump"), [(-0.5, True), (6.0, False)])
+def test_cells_that_touch_are_a_clump(apart_um: float, clump: bool) -> None:
+    found = segment(pair(apart_um), PixelSize(UM_PX), DEFAULT)
+    assert [region.cell.in_clump for region in found.regions] == [clump, clump]
+
+
+@pytest.mark.parametrize("cut_um", [0.5, 1.0, 3.0])
+def test_a_cell_of_which_the_edge_cuts_a_little_is_at_the_border(cut_um: float) -> None:
+    image = pair(6.0)
+    left = 20 - 3.0 - 10.0 + cut_um
+    found = segment(
+        np.ascontiguousarray(image[:, round(left / UM_PX) :]), PixelSize(UM_PX), DEFAULT
+    )
+    assert sorted(region.cell.at_border for region in found.regions) == [False, True]
+
+
+@pytest.mark.parametrize("shape", [(1, 500), (500, 1), (2, 700), (9, 1000), (1, 1)])
+def test_slivers_have_no_cells(shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    for scale in (None, PixelSize(0.25)):
+        assert segment(image, scale, DEFAULT).regions == ()
+
+
+def test_a_very_long_strip_is_searched_to_its_end() -> None:
+    """OpenCV looks pixels up in pictures of less than 32,767 a side only."""
+    image = np.full((150, 33_000, 3), BACKGROUND.astype(np.uint8))
+    small = cv2.resize(pair(6.0), None, fx=UM_PX / 0.25, fy=UM_PX / 0.25)[: len(image)]
+    image[: len(small), 100 : 100 + small.shape[1]] = small
+    image[: len(small), -small.shape[1] - 100 : -100] = small
+    found = segment(image, PixelSize(0.25), DEFAULT)
+    ends = [r.cell.x_px for r in found.regions]
+    assert len(ends) == 4
+    assert max(ends) > 32_767
+
+
 def test_cells_at_the_edge_are_flagged_or_dropped(field: Drawn) -> None:
     x, y = field.centres[0].round().astype(int)
     cut = np.ascontiguousarray(field.image[:, x:] if x < 400 else field.image[:, :x])

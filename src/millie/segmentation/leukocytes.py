@@ -271,7 +271,7 @@ def _diameters(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], Expected]
             own = expected_diameter(stain)
             expected = Expected(own.red_cell_px / factor, own.lone)
         factor /= 2
-        if max(image.shape[:2]) * factor < _SMALLEST_SIDE_PX:
+        if max(image.shape[:2]) * factor < _SMALLEST_SIDE_PX or min(small.shape[:2]) < 2:
             break
         half = cv2.resize(small, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         small = np.asarray(half, dtype=np.uint8)

@@ -147,11 +147,16 @@ def stain_map(work: NDArray[np.uint8], *, judged: bool = True) -> StainMap:
     refusal = _refusal(few, sample, seen, rgb) if judged else ""
     darkest = quantile(thin_total.ravel(), 0.98)
     like_red = (np.abs(thin_total - red) < _LIKE_RED * red) & (thin_score < threshold)
-    red_colour = sample[like_red].mean(axis=0) if red > 0 and like_red.any() else np.zeros(3)
     return StainMap(
         score, total, rgb, threshold, red, typical, foreground, valid, refusal, darkest,
-        density, background, red_colour.astype(np.float32),
+        density, background, _mean_colour(sample, like_red),
     )  # fmt: skip
+
+
+def _mean_colour(sample: NDArray[np.float32], where: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """float32 (3,): mean of the pixels where the mask is; 0 if there are none."""
+    colour = sample[where].mean(axis=0) if where.any() else np.zeros(3)
+    return np.asarray(colour, dtype=np.float32)
 
 
 def _share(mask: NDArray[np.bool_]) -> float:
