@@ -29,7 +29,7 @@ LICENCE = (
     "doi 10.17632/snkd93bnjr.1, CC BY 4.0), and without labels on DeepAPL, ALL-IDB2 and BCCD; "
     "research use only"
 )
-WEIGHTS_SHA256 = "defd79f4d8560ccde53290af873e36fa74d0383546e7b9c8b4ff28d6a3948453"
+WEIGHTS_SHA256 = "26c60e9dcee1d2ef09873f116f5c886124ef2589ca8d41c44c0d2b9cd12d6070"
 """Of ``blood_cell.safetensors``."""
 
 _SEEN_PX = 112  # 0.22 um/px for the network: granules of 0.5 um have two pixels
