@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from millie.errors import ConfigError
 from millie.exits import end_with, explained, finish
 from millie.launchers import check_alone
 from millie.options import (
@@ -26,6 +25,7 @@ from millie.options import (
     Workers,
     chosen_config,
     shard_of,
+    table_path,
 )
 
 app = typer.Typer(
@@ -154,9 +154,7 @@ def detect(
     from millie import console as show
     from millie import pipeline
 
-    table = out or (overlay and overlay / "cells.csv")
-    if table is None:
-        raise ConfigError("name a table to write, --out cells.csv, or --overlay DIR for pictures")
+    table = table_path(out, overlay)
     chosen = chosen_config(config, profile, settings)
     with show.progress_bars() as progress:
         summary = pipeline.detect(images, table, chosen, overlay, progress)

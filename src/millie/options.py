@@ -64,3 +64,18 @@ def shard_of(text: str) -> tuple[int, int]:
     if not (slash and index.isdigit() and count.isdigit()):
         raise typer.BadParameter(f"--shard {text}: expected i/n, for example 0/4")
     return int(index), int(count)
+
+
+def table_path(out: Path | None, overlay: Path | None) -> Path:
+    """Where ``detect`` writes its table: as named, else beside the pictures.
+
+    Raises:
+        ConfigError: neither is named.
+    """
+    from millie.errors import ConfigError
+
+    if out:
+        return out
+    if overlay:
+        return overlay / "cells.csv"
+    raise ConfigError("name a table to write, --out cells.csv, or --overlay DIR for pictures")
