@@ -54,6 +54,20 @@ class Known:
     body: NDArray[np.bool_]
     um_px: float
 
+    def at(self, zoom: float = 1.0) -> Film:
+        """The cell at the working resolution, so many times larger."""
+        factor = self.um_px / WORK_UM * zoom
+        body = shrunk(self.body.astype(np.uint8) * np.uint8(255), factor) > 127
+        return Film(shrunk(self.image, factor), body)
+
+
+@dataclass(frozen=True)
+class Film:
+    """A picture at the working resolution with a leukocyte whose outline is known."""
+
+    image: sets.Pixels
+    body: NDArray[np.bool_]
+
 
 @dataclass(frozen=True)
 class Thing:
@@ -72,12 +86,6 @@ class Thing:
     cut: tuple[float, float] = (0.0, 0.0)
 
 
-def um_px_of(name: str, sample: sets.Sample) -> float:
-    if name == "all_idb1" and sample.image.shape[1] < 2000:
-        return 0.108
-    return sets.UM_PX[name]
-
-
 def density_of(stain: StainMap) -> NDArray[np.float32]:
     """float32 (H, W, 3): optical density over the background's."""
     return np.asarray(stain.channels - stain.background_density, dtype=np.float32)
@@ -93,7 +101,7 @@ def known_cells(root: Path, part: int) -> list[Known]:
     found = []
     for name in CELLS:
         for sample in list(sets.SETS[name](root))[part::2]:
-            um_px = um_px_of(name, sample)
+            um_px = sets.given(name, sample).um_px
             for body in lone_bodies(sample.image, um_px):
                 part_of = _around(body, round(AROUND_UM / um_px))
                 found.append(Known(name, sample.image[part_of].copy(), body[part_of].copy(), um_px))
@@ -139,8 +147,8 @@ def _is_round(contour: NDArray) -> bool:
 def _around(mask: NDArray[np.bool_], margin: int) -> tuple[slice, slice]:
     rows, columns = np.nonzero(mask)
     return (
-        slice(max(int(rows.min()) - margin, 0), int(rows.max()) + margin),
-        slice(max(int(columns.min()) - margin, 0), int(columns.max()) + margin),
+        slice(max(int(rows.min()) - margin, 0), int(rows.max()) + margin + 1),
+        slice(max(int(columns.min()) - margin, 0), int(columns.max()) + margin + 1),
     )
 
 
@@ -150,7 +158,8 @@ def red_cells(root: Path, part: int) -> list[Thing]:
     for name, limit in RED_CELLS.items():
         of_set: list[Thing] = []
         for sample in sets.thinned(list(sets.SETS[name](root))[part::2], limit // 2):
-            of_set += _red_cells(name, shrunk(sample.image, um_px_of(name, sample) / WORK_UM))
+            factor = sets.given(name, sample).um_px / WORK_UM
+            of_set += _red_cells(name, shrunk(sample.image, factor))
         found += of_set[:MOST_RED_CELLS]
     return found
 
@@ -186,19 +195,10 @@ def _red_cells(name: str, work: sets.Pixels) -> Iterator[Thing]:
 
 def leukocyte_thing(known: Known) -> Thing:
     """A leukocyte as what is put beside another."""
-    work = shrunk(known.image, known.um_px / WORK_UM)
-    body = shrunk(known.body.astype(np.uint8) * np.uint8(255), known.um_px / WORK_UM) > 127
-    density = density_of(stain_map(work)) * body[..., None]
-    part = _around(body, 1)
-    return Thing(known.source, density[part].copy(), body[part].copy())
-
-
-@dataclass(frozen=True)
-class Film:
-    """A picture at the working resolution with a leukocyte whose outline is known."""
-
-    image: sets.Pixels
-    body: NDArray[np.bool_]
+    plain = known.at()
+    density = density_of(stain_map(plain.image)) * plain.body[..., None]
+    part = _around(plain.body, 1)
+    return Thing(known.source, density[part].copy(), plain.body[part].copy())
 
 
 def film(
@@ -206,10 +206,8 @@ def film(
 ) -> Film:
     """The cell in another film: things that touch it, another stain, camera and scale."""
     look = replace(Look.drawn(rng), log_scale=float(rng.normal(0, LOG_SCALE)))
-    factor = known.um_px / WORK_UM * float(np.exp(look.log_scale))
-    work = shrunk(known.image, factor)
-    body = shrunk(known.body.astype(np.uint8) * np.uint8(255), factor) > 127
-    stain = stain_map(work)
+    plain = known.at(float(np.exp(look.log_scale)))
+    body, stain = plain.body, stain_map(plain.image)
     density = density_of(stain)
     light = np.exp(-stain.background_density) * 256 - 1
     if rng.random() < 0.4:
@@ -309,9 +307,9 @@ def _turned(thing: Thing, degrees: float) -> tuple[NDArray[np.float32], NDArray[
 def nuclei_of(made: Film, stain: StainMap) -> list[Nucleus]:
     """Nuclei of a film, that of the known cell first; none if it is not found as one nucleus."""
     found = find_nuclei(stain, WORK_UM)
-    if not found.groups:
+    if not len(found.areas_px):
         return []
-    inside = np.bincount(found.labels[made.body], minlength=len(found.groups) + 1)
+    inside = np.bincount(found.labels[made.body], minlength=len(found.areas_px) + 1)
     inside[0] = 0
     own = int(inside.argmax())
     pixels = int(inside[own])
@@ -322,5 +320,5 @@ def nuclei_of(made: Film, stain: StainMap) -> list[Nucleus]:
     for label in [own, *(k for k in others.tolist() if k != own)]:
         top, bottom, left, right = found.edges[label - 1].tolist()
         window = slice(top, bottom), slice(left, right)
-        nuclei.append(Nucleus(label, window, found.labels[window] == label))
+        nuclei.append(Nucleus(window, found.labels[window] == label))
     return nuclei

@@ -16,6 +16,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -286,39 +287,30 @@ def speed(method: str, samples: list[Sample], pixel_size: PixelSize | None) -> s
 
 def step_times(image: Pixels, um_px: float) -> dict[str, float]:
     """Processor milliseconds of each step of the default method, the least of seven runs."""
-    config = SegmentationConfig()
-    factor = um_px / config.working_um_px
+    config, clock = SegmentationConfig(), time.process_time
+    work_um = config.working_um_px
     least: dict[str, float] = {}
     for _ in range(7):
-        times = {}
-        clock = time.process_time()
-
-        def lap(step: str, times: dict[str, float] = times) -> None:
-            nonlocal clock
-            now = time.process_time()
-            times[step] = 1000 * (now - clock)
-            clock = time.process_time()
-
-        work = _resized(image, factor)
-        lap("to 0.25 um/px")
+        marks = [("", clock())]
+        work = _resized(image, um_px / work_um)
+        marks.append(("to 0.25 um/px", clock()))
         stain = stain_map(work)
-        lap("stain")
-        find_pieces(stain, config.working_um_px)
-        lap("levels and pieces")
-        nuclei = find_nuclei(stain, config.working_um_px)
-        lap("grouping of lobes")
-        times["grouping of lobes"] -= times["levels and pieces"]
-        found = candidates(nuclei, config.working_um_px, config.min_nucleus_um2)
-        rows = [describe(c.window, c.mask, stain, config.working_um_px) for c in found]
-        odds = leukocyte_odds(np.array(rows).reshape(len(found), -1)) if found else []
-        lap("objects")
-        kept = [c for c, odd in zip(found, odds, strict=True) if odd > 0]
-        outlines(stain, kept, config.working_um_px)
-        lap("outlines along rays")
+        marks.append(("stain", clock()))
+        find_pieces(stain, work_um)
+        marks.append(("levels and pieces", clock()))
+        nuclei = find_nuclei(stain, work_um)
+        marks.append(("grouping of lobes", clock()))
+        found = candidates(nuclei, work_um, config.min_nucleus_um2)
+        odds = leukocyte_odds(np.array([describe(c.window, c.mask, stain, work_um) for c in found]))
+        marks.append(("objects", clock()))
+        outlines(stain, [c for c, odd in zip(found, odds, strict=True) if odd > 0], work_um)
+        marks.append(("outlines along rays", clock()))
         _scale(image, None, config, None)
-        lap("scale, where unknown")
+        marks.append(("scale, where unknown", clock()))
         segment(image, PixelSize(um_px), config)
-        lap("whole, scale known")
+        marks.append(("whole, scale known", clock()))
+        times = {step: 1000 * (now - before) for (_, before), (step, now) in pairwise(marks)}
+        times["grouping of lobes"] -= times["levels and pieces"]  # nuclei begin with them
         least = {step: min(value, least.get(step, value)) for step, value in times.items()}
     return least
 
@@ -370,11 +362,17 @@ def table(method: str, root: Path, limit: int, part: str) -> Iterator[tuple[str,
         yield from steps_of(big)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def data_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser that knows where the data are."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data"))
     )
+    return parser
+
+
+def main() -> None:
+    parser = data_parser(__doc__)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--limit", type=int, default=0, help="about so many images a set; 0: all")
     parser.add_argument("--part", choices=("all", "even", "odd"), default="all")

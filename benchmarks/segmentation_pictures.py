@@ -7,8 +7,6 @@ order drawn at random once, so that nobody chose them. Prints what stands where.
 
 from __future__ import annotations
 
-import argparse
-import os
 from pathlib import Path
 
 import cv2
@@ -100,10 +98,7 @@ def told(name: str, right: list[Judged], wrong: list[Judged]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data"))
-    )
+    parser = sets.data_parser(__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/images"))
     arguments = parser.parse_args()
     cv2.setNumThreads(1)

@@ -8,8 +8,6 @@ in each body. Odd-numbered images unless told; the rule for necks was chosen on 
 
 from __future__ import annotations
 
-import argparse
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from millie.config import SegmentationConfig
 from millie.segmentation import segment
 from millie.types import PixelSize
-from segmentation import Pixels, given, half, wbc_masks
+from segmentation import Pixels, data_parser, given, half, wbc_masks
 
 OVERLAPS_UM = (-1, 0, 1, 2, 3)
 _MARGIN_PX = 12
@@ -102,10 +100,7 @@ def two_found(left: Body, right: Body, overlap_um: float) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data"))
-    )
+    parser = data_parser(__doc__)
     parser.add_argument("--part", choices=("all", "even", "odd"), default="odd")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)

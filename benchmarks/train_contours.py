@@ -8,8 +8,6 @@ the Dice overlap on odd images.
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Iterator
 from dataclasses import fields
 from itertools import pairwise
@@ -23,13 +21,11 @@ from numpy.typing import NDArray
 from contour_films import (
     WORK_UM,
     Film,
-    Known,
     film,
     known_cells,
     leukocyte_thing,
     nuclei_of,
     red_cells,
-    shrunk,
 )
 from millie.segmentation import contour_model
 from millie.segmentation.contours import (
@@ -44,6 +40,7 @@ from millie.segmentation.contours import (
     features,
 )
 from millie.segmentation.stain import stain_map
+from segmentation import data_parser
 
 FILMS = {"pbc_cells": 12, "wbc_masks": 36, "all_idb1": 60, "bone_marrow_cells": 70, "bccd": 70}
 """Films made of each cell, so that small sets count."""
@@ -84,7 +81,7 @@ def examples(root: Path, part: int, share: float, seed: int) -> Examples:
     rows = []
     for cell in cells:
         for k in range(max(1, round(share * FILMS[cell.source]))):
-            made = film(cell, things, leukocytes, rng) if k else as_it_is(cell)
+            made = film(cell, things, leukocytes, rng) if k else cell.at()
             found = example(made)
             if found:
                 rows.append((cell.source, *found))
@@ -95,12 +92,6 @@ def examples(root: Path, part: int, share: float, seed: int) -> Examples:
     merged["colour"] = merged["colour"].astype(np.float16)
     merged |= {"truth": np.stack([r[2] for r in rows]), "seen": np.stack([r[3] for r in rows])}
     return merged | {"source": np.array([row[0] for row in rows])}
-
-
-def as_it_is(cell: Known) -> Film:
-    factor = cell.um_px / WORK_UM
-    body = shrunk(cell.body.astype(np.uint8) * np.uint8(255), factor) > 127
-    return Film(shrunk(cell.image, factor), body)
 
 
 def rays_of(data: Examples, which: NDArray) -> Rays:
@@ -186,10 +177,7 @@ def report(data: Examples) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data"))
-    )
+    parser = data_parser(__doc__)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

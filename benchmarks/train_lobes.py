@@ -9,8 +9,6 @@ random. Even-numbered images train, odd ones test; ``apl_aml`` takes no part. Wr
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -243,10 +241,7 @@ class Table:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data"))
-    )
+    parser = sets.data_parser(__doc__)
     parser.add_argument("--pairs", type=int, default=1300)
     parser.add_argument("--tables", type=Path, help="folder to keep features and truth in")
     parser.add_argument("--out", type=Path, default=Path(lobe_model.__file__).with_suffix(".npz"))

@@ -11,9 +11,7 @@ only tests, because its labels of cells are not to be learnt from. Writes the tr
 
 from __future__ import annotations
 
-import argparse
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -219,10 +217,7 @@ def report(name: str, odds: NDArray, labels: NDArray, sources: NDArray) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data"))
-    )
+    parser = sets.data_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path(object_model.__file__).with_suffix(".npz"))
     parser.add_argument("--tables", type=Path, help="folder to keep features and truth in")

@@ -9,8 +9,6 @@ logarithms that gives outliers less weight (Huber 1964).
 
 from __future__ import annotations
 
-import argparse
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,10 +86,7 @@ def fit(values: NDArray, truth: NDArray, weights: NDArray) -> NDArray[np.float64
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data", type=Path, default=Path(os.environ.get("MILLIE_DATA", "../shared/data"))
-    )
+    parser = sets.data_parser(__doc__)
     cv2.setNumThreads(1)
     seen = gather(parser.parse_args().data)
     counts = {name: sum(row[0] == name for row in seen) for name in SHARES}

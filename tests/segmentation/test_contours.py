@@ -58,7 +58,7 @@ def drawn(cells: list[tuple[Disc, Disc]], plasma: str, beside: tuple[Disc, ...] 
 def nuclei_of(stain: StainMap, least_um2: float = 10.0) -> list[Nucleus]:
     labels = find_nuclei(stain, WORK_UM).labels
     whole = slice(0, labels.shape[0]), slice(0, labels.shape[1])
-    found = [Nucleus(k, whole, labels == k) for k in range(1, labels.max() + 1)]
+    found = [Nucleus(whole, labels == k) for k in range(1, labels.max() + 1)]
     return [nucleus for nucleus in found if nucleus.mask.sum() * WORK_UM**2 > least_um2]
 
 
@@ -211,7 +211,7 @@ def test_a_nucleus_around_another_has_its_middle_in_itself() -> None:
     shape = stain.score.shape
     lobes = disc_mask((12.0, 20.0, 3.0)) | disc_mask((27.5, 20.0, 2.5))
     whole = slice(0, shape[0]), slice(0, shape[1])
-    around, between = Nucleus(1, whole, lobes), Nucleus(2, whole, disc_mask((20.0, 20.0, 3.0)))
+    around, between = Nucleus(whole, lobes), Nucleus(whole, disc_mask((20.0, 20.0, 3.0)))
     middle = cast(stain, [around, between], WORK_UM).centres * WORK_UM
     assert middle[0] == pytest.approx([12.0, 20.0], abs=0.5)
     assert middle[1] == pytest.approx([20.0, 20.0], abs=0.5)

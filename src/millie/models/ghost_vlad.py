@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from millie.errors import ConfigError
 from millie.models.fusion import Aggregator, Fused, State
+from millie.quiet import no_warnings
 
 _SHRINK = 1.0
 """Cells' worth of "nothing unusual" added to each kind: a kind seen once counts half."""
@@ -147,12 +148,7 @@ def _k_means(cells: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
     Source: NetVLAD eq. 3: -alpha |x - c|^2 is linear in x up to a term that all clusters share.
     """
-    centres = _spread(cells, count)
-    for _ in range(_ROUNDS):
-        nearest = torch.cdist(cells, centres).argmin(dim=1)
-        for k in range(count):
-            if bool((nearest == k).any()):
-                centres[k] = cells[nearest == k].mean(dim=0)
+    centres = _centres(cells, count)
     squared = torch.cdist(cells, centres).square().amin(dim=1).mean()
     least = _RESOLVED * cells.square().sum(dim=1).mean()
     alpha = _SHARPNESS / torch.maximum(squared, least).clamp(min=_TINY)
@@ -160,14 +156,14 @@ def _k_means(cells: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return torch.cat([directions, directions[:1]]), torch.cat([offsets, offsets[:1] + _NO_GHOST])
 
 
-def _spread(cells: Tensor, count: int) -> Tensor:
-    """First centres (count, D): each drawn with the squared distance to those before it.
+def _centres(cells: Tensor, count: int) -> Tensor:
+    """Centres (count, D) of k-means, drawn anew where torch is seeded anew.
 
-    Source: k-means++, Arthur and Vassilvitskii, SODA 2007.
+    A centre that no cell is nearest to stays where it was drawn, without a warning.
     """
-    first = int(torch.randint(len(cells), ()))
-    chosen = [cells[first]]
-    for _ in range(count - 1):
-        away = torch.cdist(cells, torch.stack(chosen)).amin(dim=1).square() + _TINY
-        chosen.append(cells[int(torch.multinomial(away, 1))])
-    return torch.stack(chosen)
+    from scipy.cluster.vq import kmeans2  # noqa: PLC0415 - only fusions by k-means need it
+
+    seed = int(torch.randint(2**31 - 1, ()))
+    with no_warnings():
+        centres, _ = kmeans2(cells.cpu().numpy(), count, iter=_ROUNDS, minit="++", seed=seed)
+    return torch.from_numpy(centres).to(cells)

@@ -173,9 +173,7 @@ def draw_boxes(
     Returns:
         a picture of the same shape, shrunk where a side exceeds :data:`LONGEST_SIDE_PX`.
     """
-    picture, factor = _shrunk(image)
-    pen = _Pen.for_size(max(picture.size))
-    draw = ImageDraw.Draw(picture)
+    picture, factor, draw, pen = _begun(image)
     boxes = {number: _box(cell, factor) for number, cell in cells.items()}
     # Cells with marks come last, so that no thin box crosses a mark.
     for number in sorted(boxes, key=lambda n: (n in marks, n)):
@@ -198,9 +196,7 @@ def draw_outlines(
     Returns:
         a picture of the same shape, shrunk where a side exceeds :data:`LONGEST_SIDE_PX`.
     """
-    picture, factor = _shrunk(image)
-    pen = _Pen.for_size(max(picture.size))
-    draw = ImageDraw.Draw(picture)
+    picture, factor, draw, pen = _begun(image)
     width = max(1, pen.width // 2)
     for region in regions:
         for mask, colour in ((region.cell_mask, _CELL_RGB), (region.nucleus_mask, _NUCLEUS_RGB)):
@@ -229,14 +225,16 @@ def _outlines(
         yield [(float(x), float(y)) for x, y in closed]
 
 
-def _shrunk(image: NDArray[np.uint8]) -> tuple[Image.Image, float]:
-    """The picture to draw on, and its size over the image's."""
+def _begun(
+    image: NDArray[np.uint8],
+) -> tuple[Image.Image, float, ImageDraw.ImageDraw, _Pen]:
+    """The picture, its size over the image's, and what draws on it how thickly."""
     factor = min(1.0, LONGEST_SIDE_PX / max(image.shape[:2]))
     picture = Image.fromarray(image)
     if factor < 1:
         size = (round(picture.width * factor), round(picture.height * factor))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
-    return picture, factor
+    return picture, factor, ImageDraw.Draw(picture), _Pen.for_size(max(picture.size))
 
 
 def _box(cell: Cell, factor: float) -> Box:

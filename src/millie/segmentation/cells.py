@@ -96,7 +96,7 @@ def candidates(nuclei: NucleusMap, work_um: float, min_um2: float) -> list[Nucle
             slice(max(top - margin, 0), min(bottom + margin, height)),
             slice(max(left - margin, 0), min(right + margin, width)),
         )
-        found.append(Nucleus(label, window, np.equal(nuclei.labels[window], label)))
+        found.append(Nucleus(window, np.equal(nuclei.labels[window], label)))
     return found
 
 

@@ -9,11 +9,11 @@ CC BY 4.0), ``bone_marrow_cells`` (TCIA AXH3-T579, CC BY 4.0), ``bccd`` (MIT), `
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from millie.segmentation.stored import stored_arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 @cache
 def weights() -> dict[str, NDArray[np.float32]]:
     """Layers of the network."""
-    data = files("millie.segmentation").joinpath("contour_model.npz").read_bytes()
-    with np.load(BytesIO(data), allow_pickle=False) as stored:
-        return {name: stored[name].astype(np.float32) for name in stored.files}
+    return stored_arrays("contour_model.npz")
 
 
 def evidence(features: NDArray[np.float32]) -> NDArray[np.float32]:

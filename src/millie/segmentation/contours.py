@@ -44,12 +44,10 @@ class Nucleus:
     """One nucleus at the working resolution.
 
     Attributes:
-        label: in the map of nuclei.
-        window: slices (rows, columns) of that map around it.
+        window: slices (rows, columns) of the map around it.
         mask: bool, inside the window.
     """
 
-    label: int
     window: tuple[slice, slice]
     mask: NDArray[np.bool_]
 

@@ -8,11 +8,11 @@ Owns no feature and no decision. The weights, ``lobe_model.npz``, are written by
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
-from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from millie.segmentation.stored import stored_arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,9 +22,7 @@ _FARTHEST = 4.0  # standard deviations beyond which a feature says no more
 
 @cache
 def _weights() -> dict[str, NDArray[np.float64]]:
-    data = files("millie.segmentation").joinpath("lobe_model.npz").read_bytes()
-    with np.load(BytesIO(data), allow_pickle=False) as stored:
-        return {name: stored[name].astype(np.float64) for name in stored.files}
+    return {k: v.astype(np.float64) for k, v in stored_arrays("lobe_model.npz").items()}
 
 
 def evidence(features: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -37,16 +37,12 @@ class NucleusMap:
 
     Attributes:
         labels: int32 (H, W), 0 is none; one label a nucleus, however many lobes it has.
-        pieces: int32 (H, W), the convex pieces before grouping.
-        groups: for each nucleus the labels of its pieces; label ``k + 1`` is ``groups[k]``.
         level: float32 (H, W), score above which a pixel is nucleus, at each place.
         areas_px: int64 (n,), pixels of each nucleus.
         edges: int64 (n, 4), top, bottom, left, right of each nucleus, ends exclusive.
     """
 
     labels: NDArray[np.int32]
-    pieces: NDArray[np.int32]
-    groups: tuple[tuple[int, ...], ...]
     level: NDArray[np.float32]
     areas_px: NDArray[np.int64]
     edges: NDArray[np.int64]
@@ -80,7 +76,7 @@ def find_nuclei(stain: StainMap, work_um: float) -> NucleusMap:
     boxes = pixels.boxes()
     np.minimum.at(edges[:, ::2], owners, boxes[:, ::2])
     np.maximum.at(edges[:, 1::2], owners, boxes[:, 1::2])
-    return NucleusMap(labels, pieces, groups, level, areas[1:], edges[1:])
+    return NucleusMap(labels, level, areas[1:], edges[1:])
 
 
 def find_pieces(stain: StainMap, work_um: float) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

@@ -8,11 +8,11 @@ AXH3-T579, CC BY 4.0), ``bccd`` (MIT), ``all_idb1`` and ``wbc_masks``.
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from millie.segmentation.stored import stored_arrays
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 @cache
 def _trees() -> dict[str, NDArray[Any]]:
-    data = files("millie.segmentation").joinpath("object_model.npz").read_bytes()
-    with np.load(BytesIO(data), allow_pickle=False) as stored:
-        trees = {name: stored[name] for name in stored.files}
+    trees = stored_arrays("object_model.npz")
     return {k: v.astype(np.float64 if v.dtype.kind == "f" else np.int64) for k, v in trees.items()}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -113,23 +114,14 @@ def crowded(
         return [_window(boxes, math.ceil(margin_px), shape)]
     gaps = [boxes[:, None, k] - boxes[None, :, k + 1] for k in (0, 2)]
     apart = np.maximum(np.maximum(gaps[0], gaps[0].T), np.maximum(gaps[1], gaps[1].T))
-    crowds = [crowd for crowd in _connected(apart < reach_px) if len(crowd) > 1]
+    _, crowd_of = connected_components(apart < reach_px, directed=False)
+    crowds = [np.flatnonzero(crowd_of == k) for k in np.flatnonzero(np.bincount(crowd_of) > 1)]
     margin = math.ceil(margin_px)
     windows = [_window(boxes[crowd], margin, shape) for crowd in crowds]
     if len(windows) < 2:
         return windows
     whole = _window(boxes[np.concatenate(crowds)], margin, shape)
     return windows if sum(map(_size, windows)) < _size(whole) else [whole]
-
-
-def _connected(near: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-    """Members of each set of things that are near each other, directly or through others."""
-    first = np.arange(len(near))
-    while True:
-        earliest = np.where(near, first, len(near)).min(axis=1)
-        if (earliest == first).all():
-            return [np.flatnonzero(first == k) for k in np.unique(first)]
-        first = earliest
 
 
 def _window(boxes: NDArray[np.int64], margin: int, shape: tuple[int, ...]) -> tuple[slice, slice]:
