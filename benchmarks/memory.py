@@ -42,7 +42,7 @@ SETTINGS = Config().with_settings([
 
 PEAK = """
 import resource, sys
-from millie.cli import main
+from millie.cli.commands import main
 sys.argv = ["millie", *sys.argv[1:]]
 try:
     main()

@@ -30,7 +30,7 @@ from millie import pipeline
 from millie.bags.loading import collate
 from millie.bags.store import BagMeta, BagReader, CellCrop, Store, write_bag, write_embeddings
 from millie.config import Config, ModelConfig, PredictionConfig, ReadingConfig
-from millie.engine import ProcessEngine, SerialEngine, available_cores
+from millie.engines.seam import ProcessEngine, SerialEngine, available_cores
 from millie.inference.embed import cache_key
 from millie.inference.runtime import feature_runtime, one_thread
 from millie.models.encoders import build_encoder

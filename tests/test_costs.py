@@ -20,10 +20,11 @@ from PIL import Image, ImageFile
 from millie import pipeline
 from millie.bags import bagfile, embeddings
 from millie.bags.store import BagReader, Store
+from millie.evaluation import folds
 from millie.inference import predict as prediction
 from millie.inference.embed import embed_bag
 from millie.inference.runtime import TorchRuntime
-from millie.learning import folds, material
+from millie.learning import material
 from millie.models.bundle import load_bundle
 
 if TYPE_CHECKING:

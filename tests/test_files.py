@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import errno
 import os
-from typing import TYPE_CHECKING
+import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from millie import files
 from millie.errors import MissingFileError
 from millie.files import (
+    code_digest,
     quote_formula,
     replacing,
     safe_id,
@@ -20,9 +23,6 @@ from millie.files import (
     write_csv,
     write_text,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -83,3 +83,40 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
 def test_an_error_of_our_own_keeps_its_words(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"^no such thing$"), replacing(tmp_path / "a"):
         raise MissingFileError("no such thing")
+
+
+def test_other_parts_have_other_digests() -> None:
+    digests = {
+        code_digest("pipeline/patient.py"),
+        code_digest("segmentation"),
+        code_digest("types.py"),
+    }
+    assert len(digests) == 3
+    assert all(len(digest) == 64 for digest in digests)
+
+
+def test_the_order_of_parts_does_not_matter() -> None:
+    assert code_digest("pipeline/patient.py", "readers") == code_digest(
+        "readers", "pipeline/patient.py"
+    )
+
+
+def test_a_part_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        code_digest("nowhere")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["segmentation/lobes.py", "segmentation/lobe_model.npz", "segmentation/object_model.npz"],
+)
+def test_weights_count_as_code_does(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "millie"
+    shutil.copytree(Path(files.__file__).parent / "segmentation", copy / "segmentation")
+    monkeypatch.setattr(files.resources, "files", lambda _: copy)
+    before = code_digest.__wrapped__("segmentation")
+    assert before == code_digest.__wrapped__("segmentation")
+    (copy / name).write_bytes((copy / name).read_bytes() + b"\n")
+    assert before != code_digest.__wrapped__("segmentation")

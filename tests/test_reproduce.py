@@ -19,9 +19,8 @@ from PIL import Image
 from millie.bags.store import BagReader, Store
 from millie.config import Config, load, profiles
 from millie.errors import ConfigError, ManifestError, MissingFileError, MissingWeightsError
-from millie.learning.metrics import roc_auc
 from millie.models.encoders import ENCODERS
-from millie.outputs.study import read_study
+from millie.outputs.study.records import read_study
 from millie.readers.datasets import DATASETS
 from millie.readers.published import CellAnnotation
 from millie.reproduce import cell_tests, comparison, deviations, gather, pooling, robustness, run
@@ -35,6 +34,7 @@ from millie.reproduce.scored_cells import (
     side_of,
 )
 from millie.reproduce.seen_cells import SEEN, highest_correlations
+from millie.statistics.metrics import roc_auc
 from millie.types import Cell, Cohort, ImageKind, ImageSource, Patient
 
 QUICK = [

@@ -15,7 +15,7 @@ import numpy as np
 
 from millie import pipeline
 from millie.config import Config
-from millie.engine import ProcessEngine
+from millie.engines.seam import ProcessEngine
 from millie.pipeline import CrossvalSummary, PredictSummary, Progress, silent
 from millie.synthetic import write_cohort
 

@@ -1,4 +1,4 @@
-"""The errors that millie raises on purpose.
+"""The errors that millie raises on purpose, and silence for the warnings of other libraries.
 
 Each is also a builtin, so that a caller who knows only Python catches the right family::
 
@@ -23,6 +23,14 @@ DataError; *nothing is there* -> MissingError. Messages say what, got, expected 
 """
 
 from __future__ import annotations
+
+import threading
+import warnings
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class MillieError(Exception):
@@ -86,3 +94,43 @@ class MissingPackageError(MissingError, ImportError):
 
 class TrainingError(MillieError, RuntimeError):
     """Training cannot start (too few patients of a class) or has diverged (loss not finite)."""
+
+
+class _Silence:
+    """Who is inside; the list of warning filters that is restored when nobody is.
+
+    ``warnings.catch_warnings`` saves and restores one list for the whole process: two threads that
+    enter and leave it crosswise leave all warnings off for good. Images are decoded in threads and
+    a model is loaded in one: the first to enter saves the list, the last to leave restores it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._saved = ExitStack()
+
+    def enter(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._saved.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._saved.close()
+
+
+_SILENCE = _Silence()  # one, because the list of filters is one
+
+
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """No warning is shown while any thread is inside; afterwards all are as before."""
+    _SILENCE.enter()
+    try:
+        yield
+    finally:
+        _SILENCE.leave()

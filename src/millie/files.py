@@ -1,8 +1,8 @@
 """Files that are whole or absent, names that are safe, and tables that no spreadsheet runs.
 
 Every result of every stage is written through here: beside its place, synced, renamed. This module
-owns the manner of writing, safe file names and the quoting of CSV cells; it knows no format beyond
-that.
+owns the manner of writing, safe file names, the quoting of CSV cells, and the digest of the
+package's own files; it knows no format beyond that.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import os
 import platform
 import re
@@ -17,6 +18,8 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import IO
 
@@ -194,3 +197,27 @@ def _cell(value: Value) -> str | int | float:
     if isinstance(value, bool):
         return int(value)
     return repr(float(value)) if isinstance(value, float) else value
+
+
+@cache
+def code_digest(*parts: str) -> str:
+    """SHA-256 (hex) over files of the package, weights included: which code made a file.
+
+    What is kept between runs (bags, embeddings) names it, so that an upgrade that changes the
+    result is not mixed with what an older release left. A version number kept by hand would be
+    forgotten.
+
+    Args:
+        parts: files, or folders (their files, not folders below), relative to the package.
+
+    Raises:
+        FileNotFoundError: the package has no such part.
+    """
+    found = []
+    for part in parts:
+        place = resources.files("millie") / part
+        for file in [place] if place.is_file() else place.iterdir():
+            if file.is_file():
+                digest = hashlib.sha256(file.read_bytes()).hexdigest()
+                found.append((part, file.name, digest))
+    return hashlib.sha256(json.dumps(sorted(found)).encode()).hexdigest()

@@ -13,7 +13,7 @@ import pytest
 from millie.bags.bagfile import BagMeta, CellCrop, write_bag
 from millie.bags.store import Store, read_embeddings, write_embeddings
 from millie.config import Config
-from millie.engine import ProcessEngine, Unit
+from millie.engines.seam import ProcessEngine, Unit
 from millie.errors import MissingFileError, StoreError
 from millie.types import Cell, ImageKind, Patient, Problem, SourceRecord
 

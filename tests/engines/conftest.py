@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from millie.engine import Engine
+from millie.engines.seam import Engine
 from millie.engines.table import ENGINES, open_engine
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from millie.config import Config
-    from millie.engine import Engine
+    from millie.engines.seam import Engine
 
 
 def test_every_engine_cuts_the_same_bags(

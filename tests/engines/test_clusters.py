@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from millie.engine import Unit
 from millie.engines import checks
+from millie.engines.seam import Unit
 from millie.engines.table import open_engine
 from millie.errors import ConfigError, MissingError, MissingFileError, MissingPackageError
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from millie.engine import Engine, SerialEngine, Unit
+from millie.engines.seam import Engine, SerialEngine, Unit
 from millie.errors import ImageError
 from millie.files import write_bytes
 

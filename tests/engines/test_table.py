@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from millie.engine import ProcessEngine, SerialEngine
+from millie.engines.seam import ProcessEngine, SerialEngine
 from millie.engines.table import ENGINES, open_engine
 from millie.errors import ConfigError, MissingPackageError
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import millie
-from millie.engine import Outcome, Unit, Work, run_unit
+from millie.engines.seam import Outcome, Unit, Work, run_unit
 from millie.engines.window import WINDOW_PER_SLOT, WorkerLostError, failed, map_on, run_here
 from millie.errors import ImageError
 

@@ -13,7 +13,6 @@ import torch
 
 from millie.config import Config
 from millie.errors import ConfigError, MissingPackageError, TrainingError
-from millie.learning.metrics import roc_auc
 from millie.learning.optimise import class_weights
 from millie.learning.sampling import EmbeddedCells, StoredCells, whole_bag
 from millie.learning.train import (
@@ -27,6 +26,7 @@ from millie.learning.train import (
 from millie.models.aggregators import AGGREGATORS
 from millie.models.network import MilNetwork, build_network
 from millie.models.weights import weights_digest
+from millie.statistics.metrics import roc_auc
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,8 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from millie.outputs.curves import recall_points, roc_band, roc_points
-from millie.outputs.decision_curve import decision_curve, useful_range
 from millie.outputs.figure_files import pdf_bytes, svg_uri, write_figures
 from millie.outputs.figures import (
     BinPoint,
@@ -30,6 +28,8 @@ from millie.outputs.figures import (
     roc_lines_figure,
     scatter_figure,
 )
+from millie.statistics.curves import recall_points, roc_band, roc_points
+from millie.statistics.decision_curve import decision_curve, useful_range
 
 HOSTILE = "<b>$x_{1}$ & \"'\u0000\u202e"
 

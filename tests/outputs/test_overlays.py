@@ -11,7 +11,6 @@ from PIL import Image
 
 from millie.bags.store import BagReader
 from millie.errors import ImageError, MissingFileError
-from millie.outputs.evidence import Evidence, Mark
 from millie.outputs.gallery import Album
 from millie.outputs.overlays import (
     draw_boxes,
@@ -20,6 +19,7 @@ from millie.outputs.overlays import (
     safe_names,
     write_overlays,
 )
+from millie.outputs.patient.evidence import Evidence, Mark
 from millie.types import Cell, CellRegion, Field, ImageKind, SourceRecord
 
 from .conftest import MakeBag, field_image, read_field

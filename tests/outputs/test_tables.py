@@ -9,7 +9,7 @@ import pytest
 
 from millie.bags.store import Store
 from millie.errors import DataError, MissingFileError
-from millie.outputs.records import ModelFacts
+from millie.outputs.patient.records import ModelFacts
 from millie.outputs.tables import (
     read_cell_probabilities,
     read_csv,

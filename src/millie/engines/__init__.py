@@ -1,1 +1,1 @@
-"""Engines on existing cluster software: the one-method seam of :mod:`millie.engine` elsewhere."""
+"""Who does the work: the seam that every engine fills, and the engines behind it."""

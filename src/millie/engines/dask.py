@@ -21,7 +21,6 @@ import distributed
 from distributed.scheduler import KilledWorker
 
 from millie import __version__
-from millie.engine import available_cores
 from millie.engines.checks import (
     ANSWER_S,
     PATIENCE_S,
@@ -35,11 +34,12 @@ from millie.engines.checks import (
     no_workers,
     visible_marker,
 )
+from millie.engines.seam import available_cores
 from millie.engines.window import WorkerLostError, failed, map_on, run_here
 from millie.errors import ConfigError, MissingError, MissingFileError
 
 if TYPE_CHECKING:
-    from millie.engine import Outcome, Unit, Work
+    from millie.engines.seam import Outcome, Unit, Work
 
 _WHAT = "Dask scheduler"
 _LOCAL_SETTINGS = {

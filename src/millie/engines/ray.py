@@ -29,7 +29,6 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from millie import __version__
-from millie.engine import available_cores
 from millie.engines.checks import (
     PATIENCE_S,
     POLL_S,
@@ -42,13 +41,14 @@ from millie.engines.checks import (
     no_workers,
     visible_marker,
 )
+from millie.engines.seam import available_cores
 from millie.engines.window import WorkerLostError, failed, map_on, run_here
 from millie.errors import ConfigError, MissingError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from millie.engine import Outcome, Unit, Work
+    from millie.engines.seam import Outcome, Unit, Work
 
 _WHAT = "Ray cluster"
 _EXAMPLE = "host:6379 of the head node, or auto on a machine of the cluster"

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from millie.engine import Engine, ProcessEngine, SerialEngine
+from millie.engines.seam import Engine, ProcessEngine, SerialEngine
 from millie.errors import ConfigError, MissingPackageError
 
 ENGINES = {

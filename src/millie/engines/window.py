@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
 from millie import __version__
-from millie.engine import Outcome, Unit, Work, run_unit
+from millie.engines.seam import Outcome, Unit, Work, run_unit
 
 Job = TypeVar("Job")
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from millie.bags.loading import Background, Recolour, stream
 from millie.bags.store import BagReader, read_embeddings, write_embeddings
+from millie.files import code_digest
 from millie.inference.runtime import FeatureRuntime
-from millie.sourcecode import code_digest
 
 Progress = Callable[[int, int], None]
 """``progress(cells done, cells in all)``."""

@@ -22,11 +22,10 @@ from torch import nn
 
 from millie.bags.loading import to_tensor
 from millie.config import PredictionConfig
-from millie.engine import available_cores
-from millie.errors import BundleError, MissingPackageError
+from millie.engines.seam import available_cores
+from millie.errors import BundleError, MissingPackageError, no_warnings
 from millie.models.encoder import Encoder
 from millie.models.weights import weights_digest
-from millie.quiet import no_warnings
 
 
 class FeatureRuntime(Protocol):

@@ -20,8 +20,6 @@ from torch import Tensor, nn
 
 from millie.errors import TrainingError
 from millie.inference.explain import StreamedBag, find_winners
-from millie.learning.calibration import apply_temperature, balanced_threshold, fit_temperature
-from millie.learning.metrics import both_classes
 from millie.learning.optimise import embed_chunk
 from millie.learning.sampling import CellSource, DrawnBag, whole_bag
 from millie.learning.splits import check_classes, cut_validation, deal
@@ -36,6 +34,8 @@ from millie.learning.train import (
 )
 from millie.models.bundle import ensemble_probabilities
 from millie.models.network import build_network
+from millie.statistics.calibration import apply_temperature, balanced_threshold, fit_temperature
+from millie.statistics.metrics import both_classes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

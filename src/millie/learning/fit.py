@@ -1,6 +1,6 @@
 """The model that is kept: trained on every labelled patient, calibrated out of fold, bundled.
 
-How well it works on new patients is measured by :mod:`millie.learning.evaluate` with the same
+How well it works on new patients is measured by :mod:`millie.evaluation.crossval` with the same
 procedure inside each fold; nothing here is a figure of merit. Owns what goes into a bundle.
 """
 
@@ -18,15 +18,15 @@ from millie import __version__
 from millie.bags.store import BagReader
 from millie.errors import ConfigError
 from millie.inference.gates import measure_bag, quality_limits, reference_features
-from millie.learning.calibration import apply_temperature
 from millie.learning.ensemble import Cast, Ensemble, Material, fit_ensemble
 from millie.learning.material import open_material, participants
-from millie.learning.metrics import choose_positive, roc_auc
 from millie.learning.parallel import joined
 from millie.learning.sampling import whole_bag
 from millie.learning.train import Progress, embedded_chunks, silent, threads_for
 from millie.models.bundle import BundleDescription, save_bundle
 from millie.models.bundle_folder import check_target
+from millie.statistics.calibration import apply_temperature
+from millie.statistics.metrics import choose_positive, roc_auc
 from millie.types import RESEARCH_USE_ONLY
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from millie.errors import ConfigError
+from millie.errors import ConfigError, no_warnings
 from millie.models.fusion import Aggregator, Fused, State
-from millie.quiet import no_warnings
 
 _SHRINK = 1.0
 """Cells' worth of "nothing unusual" added to each kind: a kind seen once counts half."""

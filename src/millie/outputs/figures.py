@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from millie.outputs.curves import RocBand
-from millie.outputs.decision_curve import DecisionCurve
+from millie.statistics.curves import RocBand
+from millie.statistics.decision_curve import DecisionCurve
 
 Floats = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 """Pictures of single cells for a page: chosen crops as data URIs, with flags and scale.
 
 Owns the encoding of pictures for HTML, the badges and the scale bar's length. It does not decide
-which cells are evidence (:mod:`millie.outputs.evidence`).
+which cells are evidence (:mod:`millie.outputs.patient.evidence`).
 """
 
 from __future__ import annotations

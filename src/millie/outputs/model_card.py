@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from millie.bags.store import Store
-from millie.outputs.bag_facts import BagFacts, StoreFacts, read_store
-from millie.outputs.characteristics import characteristics
-from millie.outputs.overlap_proof import prove
 from millie.outputs.page import count, visible
-from millie.outputs.study import Measure, Study, read_controls, read_study
-from millie.outputs.subgroups import subgroups
+from millie.outputs.study.bag_facts import BagFacts, StoreFacts, read_store
+from millie.outputs.study.characteristics import characteristics
+from millie.outputs.study.overlap_proof import prove
+from millie.outputs.study.records import Measure, Study, read_controls, read_study
+from millie.outputs.study.subgroups import subgroups
 from millie.types import RESEARCH_USE_ONLY
 
 

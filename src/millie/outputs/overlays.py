@@ -20,8 +20,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from millie.errors import DataError, MissingError
 from millie.files import write_bytes
-from millie.outputs.evidence import Evidence, Mark
 from millie.outputs.gallery import Album, bar_length_um, jpeg_bytes
+from millie.outputs.patient.evidence import Evidence, Mark
 from millie.types import Cell, CellRegion, Field, ImageKind, SourceRecord
 
 FieldReader = Callable[[SourceRecord], Field]

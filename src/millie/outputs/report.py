@@ -15,9 +15,9 @@ from millie.bags.store import Store
 from millie.errors import DataError, MissingFileError
 from millie.files import write_text
 from millie.outputs.overlays import FieldReader
-from millie.outputs.records import ModelFacts
+from millie.outputs.patient.records import ModelFacts
+from millie.outputs.patient.worklist import write_overlays_of, write_pages
 from millie.outputs.tables import read_predictions, write_predictions
-from millie.outputs.worklist import write_overlays_of, write_pages
 from millie.types import Prediction, Problem
 
 Progress = Callable[[str, int, int], None]
@@ -87,7 +87,7 @@ def write_report(folder: Path, store: Path | None = None) -> Path:
     if (folder / "predictions.json").is_file():
         return write_pages(read_predictions(folder))
     if (folder / "metrics.json").is_file():
-        from millie.outputs.study_report import study_page  # noqa: PLC0415 - studies alone need it
+        from millie.outputs.study.report import study_page  # noqa: PLC0415 - studies alone need it
 
         return write_text(folder / "report.html", study_page(folder, store))
     raise DataError(

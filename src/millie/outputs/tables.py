@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from millie.bags.store import BagReader, Store
 from millie.errors import DataError, MissingFileError
 from millie.files import Value, unquote_formula, write_csv, write_text
-from millie.outputs.records import ModelFacts, PatientResult, PredictionRun
+from millie.outputs.patient.records import ModelFacts, PatientResult, PredictionRun
 from millie.types import Prediction, Problem, Winner
 
 SCHEMA = 1

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps
 
-from millie.errors import ImageError, ImageTooLargeError, MillieError
-from millie.quiet import no_warnings
+from millie.errors import ImageError, ImageTooLargeError, MillieError, no_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,8 +16,6 @@ import numpy as np
 
 from millie import pipeline
 from millie.bags.store import Store
-from millie.learning.intervals import delong_interval, patient_bootstrap
-from millie.learning.metrics import both_classes, confusion, roc, roc_auc
 from millie.readers.datasets import DATASETS
 from millie.reproduce.gather import Missing, find
 from millie.reproduce.scored_cells import (
@@ -30,15 +28,17 @@ from millie.reproduce.scored_cells import (
     side_of,
 )
 from millie.reproduce.seen_cells import seen_cells
+from millie.statistics.intervals import delong_interval, patient_bootstrap
+from millie.statistics.metrics import both_classes, confusion, roc, roc_auc
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from millie.config import EvaluationConfig
-    from millie.learning.intervals import Estimate
-    from millie.outputs.study import Study
+    from millie.outputs.study.records import Study
     from millie.pipeline import Progress
     from millie.reproduce.experiments import CellTest, Experiment
+    from millie.statistics.intervals import Estimate
     from millie.types import Cohort, Problem
 
 _FEWEST = 10

@@ -16,8 +16,8 @@ from millie.outputs.page import render
 from millie.reproduce.experiments import PAPER, Printed
 
 if TYPE_CHECKING:
-    from millie.outputs.colour_pictures import ColourStrip
-    from millie.outputs.study import Control
+    from millie.outputs.study.colour_pictures import ColourStrip
+    from millie.outputs.study.records import Control
     from millie.reproduce.cell_tests import CellTestResult
     from millie.reproduce.experiments import Experiment
 

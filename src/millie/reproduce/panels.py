@@ -21,8 +21,8 @@ from millie.files import write_bytes
 from millie.outputs.figure_files import write_figures
 from millie.outputs.figures import confusion_figure, roc_lines_figure
 from millie.outputs.gallery import data_uri, jpeg_bytes, shrunk
-from millie.outputs.study import CellScore, Study, read_cells
-from millie.outputs.study_figures import study_figures
+from millie.outputs.study.figures import study_figures
+from millie.outputs.study.records import CellScore, Study, read_cells
 from millie.reproduce.comparison import Panel
 
 if TYPE_CHECKING:

@@ -22,9 +22,8 @@ from scipy import stats
 from millie import pipeline
 from millie.bags.store import Store
 from millie.errors import MissingFileError
+from millie.evaluation.crossval import crossval
 from millie.files import Value, write_csv, write_text
-from millie.learning.evaluate import crossval
-from millie.learning.intervals import corrected_resampled
 from millie.models.aggregators import AGGREGATORS
 from millie.outputs.figure_files import write_figures
 from millie.outputs.figures import intervals_figure
@@ -33,6 +32,7 @@ from millie.reproduce.deviations import of_profile, with_weights
 from millie.reproduce.experiments import EXPERIMENTS, POOLING_CLAIM, POOLING_FIGURE, Experiment
 from millie.reproduce.gather import Gathered, gather
 from millie.reproduce.run import settings
+from millie.statistics.intervals import corrected_resampled
 
 if TYPE_CHECKING:
     from millie.config import Config

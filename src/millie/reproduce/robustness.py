@@ -27,13 +27,13 @@ from millie.bags.store import BagReader, Store
 from millie.files import write_text
 from millie.inference.runtime import feature_runtime
 from millie.learning.ensemble import Cast, Ensemble, Material, fit_ensemble, score_bag
-from millie.learning.intervals import Estimate, delong_interval, patient_bootstrap
 from millie.learning.material import open_material, participants
-from millie.learning.metrics import both_classes, choose_positive
 from millie.learning.sampling import CellSource, DrawnBag, EmbeddedCells, whole_bag
 from millie.learning.splits import Fold, load_splits
 from millie.learning.train import Progress, silent
 from millie.models.encoders import build_encoder
+from millie.statistics.intervals import Estimate, delong_interval, patient_bootstrap
+from millie.statistics.metrics import both_classes, choose_positive
 
 if TYPE_CHECKING:
     import torch

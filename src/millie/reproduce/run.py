@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from millie import pipeline
 from millie.bags.store import BagReader, Store
+from millie.evaluation.colours import sources_of
 from millie.files import write_text
-from millie.learning.colours import sources_of
 from millie.models.bundle import load_bundle
-from millie.outputs.colour_pictures import colour_strips
 from millie.outputs.report import write_report
-from millie.outputs.study import read_controls, read_study
+from millie.outputs.study.colour_pictures import colour_strips
+from millie.outputs.study.records import read_controls, read_study
 from millie.readers.cohort import write_manifest
 from millie.reproduce.cell_tests import (
     CellTestResult,
@@ -38,9 +38,9 @@ from millie.reproduce.scored_cells import ExternalRun
 
 if TYPE_CHECKING:
     from millie.config import Config
-    from millie.engine import Engine
+    from millie.engines.seam import Engine
     from millie.models.bundle import Bundle
-    from millie.outputs.study import Study
+    from millie.outputs.study.records import Study
     from millie.pipeline import Progress
     from millie.types import Problem
 

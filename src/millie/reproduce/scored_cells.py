@@ -17,13 +17,13 @@ import numpy as np
 from millie import pipeline
 from millie.bags.store import BagReader, Store
 from millie.inference.predict import bundle_runtimes, predict_bag
-from millie.outputs.study import Study, read_cells
+from millie.outputs.study.records import Study, read_cells
 from millie.readers.datasets import DATASETS
 from millie.types import Cohort, ImageSource, Patient, Problem
 
 if TYPE_CHECKING:
     from millie.config import Config
-    from millie.engine import Engine
+    from millie.engines.seam import Engine
     from millie.models.bundle import Bundle
     from millie.pipeline import Progress
     from millie.readers.published import CellAnnotation

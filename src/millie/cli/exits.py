@@ -1,0 +1,83 @@
+"""How a command ends: its exit code, and one message instead of a traceback.
+
+Exit codes: 0 all well; 1 something failed (named in the table) while the rest went on; 2 the
+command could not run at all; 130 interrupted by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+from millie.errors import MillieError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from millie.types import Problem
+
+_SOME_FAILED, _CANNOT_RUN = 1, 2
+_INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it and as typer gives it."""
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Say in one message why a command could not run, and end with its code.
+
+    Raises:
+        SystemExit: always, once the command has ended.
+    """
+    try:
+        yield
+    except MillieError as error:
+        _fail(f"{type(error).__name__}: {error}")
+    except OSError as error:
+        named = f"cannot write or read {error.filename}: " if error.filename else ""
+        _fail(
+            f"{named}{error.strerror or error}; check the name, free space and permissions, then "
+            "run the same command again: what was finished is kept"
+        )
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            _complain("interrupted; run the same command again to go on where it stopped")
+        raise
+
+
+def finish(problems: Sequence[Problem], *, every: bool = False) -> None:
+    """List what could not be used.
+
+    Args:
+        problems: of the run.
+        every: notes too, and more than 20.
+
+    Raises:
+        Exit: with 1, if a file or a patient could not be used.
+    """
+    from millie.cli.console import list_problems
+
+    end_with(failed=list_problems(problems, every=every))
+
+
+def end_with(*, failed: bool) -> None:
+    """End a command.
+
+    Raises:
+        Exit: with 1, if something failed.
+    """
+    if failed:
+        raise typer.Exit(_SOME_FAILED)
+
+
+def _fail(message: str) -> None:
+    _complain(message)
+    sys.exit(_CANNOT_RUN)
+
+
+def _complain(message: str) -> None:
+    from millie.cli.console import complain
+
+    complain(message)

@@ -1,0 +1,1 @@
+"""How well patients that were not trained on are called: cross-validation and its controls."""

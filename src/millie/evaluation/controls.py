@@ -1,0 +1,310 @@
+"""Confound controls: what can be reached without looking at the cells.
+
+Each control uses the same patients and the same splits as the headline and ends in an AUC with its
+interval and a verdict in words. Owns the controls; the pipeline they run is the ordinary one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from millie.bags.store import BagReader
+from millie.evaluation.colours import sources_of
+from millie.evaluation.crossval import CrossvalResult, crossval, open_study
+from millie.evaluation.sources import SourceFinding, leave_one_source_out, probe_source
+from millie.files import write_text
+from millie.learning.material import participants
+from millie.learning.train import Progress, silent
+from millie.statistics.intervals import Estimate, delong_interval
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from millie.bags.store import Store
+    from millie.config import Config
+    from millie.learning.splits import Splits
+
+    Floats = NDArray[np.float64]
+
+CONTROLS = {
+    "background": "The same pipeline on crops whose cell is painted over, with a disc of 18 um "
+    "that hides its outline: only the surroundings (stain, light, camera, red cells) are left.",
+    "bag_size": "The number of cells of a patient alone (logistic regression).",
+    "image_files": "Number, size, shape, scale and folder depth of the image files alone "
+    "(logistic regression); no pixel is read.",
+    "shuffled_labels": "The same pipeline with diagnoses dealt out at random: anything above "
+    "chance is a leak between training and test.",
+    "leave_one_source_out": "The same pipeline, tested on the patients of a source (site and "
+    "scanner) by a model trained on the other sources.",
+    "source_probe": "The source told from a patient's mean embedding (logistic regression).",
+}
+
+_SUSPICIOUS = 0.7  # an AUC from which "not shown" must not be read as "absent"
+
+SHORTCUTS = ("background", "bag_size", "image_files", "shuffled_labels")
+"""Controls that see no cell: what they reach, the headline can be without biology."""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlResult:
+    """What one control reached.
+
+    Attributes:
+        name: of :data:`CONTROLS`.
+        auc: of the positive class (of the source, for the probe); None: cannot be measured.
+        verdict: what that means for the headline.
+    """
+
+    name: str
+    auc: Estimate | None
+    verdict: str
+
+    @property
+    def loud(self) -> bool:
+        """Whether it is shown to be better than chance."""
+        return self.auc is not None and self.auc.low > 0.5
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        auc = {} if self.auc is None else {"auc": self.auc.to_dict()}
+        described = {"description": CONTROLS[self.name], "verdict": self.verdict}
+        return {"name": self.name, **described, **auc}
+
+    def line(self) -> str:
+        """The control in words, for the console."""
+        return f"control {self.name.replace('_', ' ')}: {self.verdict}"
+
+
+def run_controls(
+    store: Store,
+    config: Config,
+    out: Path,
+    progress: Progress = silent,
+    *,
+    main: CrossvalResult,
+    names: Sequence[str] = tuple(CONTROLS),
+) -> list[ControlResult]:
+    """Run the controls of a finished cross-validation and write ``controls.json``.
+
+    Background and shuffled labels take as long as the cross-validation itself, leaving sources out
+    a fold for each (all are resumed like it, under ``out/controls/``); the others take seconds.
+
+    Args:
+        store: the bags of the cross-validation.
+        config: its configuration.
+        out: its folder.
+        progress: called by the cross-validations inside.
+        main: its result.
+        names: which controls.
+    """
+    headline = _estimate(main.metrics["headline"]["auc"])
+    run = _Runs(store, config, out, progress, main)
+    results = []
+    for name in names:
+        if name in SHORTCUTS:
+            auc = run.shortcut(name)
+            results.append(ControlResult(name, auc, verdict(name, auc, headline)))
+        else:
+            found = run.source_control(name)
+            told = source_verdict(name, found, headline)
+            results.append(ControlResult(name, found.auc, told))
+    content = {
+        "verdict": overall(results),
+        "controls": [result.to_dict() for result in results],
+    }
+    write_text(out / "controls.json", json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return results
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Runs:
+    """The runs behind the controls of one study."""
+
+    store: Store
+    config: Config
+    out: Path
+    progress: Progress
+    main: CrossvalResult
+
+    def shortcut(self, name: str) -> Estimate:
+        """AUC of a control that sees no cell."""
+        store, config = self.store, self.config
+        if name == "background":
+            return _background(store, config, self.out, self.progress)
+        if name == "shuffled_labels":
+            return _shuffled(store, config, self.out, self.progress)
+        features = _bag_sizes(store) if name == "bag_size" else _file_features(store)
+        return _by_features(features, store, self.main, config)
+
+    def source_control(self, name: str) -> SourceFinding:
+        """A control on sources; nothing is computed where there is one source only."""
+        who = participants(self.store)
+        sources = {p: s for p, s in sources_of(self.store, sorted(who.labels)).items() if s}
+        names = sorted(set(sources.values()))
+        if len(names) < 2:
+            only = f"one source only ({''.join(names) or 'unknown'}): cannot be measured"
+            return SourceFinding(None, only)
+        positive = str(self.main.metrics["positive"])
+        study = open_study(self.store, who, self.config, positive, self.progress)
+        if name == "source_probe":
+            return probe_source(study, sources)
+        folder = self.out / "controls" / "leave_one_source_out"
+        return leave_one_source_out(study, sources, folder, self.progress)
+
+
+def verdict(name: str, control: Estimate, headline: Estimate) -> str:
+    """What a control says about the headline, in plain words."""
+    told = f"AUC {control.value:.2f} ({control.low:.2f} to {control.high:.2f})"
+    if control.low <= 0.5:
+        return f"{told}: {_not_shown(control, 'to be better than chance')}."
+    if name == "shuffled_labels":
+        return (
+            f"{told} with random diagnoses: training and test are not independent. Do not trust "
+            "the headline before this is explained."
+        )
+    if control.high >= headline.value or control.value >= headline.low:
+        return (
+            f"{told}, as good as the model within its interval (AUC {headline.value:.2f}): the "
+            "headline can be explained without the cells."
+        )
+    return (
+        f"{told}: better than chance without the cells, so part of the headline "
+        f"(AUC {headline.value:.2f}) may come from it."
+    )
+
+
+def source_verdict(name: str, found: SourceFinding, headline: Estimate) -> str:
+    """What a control on sources says about the headline, in plain words."""
+    auc = found.auc
+    if auc is None:
+        return f"No AUC: {found.told}."
+    told = f"AUC {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f})"
+    if name == "source_probe":
+        if auc.low <= 0.5:
+            said = _not_shown(auc, "that the embeddings tell the source")
+            return f"{told}: {said} ({found.told})."
+        return (
+            f"{told}: the embeddings tell the source ({found.told}), so whatever differs between "
+            "sources is open to the model."
+        )
+    if auc.low <= 0.5:
+        means = "at sources it was not trained on the model is not shown to be better than chance"
+    elif auc.high < headline.value:
+        means = f"worse than the headline (AUC {headline.value:.2f}): part of it belongs to sources"
+    else:
+        means = f"in keeping with the headline (AUC {headline.value:.2f})"
+    return f"{told} within sources: {means} ({found.told})."
+
+
+def _not_shown(auc: Estimate, what: str) -> str:
+    few = ", but there are too few patients to rule it out" if auc.value >= _SUSPICIOUS else ""
+    return f"not shown {what}{few}"
+
+
+def overall(results: Sequence[ControlResult]) -> str:
+    """A few sentences on all controls."""
+    loud = [r for r in results if r.loud and r.name in SHORTCUTS]
+    by_name = {r.name: r for r in results}
+    sentences = ["No control without cells is shown to be better than chance."]
+    if loud:
+        worst = max(r.auc.value for r in loud if r.auc is not None)
+        named = ", ".join(
+            f"{r.name.replace('_', ' ')} ({r.auc.value:.2f})" for r in loud if r.auc is not None
+        )
+        said = (
+            f"Better than chance without the cells: {named}. The headline is biology only as far "
+            f"as it exceeds {worst:.2f}, and only data from another source can show that."
+        )
+        sentences = [said]
+    left_out, probed = by_name.get("leave_one_source_out"), by_name.get("source_probe")
+    if left_out is not None and left_out.auc is None:
+        sentences.append("Whether it holds at another source is not known.")
+    if probed is not None and probed.loud:
+        sentences.append("The embeddings tell the sources apart.")
+    return " ".join(sentences)
+
+
+def _background(store: Store, config: Config, out: Path, progress: Progress) -> Estimate:
+    model = config.model.model_copy(update={"background": "only"})
+    changed = config.model_copy(update={"model": model})
+    result = crossval(store, changed, out / "controls" / "background", progress)
+    return _estimate(result.metrics["headline"]["auc"])
+
+
+def _shuffled(store: Store, config: Config, out: Path, progress: Progress) -> Estimate:
+    """Mean over folds: every repeat deals the diagnoses out anew by its splits' seed."""
+    labels = participants(store).labels
+    patients = sorted(labels)
+    order = np.random.default_rng([config.evaluation.seed, 7]).permutation(len(patients))
+    dealt = {p: labels[patients[i]] for p, i in zip(patients, order, strict=True)}
+    result = crossval(store, config, out / "controls" / "shuffled_labels", progress, labels=dealt)
+    return _estimate(result.metrics["headline"]["auc"])
+
+
+def _bag_sizes(store: Store) -> dict[str, list[float]]:
+    return {bag.patient: [math.log(bag.n_cells)] for bag in store.index() if bag.n_cells}
+
+
+def _file_features(store: Store) -> dict[str, list[float]]:
+    """Properties of a patient's image files, means over files."""
+    features = {}
+    for bag in store.index():
+        with BagReader(bag.path, verify=False) as reader:
+            sources = reader.sources
+        rows = [
+            (
+                source.height_px,
+                source.width_px,
+                source.width_px / max(source.height_px, 1),
+                source.um_px or 0.0,
+                source.name.count("/"),
+            )
+            for source in sources
+        ] or [(0, 0, 0.0, 0.0, 0)]
+        features[bag.patient] = [math.log1p(len(sources)), *np.mean(rows, axis=0).tolist()]
+    return features
+
+
+def _by_features(
+    features: Mapping[str, Sequence[float]], store: Store, main: CrossvalResult, config: Config
+) -> Estimate:
+    """AUC of a logistic regression on a few numbers a patient, by the splits of the headline."""
+    labels = participants(store).labels
+    positive = main.metrics["positive"]
+    return regress(features, {p: x == positive for p, x in labels.items()}, main.splits, config)
+
+
+def regress(
+    features: Mapping[str, Sequence[float]],
+    truth: Mapping[str, bool],
+    splits: Splits,
+    config: Config,
+) -> Estimate:
+    """AUC of probabilities averaged over repeats, each from a fold that did not train on it."""
+    patients = sorted(truth)
+    row = {p: i for i, p in enumerate(patients)}
+    x = np.array([features[p] for p in patients], np.float64)
+    y = np.array([truth[p] for p in patients])
+    total = np.zeros(len(patients))
+    for fold in splits.assignments:
+        test = np.array([row[p] for p in fold.test])
+        rest = np.array([row[p] for p in (*fold.train, *fold.validation)])
+        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced"))
+        model.fit(x[rest], y[rest])
+        total[test] += model.predict_proba(x[test])[:, 1]
+    return delong_interval(y, total / splits.repeats, config.evaluation.confidence)
+
+
+def _estimate(values: Mapping[str, Any]) -> Estimate:
+    return Estimate(values["value"], values["low"], values["high"], values["method"])

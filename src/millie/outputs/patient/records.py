@@ -1,0 +1,145 @@
+"""A prediction run as it lies on disk, in typed form.
+
+Owns the shapes between ``predictions.json`` and the reports. Reading and writing the files is
+:mod:`millie.outputs.tables`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from millie.outputs.patient.states import FAILED
+from millie.types import Prediction, Problem, Winner
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """The bundle behind a run.
+
+    Attributes:
+        name: the bundle's name; also ``version``.
+        sha256: digest of its manifest.
+        labels: classes in the order of every table.
+        positive: the class that must not be missed, or None.
+        more: whatever else the bundle's card says, kept as it is.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    labels: tuple[str, ...]
+    positive: str | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any]) -> Self:
+        """From a bundle's card: ``name``, ``version``, ``sha256``, ``labels`` and more."""
+        own = {"name", "version", "sha256", "labels", "positive"}
+        positive = card.get("positive")
+        return cls(
+            str(card["name"]),
+            str(card["version"]),
+            str(card["sha256"]),
+            tuple(str(label) for label in card["labels"]),
+            None if positive is None else str(positive),
+            {k: v for k, v in card.items() if k not in own},
+        )
+
+    def to_card(self) -> dict[str, Any]:
+        """The card again, JSON-able."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "sha256": self.sha256,
+            "labels": list(self.labels),
+            "positive": self.positive,
+            **self.more,
+        }
+
+    @property
+    def title(self) -> str:
+        """Name and version."""
+        return f"{self.name} {self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class PatientResult:
+    """One patient of a run: a call, or the error that prevented it.
+
+    Attributes:
+        patient: pseudonym.
+        state: as in :class:`millie.types.Prediction`, or ``FAILED``.
+        reasons: why the state is not the label, or what a reader should know.
+        label: the class with the highest probability; empty when failed.
+        probabilities: of each class in the bundle's order; empty when failed.
+        n_cells: usable cells.
+        winners: for each class the cells that made it, strongest first.
+        error: what went wrong and what to do, or None.
+    """
+
+    patient: str
+    state: str
+    reasons: tuple[str, ...] = ()
+    label: str = ""
+    probabilities: dict[str, float] = field(default_factory=dict)
+    n_cells: int = 0
+    winners: dict[str, tuple[Winner, ...]] = field(default_factory=dict)
+    error: str | None = None
+
+    @classmethod
+    def from_prediction(cls, prediction: Prediction) -> Self:
+        """The part of a prediction that reports read."""
+        return cls(
+            prediction.patient,
+            prediction.state,
+            prediction.reasons,
+            prediction.label,
+            {label: float(p) for label, p in prediction.probabilities.items()},
+            int(prediction.n_cells),
+            {
+                label: tuple(
+                    Winner(int(w.cell), float(w.contribution), int(w.features)) for w in winners
+                )
+                for label, winners in prediction.winners.items()
+            },
+        )
+
+    @classmethod
+    def from_problem(cls, problem: Problem) -> Self:
+        """A patient without a result."""
+        return cls(problem.patient, FAILED, error=f"{problem.error}: {problem.message}")
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no result."""
+        return self.error is not None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRun:
+    """Everything ``predictions.json`` says.
+
+    Attributes:
+        folder: where the run lies.
+        created: ISO 8601 time of the run.
+        model: the bundle.
+        store: folder of the bag store that was predicted on.
+        patients: results in the order of the run, failed ones included.
+        problems: everything that could not be used.
+    """
+
+    folder: Path
+    created: str
+    model: ModelFacts
+    store: Path
+    patients: tuple[PatientResult, ...]
+    problems: tuple[Problem, ...]
+
+    def problems_of(self, patient: str) -> tuple[Problem, ...]:
+        """What was found wrong with one patient's files."""
+        return tuple(p for p in self.problems if p.patient == patient)

@@ -1,0 +1,148 @@
+"""From the bags of a store to calls, with the model made ready while images are still being cut.
+
+Importing torch, verifying the weights and converting the encoder take seconds in which the process
+that waits for its workers has nothing else to do. Owns that overlap and the loop over bags; a call
+itself is made in ``inference``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from millie.bags.store import BagReader
+from millie.config import Config, load
+from millie.engines.seam import Engine, SerialEngine
+from millie.errors import ConfigError, DataError, MissingError
+from millie.models.bundle_folder import locate, read_settings
+from millie.types import Prediction, Problem
+
+if TYPE_CHECKING:
+    from millie.inference.runtime import FeatureRuntime
+    from millie.models.bundle import Bundle
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Caller:
+    """A verified model with what computes its features."""
+
+    bundle: Bundle
+    runtimes: Sequence[FeatureRuntime]
+
+    @property
+    def card(self) -> dict[str, str | list[str]]:
+        """What reports say of the model."""
+        manifest = self.bundle.manifest
+        return {
+            "name": manifest.name,
+            "version": manifest.version,
+            "sha256": self.bundle.sha256,
+            "labels": list(self.bundle.labels),
+            "positive": manifest.positive,
+            "fusion": self.bundle.config.model.aggregator,
+        }
+
+    def predict(
+        self, bags: Sequence[Path], config: Config, progress: Progress
+    ) -> tuple[list[Prediction], list[Problem]]:
+        """One prediction a bag; a patient that fails is named and the others go on."""
+        from millie.inference.predict import predict_bag
+
+        problems: list[Problem] = []
+        predictions: list[Prediction] = []
+        for number, path in enumerate(bags):
+            progress("predict", number, len(bags))
+            patient = path.name
+            try:
+                with BagReader(path, verify=False) as reader:
+                    patient = reader.patient_id
+                with BagReader(path) as reader:
+                    prediction = predict_bag(self.bundle, reader, self.runtimes, config.prediction)
+                predictions.append(prediction)
+            except (ConfigError, DataError, MissingError, RuntimeError, MemoryError) as error:
+                # The last two are a runtime's: one patient must not cost the others their calls.
+                message = str(error)
+                problems.append(Problem(patient, "", type(error).__name__, message, fatal=True))
+        progress("predict", len(bags), len(bags))
+        return predictions, problems
+
+
+def settings_for(bundle: str | Path, file: Path | None, words: Sequence[str]) -> Config:
+    """Settings of a prediction: the bundle fixes crops and model, all else may be set.
+
+    Every file of the bundle is verified here, without loading torch.
+
+    Raises:
+        MissingFileError: no such bundle.
+        BundleError: a file of it is missing, unknown or altered.
+        ConfigError: a setting that the bundle fixes.
+    """
+    manifest, own = read_settings(locate(bundle))
+    settings = load(file, base=own).with_settings(list(words))
+    for stage in ("crops", "model"):
+        if settings.digest(stage) != own.digest(stage):
+            raise ConfigError(
+                f"'{stage}' settings belong to the model {manifest.name} {manifest.version} and "
+                "can't be changed when predicting; train another bundle with them"
+            )
+    if settings.prediction.negative_labels != own.prediction.negative_labels:
+        raise ConfigError(
+            f"which labels mean no disease belongs to the model {manifest.name} {manifest.version} "
+            "(prediction.negative_labels) and can't be changed when predicting"
+        )
+    return settings
+
+
+@contextmanager
+def loading(
+    bundle: str | Path, config: Config, engine: Engine | None, progress: Progress
+) -> Iterator[tuple[Callable[[], Caller], Progress]]:
+    """Load a model: at once where this process does the work, else while it waits for workers.
+
+    Args:
+        bundle: name or folder.
+        config: ``prediction.runtime``.
+        engine: who cuts the images; None: this process.
+        progress: to be called during that.
+
+    Yields:
+        A function that waits for the model, and the progress to report by: it raises what went
+        wrong with the model as soon as that is known, not when all images are cut.
+
+    Raises:
+        BundleError: the model cannot be used.
+        MissingWeightsError: weights of its encoder are not on this machine.
+        MissingPackageError: the runtime that was asked for is not installed.
+    """
+    if engine is None or isinstance(engine, SerialEngine):
+        caller = _load(bundle, config)
+        yield (lambda: caller), progress
+        return
+    with ThreadPoolExecutor(1) as pool:
+        future: Future[Caller] = pool.submit(_load, bundle, config)
+
+        def watched(what: str, done: int, total: int) -> None:
+            if future.done():
+                future.result()
+            progress(what, done, total)
+
+        yield future.result, watched
+
+
+def _load(bundle: str | Path, config: Config) -> Caller:
+    from millie.inference.predict import bundle_runtimes
+    from millie.models.bundle import load_bundle
+
+    model = load_bundle(bundle)
+    runtimes = bundle_runtimes(model, config.prediction)
+    for runtime in runtimes:
+        runtime.prepare(model.manifest.size_px)
+    import_module("millie.outputs.report")  # and with it the libraries that draw
+    return Caller(model, runtimes)

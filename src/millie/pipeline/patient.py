@@ -1,0 +1,276 @@
+"""From a patient's images to the patient's bag: read, find leukocytes, cut crops, store.
+
+One top-level function a patient, run by an engine. It owns the order of these steps within one
+patient and the record of everything that could not be used; the steps themselves live in
+``readers``, ``segmentation`` and ``bags``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from millie.bags.store import BagMeta, BagReader, CellCrop, Store, write_bag
+from millie.config import Config
+from millie.errors import DataError, ImageError, MissingError, NoCellsError, ScaleError
+from millie.files import code_digest
+from millie.readers.content import copy_note, note
+from millie.readers.images import image_kind, read_image
+from millie.segmentation import (
+    SampleStatistics,
+    central_region,
+    cut_crop,
+    cut_mask,
+    sample_statistics,
+    segment,
+)
+from millie.types import (
+    Cell,
+    CellRegion,
+    Detection,
+    Field,
+    ImageKind,
+    ImageSource,
+    Patient,
+    PixelSize,
+    Problem,
+    SourceRecord,
+)
+
+# Images read ahead to learn scale and stain of the sample; bounds what is decoded at a time.
+_LEFT_OUT = "left out of the bag as the settings ask: a smudge, or no cell could be outlined"
+
+_LOOK_AHEAD_IMAGES = 16
+_LOOK_AHEAD_PIXELS = 40_000_000
+
+
+_CUTTING_CODE = ("pipeline/patient.py", "types.py", "readers", "segmentation")
+"""What decides which pixels become a cell, weights included."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestTask:
+    """Payload of one unit: a patient, where the bag goes, and the settings."""
+
+    patient: Patient
+    store: Path
+    config: Config
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of all that makes the bag: equal digest, equal bag, not made again.
+
+        Settings, the patient's facts, the files' names, sizes and times, and the code that reads
+        and cuts: after an upgrade that finds other cells the bags are cut again.
+        """
+        images = [
+            (s.name, s.kind, s.pixel_size, s.cell_label, _stamp(s)) for s in self.patient.images
+        ]
+        patient = asdict(replace(self.patient, images=()))
+        settings = self.config.digest("reading", "segmentation", "crops")
+        facts = [code_digest(*_CUTTING_CODE), settings, patient, images]
+        return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What one patient's run has seen so far."""
+
+    problems: list[Problem] = field(default_factory=list)
+    sources: list[SourceRecord] = field(default_factory=list)
+    n_cells: int = 0
+
+
+def ingest_patient(task: IngestTask) -> dict[str, Any]:
+    """Make one patient's bag, unless a finished one with the same digest is there.
+
+    Returns:
+        ``n_cells``, ``n_images``, ``seconds`` and ``problems`` (a list of dicts), or
+        ``skipped`` with the problems found the first time.
+
+    Raises:
+        NoCellsError: no image gave a cell; the message lists why.
+    """
+    started = time.perf_counter()
+    store, digest = Store(task.store), task.digest()
+    if store.is_done(task.patient.id, digest):
+        return {"skipped": True, **_summary_of(store, task.patient.id)}
+    tally = _Tally()
+    cells = _cells(task, tally)
+    first = next(cells, None)
+    if first is None:
+        raise NoCellsError(_why_empty(task.patient, tally))
+    crops = task.config.crops
+    meta = BagMeta(
+        size_px=crops.size_px,
+        size_um=crops.size_um,
+        um_px=crops.size_um / crops.size_px if crops.size_um else None,
+        digest=digest,
+    )
+    write_bag(
+        store.path_of(task.patient.id),
+        task.patient,
+        chain([first], cells),
+        tally.sources,
+        meta,
+        tally.problems,
+    )
+    return {
+        "n_cells": tally.n_cells,
+        "n_images": len(tally.sources),
+        "seconds": round(time.perf_counter() - started, 3),
+        "problems": [asdict(p) for p in tally.problems],
+    }
+
+
+def _cells(task: IngestTask, tally: _Tally) -> Iterator[CellCrop]:
+    """Yield the patient's crops image by image; sources and problems go to the tally."""
+    fields = _readable(task, tally)
+    ahead, pixels = [], 0
+    for one in fields:
+        ahead.append(one)
+        pixels += one.image.shape[0] * one.image.shape[1]
+        if len(ahead) >= _LOOK_AHEAD_IMAGES or pixels >= _LOOK_AHEAD_PIXELS:
+            break
+    sample = sample_statistics(((f.image, f.pixel_size) for f in ahead), task.config.segmentation)
+    for one in chain(ahead, fields):
+        try:
+            found = list(_cells_of_field(one, task.config, sample, tally))
+        except DataError as error:
+            tally.problems.append(_problem(task.patient, one.source, error))
+            continue
+        if not found and tally.sources[-1].kind is ImageKind.CELL:
+            tally.problems.append(note(task.patient.id, one.source.name, _LEFT_OUT))
+        tally.n_cells += len(found)
+        yield from found
+
+
+def _readable(task: IngestTask, tally: _Tally) -> Iterator[Field]:
+    """The images that can be read; a copy of one before it is not counted again."""
+    first: dict[str, str] = {}
+    for source in task.patient.images:
+        try:
+            one = read_image(source, task.config.reading)
+        except (DataError, MissingError) as error:
+            tally.problems.append(_problem(task.patient, source, error))
+            continue
+        kept = first.setdefault(one.sha256, source.name)
+        if kept == source.name:
+            yield one
+        else:
+            tally.problems.append(copy_note(task.patient.id, source.name, kept))
+
+
+def _cells_of_field(
+    one: Field, config: Config, sample: SampleStatistics, tally: _Tally
+) -> Iterator[CellCrop]:
+    kind = image_kind(one, config.reading)
+    detection = segment(one.image, one.pixel_size, config.segmentation, sample)
+    if kind is not ImageKind.CELL and "refused" in detection.diagnostics:
+        raise ImageError(
+            f"{one.source.name}: no cells were looked for ({detection.diagnostics['refused']}); "
+            "leave it out if it is no field of a stained film, else photograph it again"
+        )
+    regions = _regions(detection, kind, one)
+    side_px = _crop_side_px(detection.pixel_size, kind, config, one)
+    index = len(tally.sources)
+    um_px = detection.pixel_size.um_px if detection.pixel_size else None
+    height, width = one.image.shape[:2]
+    tally.sources.append(
+        SourceRecord(
+            name=one.source.name,
+            sha256=one.sha256,
+            kind=kind,
+            um_px=um_px,
+            height_px=height,
+            width_px=width,
+            path=str(one.source.path),
+            diagnostics={
+                **detection.diagnostics,
+                "background_rgb": list(detection.background_rgb),
+            },
+        )
+    )
+    size_px = config.crops.size_px
+    for region in regions:
+        if not _is_wanted(region.cell, config):
+            continue
+        centre = (region.cell.x_px, region.cell.y_px)
+        yield CellCrop(
+            cell=replace(region.cell, source=index, label=one.source.cell_label),
+            image=cut_crop(one.image, centre, side_px, size_px, detection.background_rgb),
+            mask=cut_mask(region, one.image.shape[:2], centre, side_px, size_px),
+        )
+
+
+def _is_wanted(cell: Cell, config: Config) -> bool:
+    crops = config.crops
+    return (crops.keep_smudge or not cell.smudge) and (crops.keep_unoutlined or cell.quality > 0)
+
+
+def _regions(detection: Detection, kind: ImageKind, one: Field) -> tuple[CellRegion, ...]:
+    """All cells of a field or slide; of a single-cell crop the central one, or its whole centre."""
+    if kind is not ImageKind.CELL:
+        return detection.regions
+    central = central_region(detection, one.image.shape[:2])
+    return (central or _whole_crop(one),)
+
+
+def _whole_crop(one: Field) -> CellRegion:
+    """A crop in which no cell could be outlined still counts: quality 0, an empty mask."""
+    height, width = one.image.shape[:2]
+    empty = np.zeros((height, width), dtype=np.bool_)
+    cell = Cell(
+        source=0, x_px=(width - 1) / 2, y_px=(height - 1) / 2, left_px=0, top_px=0,
+        width_px=width, height_px=height, area_px=0.0, quality=0.0,
+    )  # fmt: skip
+    return CellRegion(cell, empty, empty)
+
+
+def _crop_side_px(
+    pixel_size: PixelSize | None, kind: ImageKind, config: Config, one: Field
+) -> float:
+    """Side of the crop in pixels of this image."""
+    crops = config.crops
+    if crops.size_um == 0:
+        return float(crops.size_px)
+    if pixel_size is not None:
+        return pixel_size.to_px(crops.size_um)
+    if kind is ImageKind.CELL:
+        # A crop made elsewhere shows its cell whole: taken as it is, recorded as scale unknown.
+        return float(max(one.image.shape[:2]))
+    raise ScaleError(
+        f"{one.source.name}: um/px is unknown and could not be estimated from red cells; "
+        "give it in the manifest (um_px) or with --set segmentation.um_px=0.1"
+    )
+
+
+def _problem(patient: Patient, source: ImageSource, error: Exception) -> Problem:
+    return Problem(patient.id, source.name, type(error).__name__, str(error))
+
+
+def _stamp(source: ImageSource) -> tuple[int, int] | None:
+    try:
+        status = source.path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _why_empty(patient: Patient, tally: _Tally) -> str:
+    reasons = [f"{p.source}: {p.message.removeprefix(f'{p.source}: ')}" for p in tally.problems[:5]]
+    reasons = reasons or ["no leukocyte was found; look at `millie detect --overlay`"]
+    return f"{patient.id}: no cell in {len(patient.images)} images ({'; '.join(reasons)})"
+
+
+def _summary_of(store: Store, patient_id: str) -> dict[str, Any]:
+    with BagReader(store.path_of(patient_id), verify=False) as bag:
+        problems = [asdict(p) for p in bag.meta.problems]
+        return {"n_cells": bag.n_cells, "n_images": len(bag.sources), "problems": problems}

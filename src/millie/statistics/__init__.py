@@ -1,0 +1,1 @@
+"""Numbers in, numbers out: figures of merit, intervals, calibration. Knows no files."""

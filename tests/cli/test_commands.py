@@ -1,0 +1,149 @@
+"""The command line: words, messages, exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from millie.cli import commands as cli
+from millie.cli.console import list_problems, table
+from millie.types import Problem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["millie", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "prepare", "detect", "segment", "train", "crossval", "predict", "report", "models",
+     "doctor"],
+)  # fmt: skip
+def test_every_command_explains_itself(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, command, "--help") == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_help_does_not_import_torch() -> None:
+    code = (
+        "import sys, millie.cli.commands; sys.exit('torch' in sys.modules or 'cv2' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603
+
+
+def test_an_error_is_one_message_and_exit_code_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "segment", str(tmp_path / "no.csv"), "--out", str(tmp_path)) == 2
+    shown = capsys.readouterr().err
+    assert "does not exist" in shown.replace("\n", " ")
+    assert "Traceback" not in shown
+
+
+def test_a_wrong_setting_names_the_right_ones(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["segment", str(films), "--out", str(tmp_path / "s"), "--set", "crops.size=3"]
+    assert _run(monkeypatch, *words) == 2
+    assert "unknown key 'crops.size'; known here: size_px" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_a_shard_that_is_none_is_refused(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "segment", str(films), "--out", str(tmp_path), "--shard", "x") == 2
+    assert "expected i/n" in capsys.readouterr().err
+
+
+def test_detect_ends_with_1_when_one_image_of_two_failed(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = next(films.parent.rglob("*.jpg"))
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no image")
+    words = ["detect", str(good), str(bad), "--out", str(tmp_path / "c.csv")]
+    assert _run(monkeypatch, *words) == 1
+    shown = capsys.readouterr().out
+    assert "bad.jpg" in shown
+    assert "cells in 1 images" in shown
+
+
+def test_detect_writes_its_table_beside_the_pictures(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = str(next(films.parent.rglob("*.jpg")))
+    assert _run(monkeypatch, "detect", good, "--overlay", str(tmp_path)) == 0
+    assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".jpg"}
+    assert _run(monkeypatch, "detect", good) == 2
+    assert "--out cells.csv, or --overlay DIR" in " ".join(capsys.readouterr().err.split())
+
+
+def test_models_and_doctor_print_what_is_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "models") == 0
+    assert "efficientnet_lite0" in capsys.readouterr().out
+    assert _run(monkeypatch, "doctor") == 0
+    assert "torchvision" in capsys.readouterr().out
+
+
+def test_an_interruption_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("millie.cli.doctor.installed", interrupt)
+    assert _run(monkeypatch, "models") == 130
+    assert "run the same command again" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_folder_where_a_table_should_be_written_is_named(
+    films: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = next(films.parent.rglob("*.jpg"))
+    assert _run(monkeypatch, "detect", str(good), "--out", str(tmp_path)) == 2
+    shown = capsys.readouterr().err
+    assert f"{tmp_path}: Is a directory" in shown.replace("\n", "")
+    assert ".tmp" not in shown
+
+
+def test_a_state_is_never_cut_in_a_narrow_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    row = ("Bilder mit Leerzeichen", "URGENT_INDETERMINATE", "AML 0.18  APL 0.82", "25",
+           "too few cells: 25 usable, any call needs 50")  # fmt: skip
+    table("For research use only", ("patient", "state", "probability", "cells", "reason"), [row])
+    assert "URGENT_INDETERMINATE" in capsys.readouterr().out
+
+
+def test_notes_that_change_what_a_call_means_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    notes = [Problem("ward", "", "Note", f"taken as one patient {i}", note=True) for i in range(7)]
+    failure = Problem("b", "x.jpg", "ImageError", "x.jpg: cut short", fatal=True)
+    assert not list_problems(notes)
+    shown = capsys.readouterr().out
+    assert "To be known" in shown
+    assert "taken as one patient 4" in shown
+    assert "taken as one patient 5" not in shown
+    assert "... and 2 more (--all-problems)" in shown
+    assert "could not be used" not in shown
+    assert list_problems([*notes, failure], every=True)
+    shown = capsys.readouterr().out
+    assert "taken as one patient 6" in shown
+    assert "ImageError: cut short" in shown

@@ -1,0 +1,208 @@
+"""One patient: images to a bag, nothing lost in silence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import pytest
+
+from millie.bags.store import BagReader, Store
+from millie.errors import NoCellsError
+from millie.pipeline import patient as ingest
+from millie.pipeline import read_cohort
+from millie.pipeline.patient import IngestTask, ingest_patient
+from millie.synthetic import CellType, draw_cell
+from millie.types import ImageKind, ImageSource, Patient, PixelSize
+
+if TYPE_CHECKING:
+    from millie.config import Config
+
+
+@pytest.fixture
+def patient(films: Path) -> Patient:
+    return read_cohort([films]).patients[0]
+
+
+def _bag(store: Path, patient: Patient, config: Config) -> BagReader:
+    ingest_patient(IngestTask(patient, store, config))
+    return BagReader(Store(store).path_of(patient.id))
+
+
+def test_a_drawn_field_gives_its_cells(
+    patient: Patient, tiny_config: Config, tmp_path: Path
+) -> None:
+    with _bag(tmp_path, patient, tiny_config) as bag:
+        assert 5 <= bag.n_cells <= 8  # six are drawn; a smudge may be lost, a platelet clump found
+        assert bag.images(0, bag.n_cells).shape[1:] == (32, 32, 3)
+        assert bag.label == patient.label
+        assert all(cell.area_um2 is not None for cell in bag.cells)
+        assert bag.sources[0].kind is ImageKind.FIELD
+
+
+def test_again_is_skipped_and_other_settings_are_not(
+    patient: Patient, tiny_config: Config, tmp_path: Path
+) -> None:
+    task = IngestTask(patient, tmp_path, tiny_config)
+    first = ingest_patient(task)
+    again = ingest_patient(task)
+    assert again["skipped"] is True
+    assert again["n_cells"] == first["n_cells"]
+    other = replace(task, config=tiny_config.with_settings(["crops.size_um=20"]))
+    assert "skipped" not in ingest_patient(other)
+
+
+def test_other_code_cuts_the_bag_anew(
+    patient: Patient, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = IngestTask(patient, tmp_path, tiny_config)
+    ingest_patient(task)
+    monkeypatch.setattr(ingest, "code_digest", lambda *_: "another release")
+    assert "skipped" not in ingest_patient(task)
+
+
+def test_the_same_images_give_the_same_bytes(
+    patient: Patient, tiny_config: Config, tmp_path: Path
+) -> None:
+    bags = []
+    for name in ("a", "b"):
+        with _bag(tmp_path / name, patient, tiny_config) as bag:
+            bags.append(bag.path.read_bytes())
+    assert bags[0] == bags[1]
+
+
+def test_a_broken_file_is_named_and_the_rest_counts(
+    patient: Patient, tiny_config: Config, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    images = (*patient.images, ImageSource(broken, "broken.jpg"))
+    summary = ingest_patient(
+        IngestTask(replace(patient, images=images), tmp_path / "store", tiny_config)
+    )
+    assert summary["n_cells"] >= 5
+    assert [(p["source"], p["error"]) for p in summary["problems"]] == [
+        ("broken.jpg", "ImageError")
+    ]
+
+
+def test_a_patient_without_any_cell_says_why(tiny_config: Config, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.png"
+    cv2.imwrite(str(empty), np.full((300, 400, 3), 235, np.uint8))
+    source = ImageSource(empty, "empty.png", ImageKind.FIELD, PixelSize(0.12))
+    task = IngestTask(Patient("p", "APL", (source,)), tmp_path / "store", tiny_config)
+    with pytest.raises(NoCellsError, match="p: no cell in 1 images"):
+        ingest_patient(task)
+    assert not Store(tmp_path / "store").path_of("p").exists()
+
+
+@pytest.mark.parametrize("um_px", [None, 0.1])
+def test_a_single_cell_crop_passes_through_centred(
+    um_px: float | None, tiny_config: Config, tmp_path: Path
+) -> None:
+    drawn = draw_cell(CellType.MYELOBLAST, 0.1, 300, np.random.default_rng(1))
+    path = tmp_path / "cell.png"
+    cv2.imwrite(str(path), cv2.cvtColor(drawn.image, cv2.COLOR_RGB2BGR))
+    size = None if um_px is None else PixelSize(um_px)
+    source = ImageSource(path, "cell.png", None, size, cell_label="myeloblast")
+    with _bag(tmp_path / "store", Patient("p", None, (source,)), tiny_config) as bag:
+        assert bag.n_cells == 1
+        cell = bag.cells[0]
+        assert abs(cell.x_px - 150) < 20
+        assert abs(cell.y_px - 150) < 20
+        assert cell.label == "myeloblast"
+        assert bag.sources[0].kind is ImageKind.CELL
+        centre = bag.image(0)[12:20, 12:20].mean()
+        assert centre < bag.image(0)[:3].mean(), "the nucleus is darker than the edge"
+
+
+def test_smudge_cells_are_left_out_on_demand(tiny_config: Config, tmp_path: Path) -> None:
+    drawn = draw_cell(CellType.SMUDGE, 0.1, 300, np.random.default_rng(2))
+    path = tmp_path / "cell.png"
+    cv2.imwrite(str(path), cv2.cvtColor(drawn.image, cv2.COLOR_RGB2BGR))
+    source = ImageSource(path, "cell.png", ImageKind.CELL, PixelSize(0.1))
+    patient = Patient("p", None, (source,))
+    with _bag(tmp_path / "kept", patient, tiny_config) as bag:
+        flagged = sum(cell.smudge for cell in bag.cells)
+    config = tiny_config.with_settings(["crops.keep_smudge=false"])
+    if flagged:
+        with pytest.raises(NoCellsError, match="no cell"):
+            ingest_patient(IngestTask(patient, tmp_path / "dropped", config))
+
+
+def test_a_copy_of_an_image_counts_once(
+    patient: Patient, tiny_config: Config, tmp_path: Path
+) -> None:
+    alone = ingest_patient(IngestTask(patient, tmp_path / "a", tiny_config))
+    copy = tmp_path / "copy.jpg"
+    copy.write_bytes(patient.images[0].path.read_bytes())
+    images = (*patient.images, replace(patient.images[0], path=copy, name="copy.jpg"))
+    task = IngestTask(replace(patient, images=images), tmp_path / "b", tiny_config)
+    twice = ingest_patient(task)
+    assert twice["n_cells"] == alone["n_cells"]
+    assert [(p["source"], p["note"]) for p in twice["problems"]] == [("copy.jpg", True)]
+
+
+def test_a_field_in_which_no_cells_are_looked_for_is_named(
+    patient: Patient, tiny_config: Config, tmp_path: Path
+) -> None:
+    noise = tmp_path / "noise.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8)
+    cv2.imwrite(str(noise), pixels)
+    source = ImageSource(noise, "noise.png", ImageKind.FIELD, PixelSize(0.12))
+    images = (*patient.images, source)
+    task = IngestTask(replace(patient, images=images), tmp_path / "store", tiny_config)
+    summary = ingest_patient(task)
+    (problem,) = summary["problems"]
+    assert (problem["source"], problem["error"]) == ("noise.png", "ImageError")
+    assert "no cells were looked for (not a blood film" in problem["message"]
+    assert summary["n_cells"] >= 5
+
+
+def test_an_empty_field_without_scale_is_not_blamed_on_the_scale(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    empty = tmp_path / "empty.bmp"  # not packed, so no decompression bomb
+    cv2.imwrite(str(empty), np.full((600, 600, 3), 235, np.uint8))
+    source = ImageSource(empty, "empty.bmp", ImageKind.FIELD)
+    task = IngestTask(Patient("p", None, (source,)), tmp_path / "store", tiny_config)
+    with pytest.raises(NoCellsError, match=r"\(empty\.bmp: no cells were looked for") as caught:
+        ingest_patient(task)
+    assert "um/px" not in str(caught.value)
+
+
+def test_a_slide_gives_all_its_cells(patient: Patient, tiny_config: Config, tmp_path: Path) -> None:
+    slide = replace(patient, images=(replace(patient.images[0], kind=ImageKind.SLIDE),))
+    assert ingest_patient(IngestTask(slide, tmp_path, tiny_config))["n_cells"] >= 5
+
+
+def test_other_facts_of_the_patient_cut_the_bag_anew(
+    patient: Patient, tiny_config: Config, tmp_path: Path
+) -> None:
+    with _bag(tmp_path, patient, tiny_config) as bag:
+        assert bag.patient.split == ""
+    with _bag(tmp_path, replace(patient, split="test", site="B"), tiny_config) as bag:
+        assert (bag.patient.split, bag.patient.site) == ("test", "B")
+
+
+def test_a_crop_without_an_outline_is_left_out_on_demand_and_named(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    blank = tmp_path / "blank.png"
+    cv2.imwrite(str(blank), np.full((300, 300, 3), 235, np.uint8))
+    drawn = draw_cell(CellType.MYELOBLAST, 0.1, 300, np.random.default_rng(1))
+    cell = tmp_path / "cell.png"
+    cv2.imwrite(str(cell), cv2.cvtColor(drawn.image, cv2.COLOR_RGB2BGR))
+    sources = tuple(
+        ImageSource(path, path.name, ImageKind.CELL, PixelSize(0.1)) for path in (blank, cell)
+    )
+    patient = Patient("p", None, sources)
+    kept = ingest_patient(IngestTask(patient, tmp_path / "kept", tiny_config))
+    assert (kept["n_cells"], kept["problems"]) == (2, [])
+    config = tiny_config.with_settings(["crops.keep_unoutlined=false"])
+    left = ingest_patient(IngestTask(patient, tmp_path / "left", config))
+    assert left["n_cells"] == 1
+    assert [(p["source"], p["note"]) for p in left["problems"]] == [("blank.png", True)]

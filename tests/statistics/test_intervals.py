@@ -1,0 +1,167 @@
+"""Intervals against slow references, other implementations and simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from millie.errors import ConfigError
+from millie.statistics.intervals import (
+    clopper_pearson,
+    corrected_resampled,
+    delong_components,
+    delong_difference,
+    delong_interval,
+    delong_variance,
+    patient_bootstrap,
+)
+from millie.statistics.metrics import roc_auc
+
+
+def slow_delong(positive: np.ndarray, score: np.ndarray) -> tuple[float, float]:
+    """The definition, pair by pair: psi is 1, 1/2 or 0."""
+    x, y = score[positive], score[~positive]
+    psi = (x[:, None] > y[None, :]) + 0.5 * (x[:, None] == y[None, :])
+    area = psi.mean()
+    s10 = ((psi.mean(axis=1) - area) ** 2).sum() / (len(x) - 1)
+    s01 = ((psi.mean(axis=0) - area) ** 2).sum() / (len(y) - 1)
+    return float(area), float(s10 / len(x) + s01 / len(y))
+
+
+def draw(n: int, m: int, shift: float, seed: int, decimals: int = 9) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(seed)
+    positive = np.r_[np.ones(m, bool), np.zeros(n, bool)]
+    score = np.round(rng.normal(size=m + n) + shift * positive, decimals)
+    order = rng.permutation(m + n)
+    return positive[order], score[order]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(2, 30), m=st.integers(2, 30), shift=st.floats(-2, 3),
+    seed=st.integers(0, 999), decimals=st.sampled_from([0, 1, 9]),
+)  # fmt: skip
+def test_delong_equals_the_pairwise_definition(
+    n: int, m: int, shift: float, seed: int, decimals: int
+) -> None:
+    positive, score = draw(n, m, shift, seed, decimals)
+    area, variance = slow_delong(positive, score)
+    assert delong_components(positive, score)[0] == pytest.approx(area, abs=1e-12)
+    assert delong_variance(positive, score) == pytest.approx(variance, abs=1e-12)
+    assert roc_auc(positive, score) == pytest.approx(area, abs=1e-12)
+
+
+def test_delong_agrees_with_the_bootstrap() -> None:
+    positive, score = draw(120, 80, 1.0, 3)
+    delong = delong_interval(positive, score)
+    boot = patient_bootstrap(
+        [str(p) for p in positive],
+        lambda i: roc_auc(positive[i], score[i]),
+        1000,
+        np.random.default_rng(0),
+    )
+    assert boot.value == pytest.approx(delong.value)
+    assert boot.low == pytest.approx(delong.low, abs=0.015)
+    assert boot.high == pytest.approx(delong.high, abs=0.015)
+
+
+def test_delong_interval_covers_the_truth() -> None:
+    truth = stats.norm.cdf(2 / np.sqrt(2))
+    inside = 0
+    for seed in range(400):
+        interval = delong_interval(*draw(60, 22, 2.0, seed))
+        inside += interval.low <= truth <= interval.high
+    assert 0.92 <= inside / 400 <= 0.985
+
+
+def test_a_perfect_separation_does_not_claim_certainty() -> None:
+    positive = np.r_[np.ones(12, bool), np.zeros(40, bool)]
+    interval = delong_interval(positive, positive.astype(float))
+    assert interval.value == interval.high == 1
+    assert interval.low == pytest.approx(clopper_pearson(12, 12).low)
+    assert "DeLong's variance is 0" in interval.method
+
+
+def test_interval_lies_inside_zero_to_one() -> None:
+    for seed in range(30):
+        interval = delong_interval(*draw(5, 4, 1.5, seed))
+        assert 0 <= interval.low <= interval.value <= interval.high <= 1
+
+
+def test_paired_difference_of_equal_scores_is_zero() -> None:
+    positive, score = draw(20, 20, 1.0, 0)
+    difference = delong_difference(positive, score, score)
+    assert (difference.value, difference.low, difference.high) == (0, 0, 0)
+
+
+def test_paired_difference_is_narrower_than_unpaired() -> None:
+    positive, score = draw(60, 60, 1.0, 0)
+    other = score + np.random.default_rng(1).normal(scale=0.3, size=120)
+    difference = delong_difference(positive, score, other)
+    unpaired = np.sqrt(delong_variance(positive, score) + delong_variance(positive, other))
+    assert (difference.high - difference.low) / (2 * 1.96) < unpaired / 2
+    swapped = delong_difference(positive, other, score)
+    assert swapped.value == pytest.approx(-difference.value)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 22), (21, 22), (22, 22), (30, 60)])
+def test_clopper_pearson_equals_scipy(k: int, n: int) -> None:
+    ours = clopper_pearson(k, n)
+    theirs = stats.binomtest(k, n).proportion_ci(0.95, method="exact")
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("k", "n"), [(-1, 3), (4, 3), (0, 0)])
+def test_impossible_counts_are_refused(k: int, n: int) -> None:
+    with pytest.raises(ConfigError, match="expected 0 <= successes <= trials"):
+        clopper_pearson(k, n)
+
+
+def test_corrected_resampled_equals_the_formula_written_out() -> None:
+    values = [0.91, 0.95, 0.88, 0.97, 0.90, 0.93]
+    interval = corrected_resampled(values, test_share=0.5)
+    sd = np.std(values, ddof=1) * np.sqrt(1 / 6 + 1 / 2)
+    assert interval.value == pytest.approx(np.mean(values))
+    assert interval.high - interval.value == pytest.approx(stats.t.ppf(0.975, 5) * sd)
+
+
+def test_more_repeats_do_not_buy_certainty() -> None:
+    values = [0.91, 0.95, 0.88]
+    wide = corrected_resampled(values * 30, test_share=0.5)
+    naive = 1.96 * np.std(values) / np.sqrt(90)
+    assert (wide.high - wide.low) / 2 > 5 * naive
+
+
+def test_one_fold_has_no_interval() -> None:
+    with pytest.raises(ConfigError, match="at least 2"):
+        corrected_resampled([0.9], 0.5)
+
+
+def test_bootstrap_keeps_classes_and_is_reproducible() -> None:
+    strata = ["A"] * 5 + ["B"] * 3
+    drawn: list[tuple[int, int]] = []
+
+    def statistic(index: np.ndarray) -> float:
+        drawn.append((int((index < 5).sum()), int((index >= 5).sum())))
+        return float(index.mean())
+
+    first = patient_bootstrap(strata, statistic, 100, np.random.default_rng(4))
+    assert set(drawn) == {(5, 3)}
+    assert first == patient_bootstrap(strata, statistic, 100, np.random.default_rng(4))
+
+
+def test_one_class_has_no_auc() -> None:
+    with pytest.raises(ConfigError, match="needs both classes"):
+        delong_interval(np.ones(4, bool), np.arange(4.0))
+
+
+def test_one_patient_of_a_class_has_no_delong_variance() -> None:
+    positive = np.array([True, False, False])
+    with pytest.raises(ConfigError, match="two patients"):
+        delong_variance(positive, np.arange(3.0))
+    with pytest.raises(ConfigError, match="two patients"):
+        delong_difference(positive, np.arange(3.0), np.arange(3.0))
+    assert delong_interval(positive, np.array([1.0, 0.0, 2.0])).low == pytest.approx(0, abs=0.02)
