@@ -26,6 +26,7 @@ TINY = [
     "model.pretrained=false",
     "model.hidden=[16]",
     "training.max_epochs=4",
+    "training.ensemble=1",
     "evaluation.bootstrap=100",
     "prediction.min_cells=3",
     "prediction.min_cells_negative=5",

@@ -71,31 +71,43 @@ class CropConfig(_Stage):
         default=True, description="Smudge cells stay in the bag, flagged; False leaves them out."
     )
     keep_unoutlined: bool = Field(
-        default=True,
-        description="Single-cell crops in which no cell could be outlined stay; False: named only.",
+        default=False,
+        description="Single-cell crops in which no cell could be outlined stay. False: they are "
+        "named only, because without an outline there is nothing to isolate.",
     )
 
 
 class ModelConfig(_Stage):
     """Encoder, fusion and head (paper, Methods)."""
 
-    encoder: str = Field("efficientnet_lite0", description="Name in the table of encoders.")
+    encoder: str = Field(
+        "blood_cell",
+        description="Name in the table of encoders. blood_cell has learnt normal cell types and "
+        "changes of stain, and no diagnosis.",
+    )
     weights: Path | None = Field(
         None, description="File with the encoder's pretrained weights; None: by name."
     )
     pretrained: bool = Field(default=True, description="False: start from random weights.")
-    aggregator: str = Field("max", description="Name in the table of aggregators.")
+    aggregator: str = Field(
+        "ghost_vlad",
+        description="Name in the table of aggregators. ghost_vlad: a mean for each kind of cell, "
+        "so that neither the mixture nor the number of cells counts. Paper: max.",
+    )
     top_k: int = Field(5, ge=1, description="Cells averaged by the top-k aggregator.")
     prototypes: int = Field(
         4, ge=1, description="Kinds of cell that ghost_vlad keeps apart; blood_cell knows four."
     )
     hidden: tuple[int, ...] = Field(
-        (256, 64), description="Widths of the head's FC layers; the paper does not state its own."
+        (),
+        description="Widths of the head's FC layers; none: one linear layer, which is what a "
+        "hundred patients bear. The paper does not state its own.",
     )
-    dropout: float = Field(0.25, ge=0, lt=1, description="Before each FC layer of the head.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Before each FC layer of the head.")
     background: Literal["keep", "mask", "isolate", "only"] = Field(
-        "keep",
-        description="Around the cell: kept; filled grey; made white; or only that (control).",
+        "isolate",
+        description="keep: the whole crop; mask: grey around the cell; isolate: white around it, "
+        "because surroundings alone can give the class away; only: the surroundings (control).",
     )
 
 
@@ -136,11 +148,11 @@ class TrainingConfig(_Stage):
         "float32", description="Of an encoder's activations in training; weights stay float32."
     )
     optimiser: Literal["sgd", "adamw"] = Field("adamw", description="The paper: sgd.")
-    learning_rate: float = Field(3e-4, gt=0, description="Paper: 3e-4.")
+    learning_rate: float = Field(3e-3, gt=0, description="Paper: 3e-4.")
     momentum: float = Field(0.9, ge=0, lt=1, description="SGD only.")
-    weight_decay: float = Field(1e-2, ge=0, description="AdamW: decoupled; SGD: L2.")
+    weight_decay: float = Field(0.3, ge=0, description="AdamW: decoupled; SGD: L2.")
     max_epochs: int = Field(100, ge=1, description="Paper: 100.")
-    patience: int = Field(15, ge=1, description="Epochs without a better validation loss.")
+    patience: int = Field(20, ge=1, description="Epochs without a better validation loss.")
     validation_fraction: float = Field(
         0.2, ge=0, lt=0.6, description="Of the training patients, stratified; early stopping."
     )
@@ -154,7 +166,13 @@ class TrainingConfig(_Stage):
         description="Cross-validation only: give crops of all sources (site and scanner) the "
         "colours of the largest one, by statistics of each training part (Reinhard 2001).",
     )
-    ensemble: int = Field(1, ge=1, le=20, description="Networks from different seeds, averaged.")
+    ensemble: int = Field(
+        5,
+        ge=1,
+        le=20,
+        description="Networks from different seeds, averaged; each leaves a part of the patients "
+        "out, which gives the threshold and the calibration.",
+    )
     seed: int = Field(0, ge=0)
     log: Literal["csv", "tensorboard"] = Field("csv", description="Where losses are written.")
 

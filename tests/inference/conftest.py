@@ -49,6 +49,7 @@ def config_for(*words: str) -> Config:
         "crops.size_um=25",
         "model.hidden=[16]",
         "model.encoder=resnet_small",
+        "model.background=keep",  # the features of the tests are those of whole crops
     ]
     return Config().with_settings([*base, *words])
 

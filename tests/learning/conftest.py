@@ -107,6 +107,7 @@ def quick() -> Config:
         "model.hidden=[8]", "model.dropout=0.1", "training.optimiser=adamw",
         "training.learning_rate=0.02", "training.max_epochs=12", "training.cells_per_step=6",
         "training.ensemble=1", "training.weight_decay=0.01", "evaluation.bootstrap=100",
+        "model.aggregator=max", "model.background=keep",
     ])  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def test_exact_gradient_on_embeddings(toy) -> None:  # type: ignore[no-untyped-d
     source, labels = toy
     bags = next(draw_steps(source, sorted(labels), Config(), np.random.default_rng(2)))
     step = Step(tuple(bags), targets_of(bags, labels, CLASSES), torch.ones(2))
-    config = ModelConfig(hidden=(), dropout=0)
+    config = ModelConfig(aggregator="max", hidden=(), dropout=0)
     plain, exact = (build_network(config, CLASSES, feature_dim=source.dim) for _ in range(2))
     assert exact_backward(exact, source, step, 4) == pytest.approx(
         plain_backward(plain, source, step)

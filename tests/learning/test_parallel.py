@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 SETTINGS = [
     "training.mode=end_to_end", "training.max_epochs=2", "training.cells_per_step=4",
     "training.optimiser=sgd", "training.learning_rate=0.01", "model.hidden=[8]",
+    "model.aggregator=max",
 ]  # fmt: skip
 
 

@@ -114,7 +114,7 @@ def test_an_untouched_encoder_is_named_only(tmp_path: Path) -> None:
 
 
 def test_another_encoder_on_this_machine_is_refused(saved: Bundle, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="trained on efficientnet_lite0 with weights 0123456789"):
+    with pytest.raises(BundleError, match="trained on blood_cell with weights 0123456789"):
         saved.encoders()
     made = replace(DESCRIPTION, provenance={"millie": "0.0.7"})
     named = save_bundle(tmp_path / "b", networks(), CONFIG, made, ENCODER_SHA256)

