@@ -64,7 +64,7 @@ def test_the_threshold_is_about_the_positive_class() -> None:
 
 
 BAD = [
-    ({"n_usable": 49}, "too few cells: 49 usable, any call needs 50"),
+    ({"n_usable": 49}, "too few cells: 49 usable, at least 50 needed for a call"),
     ({"n_usable": 0}, "too few cells: 0 usable"),
     ({"smudge_fraction": 0.6}, "smudge"),
     ({"sharpness": 0.05}, "out of focus"),
@@ -243,7 +243,7 @@ def test_no_signal_is_not_given_where_disease_is_as_likely() -> None:
 def test_a_limit_on_what_cannot_be_measured_fails() -> None:
     blind = dataclasses.replace(GOOD, cell_fraction=math.nan)
     assert failed_gates(blind, {"min_cell_fraction": 0.2}, CONFIG) == (
-        "wrong scale, cells too small for their crops: cannot be measured",
+        "wrong scale, cells too small: fraction of crop cannot be measured",
     )
 
 
@@ -254,4 +254,4 @@ def test_the_likeliest_class_below_its_threshold_is_never_called_something_else(
         {"ALL": 0.15, "AML": 0.3, "APL": 0.55}, rule, quality, (), PredictionConfig()
     )
     assert state == "URGENT_INDETERMINATE"
-    assert reasons == ("APL is the most likely class, though below its threshold",)
+    assert reasons == ("APL is the most likely class but below its threshold",)

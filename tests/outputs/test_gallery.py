@@ -50,7 +50,7 @@ def test_cell_beyond_the_bag_is_refused(make_bag: MakeBag) -> None:
     store = make_bag("p", n=3)
     with (
         BagReader(store.path_of("p")) as bag,
-        pytest.raises(DataError, match="cell 3 is named as evidence, but the bag holds 3"),
+        pytest.raises(DataError, match="cell 3 is listed as evidence, but the bag has 3"),
     ):
         Album(bag).picture(3, side_px=32)
 

@@ -17,8 +17,8 @@ def test_no_probability_is_shown_as_certain(value: float, shown: str) -> None:
 
 
 def test_numbers_in_words() -> None:
-    assert percent(0.004) == "<1\u00a0%"
-    assert percent(0) == "0\u00a0%"
+    assert percent(0.004) == "<1%"
+    assert percent(0) == "0%"
     assert decimal(None) == decimal(math.nan) == "–"
     assert (count(1, "cell"), count(1204, "cell")) == ("1 cell", "1,204 cells")
     assert count(2, "entry", "entries") == "2 entries"

@@ -88,9 +88,9 @@ def test_patient_page_says_call_model_quality_and_evidence(run_folder: Path) -> 
     page = Page(run_folder / "patients" / "p1.html")
     check_page(page)
     for words in (
-        "APL suspect", "A suggestion, not a diagnosis", "0.90", "apl-blood", "9f" * 32, "6 cells",
-        "0.1 µm/px", "smudge", "Strongest counter-evidence: for AML", "broken.jpg",
-        "slide/im0.jpg", "bar in each picture: 10 µm",
+        "Suspected APL", "A suggestion, not a diagnosis", "0.90", "apl-blood", "9f" * 32, "6 cells",
+        "0.1 µm/px", "smudge", "Against APL: for AML", "broken.jpg",
+        "slide/im0.jpg", "scale bar: 10 µm",
     ):  # fmt: skip
         assert words in re.sub(r"\s+", " ", page.text), words
     # 2 + 2 in the strip, 6 in the gallery, a field, a histogram
@@ -188,16 +188,17 @@ def test_study_page_holds_every_section(study_folder: Path) -> None:
     check_page(page)
     text = re.sub(r"\s+", " ", page.text)
     for words in (
-        "APL among 6 patients", "0.875", "0.775 to 0.925", "DeLong", "3 folds x 2 repeats.",
-        "No patient lies in two parts of any of the 1 split", "called APL", "Most like AML",
-        "s2: has AML, called APL", "wrong in 100", "Cells against experts", "millie",
-        "not called APL", "standard deviation 0.123", "without smudge cells (2 patients", "0.811",
+        "Detection of APL in 6 patients", "0.875", "0.775 to 0.925", "DeLong",
+        "3 folds x 2 repeats.", "No patient is in more than one part of a split (1 split in",
+        "called APL", "Highest probability of AML", "s2: reference diagnosis AML, called APL",
+        "wrong in 100", "Single cells vs expert", "millie", "not called APL",
+        "standard deviation 0.123", "without smudge cells (present in 2 patients)", "0.811",
         "Calibration error 0.062", "Shown: all cells, frozen encoder", "By cell type",
     ):  # fmt: skip
         assert words in text, words
-    assert "Confound controls" not in text
+    assert "Controls for confounding" not in text
     alts = " ".join(page.values("img", "alt"))
-    for words in ("ROC curve of APL with a 95 % band", "Calibration", "principal components"):
+    for words in ("ROC curve of APL with a 95% band", "Calibration", "principal components"):
         assert words in alts
 
 
@@ -220,7 +221,7 @@ def test_overlapping_split_is_shouted(study_folder: Path) -> None:
     split = {"repeat": 1, "fold": 2, "train": ["s0", "s1"], "validation": [], "test": ["s1"]}
     (study_folder / "splits.json").write_text(json.dumps({"assignments": [split]}))
     page = Page(write_report(study_folder))
-    assert "these numbers cannot be used" in page.text
+    assert "do not use these results" in page.text
     assert "repeat 1, fold 2: s1" in page.text
 
 
@@ -228,9 +229,9 @@ def test_study_without_store_says_so(study_folder: Path) -> None:
     (study_folder / "bags").rename(study_folder / "elsewhere")
     page = Page(write_report(study_folder))
     check_page(page)
-    assert "Pictures of cells are missing" in page.text
+    assert "Cell images are missing" in page.text
     with_pictures = Page(write_report(study_folder, study_folder / "elsewhere"))
-    assert "Pictures of cells are missing" not in with_pictures.text
+    assert "Cell images are missing" not in with_pictures.text
 
 
 def test_study_with_the_numbers_alone(study_folder: Path) -> None:

@@ -126,7 +126,7 @@ def quality_limits(samples: Sequence[SampleQuality]) -> dict[str, float]:
         ConfigError: no sample.
     """
     if not samples:
-        raise ConfigError("limits of the gates need at least one training sample")
+        raise ConfigError("quality limits need at least one training sample")
     covers = [s.cell_fraction for s in samples if np.isfinite(s.cell_fraction)]
     smudge = [_DEFAULT_LIMITS["max_smudge_fraction"], *(s.smudge_fraction for s in samples)]
     limits = {
@@ -204,8 +204,8 @@ def failed_gates(
     """
     if unknown := sorted(set(limits) - _LIMITS):
         raise BundleError(
-            f"the bundle states limits that this version does not know ({', '.join(unknown)}): "
-            f"known are {', '.join(sorted(_LIMITS))}; use the version that made it"
+            f"the bundle has limits that this version does not know ({', '.join(unknown)}); "
+            f"known: {', '.join(sorted(_LIMITS))}; use the version of millie that made the bundle"
         )
     bounds = {**_DEFAULT_LIMITS, **limits}
     if reference and "max_distance" not in bounds:
@@ -213,26 +213,32 @@ def failed_gates(
     needed = max(config.min_cells, int(bounds.get("min_cells", 0)))
     reasons = []
     if quality.n_usable < needed:
-        reasons.append(f"too few cells: {quality.n_usable} usable, any call needs {needed}")
+        reasons.append(
+            f"too few cells: {quality.n_usable} usable, at least {needed} needed for a call"
+        )
     for measure, name, words in _MEASURES:
         value = getattr(quality, measure)
         bound = bounds.get(name)
         if value is None or bound is None:
             continue
         if not np.isfinite(value):
-            reasons.append(f"{words}: cannot be measured")
+            reasons.append(f"{words} cannot be measured")
         elif (value < bound) if name.startswith("min_") else (value > bound):
-            side = "at least" if name.startswith("min_") else "at most"
-            reasons.append(f"{words}: {value:.3g}, {side} {bound:.3g} is needed")
+            side = "minimum" if name.startswith("min_") else "maximum"
+            reasons.append(f"{words} {value:.3g} ({side} {bound:.3g})")
     return tuple(reasons)
 
 
 _MEASURES = (
-    ("smudge_fraction", "max_smudge_fraction", "too many smudge cells, as a share"),
-    ("sharpness", "min_sharpness", "out of focus, by sharpness"),
-    ("cell_fraction", "min_cell_fraction", "wrong scale, cells too small for their crops"),
-    ("cell_fraction", "max_cell_fraction", "wrong scale, cells too large for their crops"),
-    ("distance", "max_distance", "unlike the training samples (stain, camera or no blood)"),
+    ("smudge_fraction", "max_smudge_fraction", "too many smudge cells: fraction"),
+    ("sharpness", "min_sharpness", "out of focus: sharpness"),
+    ("cell_fraction", "min_cell_fraction", "wrong scale, cells too small: fraction of crop"),
+    ("cell_fraction", "max_cell_fraction", "wrong scale, cells too large: fraction of crop"),
+    (
+        "distance",
+        "max_distance",
+        "unlike the training samples (stain, camera, not blood): distance",
+    ),
 )
 
 
@@ -288,7 +294,7 @@ def decide(
     state = state_of(called, config.negative_labels)
     likeliest = max(probabilities, key=lambda label: probabilities[label])
     if likeliest == rule.positive != called:
-        reasons += (f"{rule.positive} is the most likely class, though below its threshold",)
+        reasons += (f"{rule.positive} is the most likely class but below its threshold",)
         return URGENT, reasons
     needed = max(config.min_cells_negative, int(rule.limits.get("min_cells_negative", 0)))
     if not reasons and state == NO_SIGNAL:
@@ -304,11 +310,14 @@ def _why_not_negative(
     """Why NO_SIGNAL may not be given although every gate is passed; empty if it may."""
     reasons = []
     if quality.n_usable < needed:
-        reasons.append(f"too few cells: {quality.n_usable} usable, NO_SIGNAL needs {needed}")
+        reasons.append(
+            f"too few cells: {quality.n_usable} usable, at least {needed} needed for NO_SIGNAL"
+        )
     healthy = sum(p for label, p in probabilities.items() if state_of(label, negative) == NO_SIGNAL)
     if healthy <= 0.5:
         reasons.append(
-            f"disease is as likely as not: {healthy:.2f} for no disease, NO_SIGNAL needs over 0.5"
+            f"disease as likely as not: probability of no disease {healthy:.2f}, "
+            "more than 0.5 needed for NO_SIGNAL"
         )
     return tuple(reasons)
 

@@ -182,7 +182,7 @@ def calibration_figure(points: Sequence[BinPoint], title: str) -> Figure:
         x, y, yerr=np.stack([below, above]), fmt="o", color=OKABE_ITO[0], ecolor=OKABE_ITO[5],
         elinewidth=2, markersize=6, capsize=0,
     )  # fmt: skip
-    _label(axes, "mean predicted probability", "share of patients", title)
+    _label(axes, "mean predicted probability", "observed proportion", title)
     return figure
 
 

@@ -20,7 +20,7 @@ from millie.types import Cell, SourceRecord
 
 _BADGES = (
     ("smudge", "smudge", "smudge cell"),
-    ("at_border", "edge", "cut by the edge of the image"),
+    ("at_border", "edge", "cut off at the image edge"),
     ("in_clump", "clump", "touches another leukocyte"),
 )
 
@@ -85,8 +85,8 @@ class Album:
         """
         if not 0 <= number < len(self.cells):
             raise DataError(
-                f"{self.bag.patient_id}: cell {number} is named as evidence, but the bag holds "
-                f"{len(self.cells)}; the store has changed since: run the command again"
+                f"{self.bag.patient_id}: cell {number} is listed as evidence, but the bag has "
+                f"{len(self.cells)}; the bag store has changed: run the command again"
             )
         cell = self.cells[number]
         source = self.sources[cell.source]
@@ -116,7 +116,7 @@ def badges(cell: Cell) -> tuple[Badge, ...]:
     """Flags of a cell in words."""
     found = [Badge(word, meaning) for name, word, meaning in _BADGES if getattr(cell, name)]
     if cell.quality == 0:
-        found.append(Badge("no outline", "no cell could be outlined in this crop"))
+        found.append(Badge("no outline", "no cell outline found in this image"))
     return tuple(found)
 
 

@@ -73,8 +73,8 @@ def model_card(facts: CardFacts, store: Path | None = None, study: Path | None =
     ]
     if measured is None:
         parts.append(
-            "## Performance\n\nNot stated: it is what `millie crossval` measures with the same "
-            "settings, and what data from another source show."
+            "## Performance\n\nNot stated. Measure it with `millie crossval` at the same settings, "
+            "and on data from another source."
         )
     else:
         parts += [_performance(measured), _limits(measured, store, known)]
@@ -85,14 +85,17 @@ def model_card(facts: CardFacts, store: Path | None = None, study: Path | None =
 def _purpose(facts: CardFacts) -> str:
     names = ", ".join(_text(name) for name in facts.classes)
     normal = {"normal", "healthy", "control"} & {name.lower() for name in facts.classes}
-    without = "" if normal else " It knows no healthy blood: it never says that there is no signal."
+    without = (
+        "" if normal else " It was not trained on healthy blood and never reports `NO_SIGNAL`."
+    )
     return (
         "## Intended use\n\n"
-        f"Tells {names} apart from images of leukocytes of one patient and names the cells behind "
-        f"the call; {_code(facts.positive)} is called from a calibrated probability of "
-        f"{facts.threshold:.3f} on. It suggests; a person decides.{without}\n\n"
-        "Not for: diagnosis, treatment decisions, diseases other than these, other stains, "
-        "scales or kinds of material than it was trained on."
+        f"Distinguishes {names} from images of one patient's leukocytes and shows the cells behind "
+        f"the call. {_code(facts.positive)} is called at a calibrated probability of "
+        f"{facts.threshold:.3f} or above. A call is a suggestion and needs expert review."
+        f"{without}\n\n"
+        "Not for: diagnosis, treatment decisions, other diseases, or stains, scales and specimen "
+        "types that it was not trained on."
     )
 
 
@@ -103,7 +106,7 @@ def _training(facts: CardFacts, known: StoreFacts | None) -> str:
     kind = f"- Encoder {_code(facts.encoder)}, fusion {_code(facts.aggregator)}"
     networks = f"{facts.networks} network{'s' * (facts.networks != 1)}, probabilities averaged"
     lines = [
-        f"{cohort}, the head from diagnoses alone; none of their cells was labelled.",
+        f"{cohort}; the head was trained on diagnoses alone, without cell labels.",
         f"{kind}, {networks}, temperature {facts.temperature:.2f}.",
     ]
     if facts.encoder_licence:
@@ -123,17 +126,17 @@ def _who(known: StoreFacts, used: Sequence[BagFacts]) -> Iterable[tuple[str, str
     ages = sorted(bag.age for bag in used if bag.age is not None)
     if ages:
         middle = ages[len(ages) // 2]
-        yield "Age", f"{ages[0]:g} to {ages[-1]:g} years, median {middle:g}, known of {len(ages)}"
+        yield "Age", f"{ages[0]:g} to {ages[-1]:g} years, median {middle:g}, known for {len(ages)}"
     for title in ("sex", "site", "stain", "scanner"):
         words = [getattr(bag, title).strip() for bag in used]
         there = sorted({word for word in words if word})
         if there:
             counts = ", ".join(f"{_text(word)} {words.count(word)}" for word in there)
-            yield title.capitalize(), f"{counts}, known of {sum(map(bool, words))}"
+            yield title.capitalize(), f"{counts}, known for {sum(map(bool, words))}"
     left = len(known.bags) - len(used)
     if left:
         patients = count(left, "patient")
-        yield "Left out", f"{patients} without a diagnosis of these classes or without a cell"
+        yield "Excluded", f"{patients} without a diagnosis of these classes or without cells"
 
 
 def _performance(study: Study) -> str:
@@ -143,8 +146,8 @@ def _performance(study: Study) -> str:
     protocol = " ".join(study.protocol)
     return (
         "## Performance\n\n"
-        f"Cross-validation of these settings on {len(study.patients)} patients ({counts}); the "
-        "model in this folder was trained on all of them and is itself untested.\n\n"
+        f"Cross-validation with these settings on {len(study.patients)} patients ({counts}). The "
+        "model in this folder was trained on all of them and has not itself been tested.\n\n"
         + "\n".join(table)
         + f"\n\n{_text(protocol)}"
     )
@@ -161,9 +164,10 @@ def _limits(study: Study, store: Path | None, known: StoreFacts | None) -> str:
     """Controls, wrong calls and subgroups, in words."""
     controls, verdict = read_controls(study)
     lines = [
-        f"- Confound controls: {_text(verdict)}"
+        f"- Controls for confounding: {_text(verdict)}"
         if verdict
-        else "- Confound controls were not run: camera, stain or bag size may explain the figures."
+        else "- Controls for confounding were not run: camera, stain or number of cells may "
+        "explain the results."
     ]
     lines += [
         f"  - {_text(control.name)}: AUC {m.value:.3f}" for control in controls
@@ -175,10 +179,8 @@ def _limits(study: Study, store: Path | None, known: StoreFacts | None) -> str:
     if known is not None and store is not None:
         bags = known.of(p.patient for p in study.patients)
         proof = prove(study.folder, Store(store), bags)
-        shared = (
-            "nothing was shared" if proof.clean else "something was shared, see the study report"
-        )
-        lines.append(f"- Files and pictures of cells between parts of the splits: {shared}.")
+        shared = "no overlap found" if proof.clean else "overlap found, see the study report"
+        lines.append(f"- Files and cell images in training and test data: {shared}.")
         groups = subgroups(study, bags)
         lines += [
             f"- {g.kind} {_text(g.name)}: sensitivity {g.sensitivity.text}, specificity "
@@ -187,11 +189,11 @@ def _limits(study: Study, store: Path | None, known: StoreFacts | None) -> str:
         ]
         if not groups:
             lines.append(
-                "- Subgroups by sex, age, site, stain or scanner: not known of these data."
+                "- Subgroups by sex, age, site, stain or scanner: not known for these data."
             )
         if len(characteristics(study, bags)) > 1 and len({bag.site for bag in bags}) < 2:
-            lines.append("- One site: nothing is known about images from elsewhere.")
-    return "## Limits\n\n" + "\n".join(lines)
+            lines.append("- One site: performance on images from elsewhere is unknown.")
+    return "## Limitations\n\n" + "\n".join(lines)
 
 
 def _origin(facts: CardFacts) -> str:

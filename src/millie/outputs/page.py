@@ -75,10 +75,10 @@ def probability(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A share as a whole percentage: 12 %, <1 %."""
+    """A share as a whole percentage: 12%, <1%."""
     if 0 < value < 0.01:
-        return "<1\u00a0%"
-    return f"{100 * value:.0f}\u00a0%"
+        return "<1%"
+    return f"{100 * value:.0f}%"
 
 
 def decimal(value: float | None, places: int = 2) -> str:

@@ -37,7 +37,7 @@ def read_csv(path: Path, required: Sequence[str] = ()) -> Iterator[dict[str, str
         DataError: a required column is missing, a row has too few cells, or it is no UTF-8 text.
     """
     if not path.is_file():
-        raise MissingFileError(f"{path} does not exist; run the command that writes it again")
+        raise MissingFileError(f"{path} does not exist; run the command that wrote it again")
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             reader = csv.reader(stream)
@@ -66,7 +66,7 @@ def read_json(path: Path) -> dict[str, Any]:
         DataError: it holds something else.
     """
     if not path.is_file():
-        raise MissingFileError(f"{path} does not exist; run the command that writes it again")
+        raise MissingFileError(f"{path} does not exist; run the command that wrote it again")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -124,7 +124,7 @@ def patient_page(
         above_half=int((own > 0.5).sum()),
         histogram=svg_uri(
             histogram_figure(
-                own.astype(np.float64), f"probability of {evidence.focus}, each cell alone"
+                own.astype(np.float64), f"probability of {evidence.focus}, single cells"
             )
         ),
         bar_um=shown[0].picture.bar_um if shown else None,
@@ -163,21 +163,21 @@ def quality_facts(album: Album, result: PatientResult, problems: Sequence[Proble
     vague = sum(cell.quality == 0 for cell in album.cells)
     if vague:
         share = f"{vague:,} ({percent(vague / n)})"
-        note = "taken whole from their crops"
-        facts.append(Fact("Cells without outline", share, check=True, note=note))
+        note = "whole crop used"
+        facts.append(Fact("Cells not outlined", share, check=True, note=note))
     note = "listed below" if lost else ""
     return [*facts, Fact("Files not used", f"{len(lost):,}", check=bool(lost), note=note)]
 
 
 _KIND_WORDS = (
     (ImageKind.FIELD, "field"),
-    (ImageKind.CELL, "single-cell crop"),
+    (ImageKind.CELL, "single-cell image"),
     (ImageKind.SLIDE, "slide"),
 )
 _FLAG_WORDS = (
-    ("smudge", "Smudge cells", "frequent in leukaemia of any kind"),
-    ("at_border", "Cut by image edge", ""),
-    ("in_clump", "Touching another", ""),
+    ("smudge", "Smudge cells", "common in any leukaemia"),
+    ("at_border", "Cut off at image edge", ""),
+    ("in_clump", "Touching another cell", ""),
 )
 
 
@@ -185,7 +185,7 @@ def _scale_fact(album: Album) -> Fact:
     known = sorted({round(s.um_px, 3) for s in album.sources if s.um_px is not None})
     unknown = sum(s.um_px is None for s in album.sources)
     if not known:
-        return Fact("Scale", "unknown", check=True, note="crops taken at their own size")
+        return Fact("Scale", "unknown", check=True, note="crops used at their original size")
     span = f"{known[0]:g}" if len(known) == 1 else f"{known[0]:g} to {known[-1]:g}"
     note = f"unknown for {count(unknown, 'image')}" if unknown else ""
     return Fact("Scale", f"{span} µm/px", check=bool(unknown), note=note)

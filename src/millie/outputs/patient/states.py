@@ -33,22 +33,21 @@ _FIXED = {
     "URGENT_INDETERMINATE": StateWords(
         1,
         "urgent",
-        "Indeterminate, urgent",
-        "No call is made because a check failed, yet the score of an urgent class is high. "
-        "A person should look at this sample before all others without a call.",
+        "Indeterminate: urgent",
+        "No call, but the probability of an urgent diagnosis is high. "
+        "Review this sample before all other samples without a call.",
     ),
     "INDETERMINATE": StateWords(
         3,
         "indeterminate",
         "Indeterminate",
-        "No call is made: the sample did not pass the checks below. Neither a positive nor a "
-        "negative finding.",
+        "No call, for the reasons below. This is neither a positive nor a negative result.",
     ),
     "NO_SIGNAL": StateWords(
         4,
         "nosignal",
         "No signal",
-        "Nothing in the analysed cells pointed to a class this model knows. "
+        "The analysed cells do not suggest any disease that this model recognises. "
         "This does not exclude disease.",
     ),
     FAILED: StateWords(
@@ -69,15 +68,14 @@ def words_for(state: str) -> StateWords:
         return StateWords(
             0,
             "suspect",
-            f"{disease} suspect",
-            f"The analysed cells resemble {disease} more than any other class. "
-            "A person must look at this sample now.",
+            f"Suspected {disease}",
+            f"The analysed cells suggest {disease}. Review this sample immediately.",
         )
     return StateWords(
         2,
         "disease",
         state,
-        f"The analysed cells resemble {state} more than any other class this model knows.",
+        f"The analysed cells suggest {state}, one of the classes that this model recognises.",
     )
 
 

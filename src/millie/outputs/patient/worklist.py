@@ -141,7 +141,7 @@ def _scores_of(
     if own is None or found != len(album.cells):
         raise DataError(
             f"{result.patient}: cells.csv has {found} cells, the bag {len(album.cells)}; "
-            "the store has changed since the run: predict again"
+            "the bag store has changed since the run: run millie predict again"
         )
     return own
 

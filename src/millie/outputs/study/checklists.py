@@ -20,18 +20,18 @@ from importlib import resources
 from millie.files import Value
 
 SECTIONS = {
-    "headline": "the figures at the top",
-    "protocol": "How it was measured",
-    "overlap": "Proof of no overlap",
+    "headline": "Summary, at the top",
+    "protocol": "Methods",
+    "overlap": "Overlap check",
     "flow": "Patient flow",
-    "characteristics": "Who the patients are",
-    "confusion": "Patients",
-    "utility": "What the calls are worth",
+    "characteristics": "Patient characteristics",
+    "confusion": "Patient-level results",
+    "utility": "Clinical utility",
     "indeterminates": "Indeterminate results",
     "subgroups": "Subgroups",
     "robustness": "Robustness",
-    "galleries": "Cells with the highest evidence",
-    "wrong": "Patients called wrongly",
+    "galleries": "Highest-scoring cells",
+    "wrong": "Misclassified patients",
     "environment": "Environment and settings",
     "settings": "Environment and settings",
     "hashes": "Environment and settings",
@@ -69,7 +69,7 @@ class Answer:
         if self.filled:
             return f"this report: {SECTIONS[self.item.section]}"
         if self.item.section:
-            return f"author must supply (this report has no '{SECTIONS[self.item.section]}')"
+            return f"author must supply (no section '{SECTIONS[self.item.section]}' in this report)"
         return "author must supply"
 
 

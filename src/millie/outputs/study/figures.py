@@ -107,7 +107,7 @@ def part(study: Study, name: str) -> Mapping[str, Any]:
 
 def _roc(study: Study) -> Figure:
     band = roc_band(*outcomes(study), np.random.default_rng(_SEED))
-    return roc_figure(band, f"{study.positive} against the rest{_auc_words(study)}")
+    return roc_figure(band, f"{study.positive} vs the rest{_auc_words(study)}")
 
 
 def _auc_words(study: Study) -> str:
@@ -121,15 +121,15 @@ def _auc_words(study: Study) -> str:
 def _precision_recall(study: Study) -> Figure:
     positive, score = outcomes(study)
     recall, precision = recall_points(positive, score)
-    title = f"{study.positive} against the rest"
+    title = f"{study.positive} vs the rest"
     return precision_recall_figure(recall, precision, float(positive.mean()), title)
 
 
 def _predictive(study: Study) -> Figure:
     values = predictive(study)
     curves = {
-        "positive (class called)": _triple(values.positive),
-        "negative (not called)": _triple(values.negative),
+        "positive predictive value": _triple(values.positive),
+        "negative predictive value": _triple(values.negative),
     }
     return prevalence_figure(values.prevalence, curves, f"Predictive values, {study.positive}")
 
@@ -147,7 +147,7 @@ def _dots(study: Study) -> Figure:
         scores,
         study.threshold,
         f"probability of {study.positive}, mean over repeats",
-        "Patients by diagnosis",
+        "Patients by reference diagnosis",
     )
 
 
@@ -164,7 +164,7 @@ def _cells(study: Study) -> dict[str, Figure]:
         for name, entry in _curve_entries(study.cells)
     }
     if curves:
-        found["cells_roc"] = roc_lines_figure(curves, "Cells, one at a time")
+        found["cells_roc"] = roc_lines_figure(curves, "Single cells")
     table = cell_matrix(study)
     if table is not None:
         found["cells_confusion"] = _matrix(table, "Cells")
@@ -199,12 +199,12 @@ def _components(study: Study) -> dict[str, Figure]:
     axes = axes if len(axes) == 2 else ["component 1", "component 2"]
     found = {}
     if labels:
-        title = "Cells by the patient's diagnosis"
+        title = "Cells by reference diagnosis"
         found["pca_diagnosis"] = _scatter(labels, places, axes, title)
     if any(types):
         common = [name for name, _ in Counter(filter(None, types)).most_common(_CELL_TYPES)]
         shown = [name if name in common else "other" for name in types]
-        found["pca_type"] = _scatter(shown, places, axes, "Cells by type (expert)")
+        found["pca_type"] = _scatter(shown, places, axes, "Cells by expert type")
     return found
 
 

@@ -57,8 +57,8 @@ def indeterminates(study: Study, config: PredictionConfig) -> Indeterminates:
     # An error for either class: a positive not called, a negative called.
     worst = np.where(unsure, ~positive, called)
     ways = (
-        _counting("every patient called, however few the cells", positive, called),
-        _counting("indeterminate patients left out", positive[~unsure], called[~unsure]),
+        _counting("all patients called, regardless of cell count", positive, called),
+        _counting("indeterminate patients excluded", positive[~unsure], called[~unsure]),
         _counting("indeterminate patients counted as errors", positive, worst),
     )
     return Indeterminates(

@@ -84,10 +84,10 @@ class OverlapProof:
     def title(self) -> str:
         """What it comes to, in words."""
         if any(pair.splits for pair in self.files):
-            return "Files of test patients were trained on: these numbers cannot be used"
+            return "Overlap check failed: test files used in training, do not use these results"
         if not self.clean:
-            return "Cells of test patients look like copies of cells that were trained on"
-        return "Proof of no overlap"
+            return "Overlap check: cells of test patients look like copies of training cells"
+        return "Overlap check: no overlap found"
 
 
 Parts = Sequence[Mapping[str, str]]
@@ -160,7 +160,7 @@ def shared_files(bags: Iterable[BagFacts], parts: Parts) -> tuple[Pair, ...]:
         for first, second in itertools.combinations(sorted(patients), 2):
             shared[first, second] += 1
     return tuple(
-        Pair(first, second, f"{n} equal file{'s' * (n > 1)}", separated(parts, first, second))
+        Pair(first, second, f"{n} identical file{'s' * (n > 1)}", separated(parts, first, second))
         for (first, second), n in sorted(shared.items())
     )
 

@@ -14,6 +14,17 @@ from millie.files import Value
 from millie.outputs.study.bag_facts import StoreFacts
 from millie.outputs.study.records import Study
 
+_ERROR_WORDS = {
+    "NoCellsError": "no leukocytes found",
+    "ImageError": "unreadable images",
+    "ImageTooLargeError": "images too large",
+    "ScaleError": "scale unknown or implausible",
+    "ManifestError": "error in the manifest or data set",
+    "StoreError": "damaged bag file",
+    "MissingFileError": "missing files",
+}
+"""Errors that leave a patient without a bag; any other is shown by its name."""
+
 
 @dataclass(frozen=True, slots=True)
 class FlowStep:
@@ -49,16 +60,14 @@ def patient_flow(study: Study, facts: StoreFacts) -> PatientFlow:
     """Count patients step by step."""
     bags = {bag.patient: bag for bag in facts.bags}
     lost = {
-        p.patient: p.error
+        p.patient: _ERROR_WORDS.get(p.error, p.error)
         for p in facts.problems
         if p.patient and p.fatal and p.patient not in bags
     }
     tested = {p.patient: p.label for p in study.patients}
     labelled = [bag for bag in facts.bags if bag.label]
     usable = [bag for bag in labelled if bag.n_cells]
-    not_tested = Counter(
-        "not in the tables of the study" for bag in usable if bag.patient not in tested
-    )
+    not_tested = Counter("not in the study results" for bag in usable if bag.patient not in tested)
     steps = (
         FlowStep("in the cohort", len(bags) + len(lost), _classes(b.label for b in facts.bags)),
         FlowStep(
@@ -66,14 +75,14 @@ def patient_flow(study: Study, facts: StoreFacts) -> PatientFlow:
             _classes(b.label for b in facts.bags), _reasons(Counter(lost.values())),
         ),
         FlowStep(
-            "with a diagnosis", len(labelled), _classes(b.label for b in labelled),
-            _reasons(Counter("no diagnosis given" for b in facts.bags if not b.label)),
+            "with a reference diagnosis", len(labelled), _classes(b.label for b in labelled),
+            _reasons(Counter("no reference diagnosis" for b in facts.bags if not b.label)),
         ),
         FlowStep(
             "with at least one cell", len(usable), _classes(b.label for b in usable),
-            _reasons(Counter("no cell in the bag" for b in labelled if not b.n_cells)),
+            _reasons(Counter("no cells" for b in labelled if not b.n_cells)),
         ),
-        FlowStep("tested, each once a repeat", len(tested), _classes(tested.values()),
+        FlowStep("tested, once in each repeat", len(tested), _classes(tested.values()),
                  _reasons(not_tested)),
     )  # fmt: skip
     return PatientFlow(steps, _counts(study, facts))
@@ -102,10 +111,10 @@ def _counts(study: Study, facts: StoreFacts) -> dict[str, int]:
     unusable += [p for p in facts.problems if p.source and not p.note]
     return {
         "images with cells": sum(len(bag.digests) for bag in used),
-        "images that could not be used": len({(p.patient, p.source) for p in unusable}),
+        "images not used": len({(p.patient, p.source) for p in unusable}),
         "cells": sum(bag.n_cells for bag in used),
-        "smudge cells among them": sum(bag.n_smudge for bag in used),
-        "cells without an outline": sum(bag.n_no_outline for bag in used),
+        "of these, smudge cells": sum(bag.n_smudge for bag in used),
+        "of these, not outlined": sum(bag.n_no_outline for bag in used),
     }
 
 

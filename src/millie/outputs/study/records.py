@@ -23,7 +23,7 @@ _TITLES = {
     "auc_bootstrap": "ROC AUC, bootstrap interval",
     "auc_repeats": "ROC AUC, mean of single repeats",
     "auc_folds": "ROC AUC, mean of folds",
-    "auc_within_positive": "ROC AUC within patients of the positive class",
+    "auc_within_positive": "ROC AUC within patients with the positive class",
     "macro_auc": "ROC AUC, mean over classes",
 }
 _FIRST = (
@@ -209,12 +209,12 @@ def _more(metrics: Mapping[str, Any]) -> list[Measure]:
     part = metrics.get("without_smudge")
     if isinstance(part, Mapping):
         n = part.get("n_patients_with_smudge", "some")
-        measure = measure_of(f"ROC AUC without smudge cells ({n} patients have them)", part["auc"])
+        measure = measure_of(f"ROC AUC without smudge cells (present in {n} patients)", part["auc"])
         found += [measure] if measure else []
     spread = metrics.get("fold_spread")
     if isinstance(spread, Mapping) and isinstance(spread.get("auc"), Mapping):
         sd = float(spread["auc"]["sd"])
-        method = f"mean of folds; standard deviation {sd:.3f}, which is no interval"
+        method = f"mean of folds; standard deviation {sd:.3f} (not a confidence interval)"
         found.append(
             Measure("ROC AUC over folds", float(spread["auc"]["mean"]), None, None, method)
         )

@@ -62,7 +62,7 @@ def age_group(age: float | None) -> str:
     edges = [0, *AGE_LIMITS]
     low = max(edge for edge in edges if edge <= max(age, 0))
     above = [edge for edge in AGE_LIMITS if edge > low]
-    return f"{low} to {above[0] - 1} years" if above else f"{low} years and above"
+    return f"{low} to {above[0] - 1} years" if above else f"{low} years or over"
 
 
 def subgroups(study: Study, bags: Sequence[BagFacts]) -> tuple[Subgroup, ...]:
