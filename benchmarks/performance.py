@@ -209,7 +209,7 @@ def one_patient(folder: Path) -> None:
     )
     shell = time.perf_counter() - started
     settings = [word for word in words if word != "--set"]
-    pipeline.predict("apl-blood", [images], folder / "warm", words=settings, engine=SerialEngine())
+    pipeline.predict("apl-blood", [images], folder / "warm", settings=settings, engine=SerialEngine())
     parts: dict[str, float] = {}
 
     def note(what: str, _done: int, _total: int) -> None:
@@ -218,7 +218,7 @@ def one_patient(folder: Path) -> None:
     started = time.perf_counter()
     with redirect_stdout(io.StringIO()):
         pipeline.predict(
-            "apl-blood", [images], folder / "again", words=settings,
+            "apl-blood", [images], folder / "again", settings=settings,
             engine=SerialEngine(), progress=note,
         )  # fmt: skip
     ended = time.perf_counter()

@@ -108,7 +108,7 @@ def test_a_call_decodes_and_encodes_each_cell_once(
 ) -> None:
     words = ["prediction.runtime=torch", "prediction.batch_size=4"]
     config = tiny_config.with_settings(words)
-    bundle = load_bundle(pipeline.train(tiny_store, tmp_path / "model", config))
+    bundle = load_bundle(pipeline.train(tiny_store, tmp_path / "model", config).out)
     runtimes = prediction.bundle_runtimes(bundle, config.prediction)
     path = Store(tiny_store).bags()[0]
     with counting(monkeypatch) as seen, BagReader(path) as reader:

@@ -1,7 +1,56 @@
 """millie: leukaemia calls from images of blood and marrow, with the cells behind each call.
 
-For research use only. The package is used from the command line (``millie --help``) or through
-:mod:`millie.pipeline`, which runs the stages in the order of the method.
+For research use only. On the command line: ``millie --help``. In Python::
+
+    import millie
+
+    calls = millie.predict("apl-blood", ["patient_017", "patient_018"], "calls")
+    calls.to_frame()                                # a row a patient, where pandas is installed
+
+    cohort = millie.read_cohort("cohort.csv")       # columns patient, label, path
+    millie.segment(cohort, "store")                 # leukocytes, cut out: a bag a patient
+    study = millie.crossval("store", "study")       # how well are new patients called?
+    model = millie.train("store", "my-model")       # a model from all patients
+    millie.predict(model.out, "new_patients.csv", "calls")
+
+Functions take paths as text or :class:`pathlib.Path`, settings as :class:`Config`, and give back
+small objects with a table: ``rows()``, ``to_dict()``, ``to_frame()``. Each is explained, with an
+example, by ``help(millie.predict)`` and so on. Nothing heavy is imported before it is used.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from millie.config import Config
+    from millie.pipeline import (
+        crossval,
+        detect,
+        load_bundle,
+        predict,
+        prepare,
+        read_cohort,
+        segment,
+        train,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Config", "__version__", "crossval", "detect", "load_bundle", "predict", "prepare",
+    "read_cohort", "segment", "train",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:  # PEP 562: importing OpenCV and SciPy takes a second
+    if name not in __all__:
+        raise AttributeError(f"module 'millie' has no attribute '{name}'")
+    from importlib import import_module  # noqa: PLC0415
+
+    home = "millie.config" if name == "Config" else "millie.pipeline"
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

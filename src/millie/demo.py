@@ -16,7 +16,7 @@ import numpy as np
 from millie import pipeline
 from millie.config import Config
 from millie.engines.seam import ProcessEngine
-from millie.pipeline import CrossvalSummary, PredictSummary, Progress, silent
+from millie.pipeline import CrossvalResult, PredictResult, Progress, silent
 from millie.synthetic import write_cohort
 
 # New patients get enough cells for NO_SIGNAL to be allowed, so that the demo shows every state.
@@ -35,8 +35,8 @@ class DemoResult:
         truth: what was drawn for each new patient.
     """
 
-    study: CrossvalSummary
-    prediction: PredictSummary
+    study: CrossvalResult
+    prediction: PredictResult
     truth: dict[str, str]
 
 

@@ -24,7 +24,7 @@ from millie.types import Prediction
 
 @pytest.fixture(scope="module")
 def bundle(tiny_store: Path, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pipeline.train(tiny_store, tmp_path_factory.mktemp("model") / "tiny", tiny_config)
+    return pipeline.train(tiny_store, tmp_path_factory.mktemp("model") / "tiny", tiny_config).out
 
 
 def test_settings_are_verified_before_torch_is_loaded() -> None:

@@ -28,13 +28,13 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def bundle(tiny_store: Path, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pipeline.train(tiny_store, tmp_path_factory.mktemp("model") / "tiny", tiny_config)
+    return pipeline.train(tiny_store, tmp_path_factory.mktemp("model") / "tiny", tiny_config).out
 
 
 @pytest.fixture(scope="module")
 def calls(
     bundle: Path, films: Path, tmp_path_factory: pytest.TempPathFactory
-) -> pipeline.PredictSummary:
+) -> pipeline.PredictResult:
     return pipeline.predict(str(bundle), [films], tmp_path_factory.mktemp("calls"))
 
 
@@ -57,7 +57,7 @@ def test_segment_again_skips_all(films: Path, tiny_store: Path, tiny_config: Con
     assert summary.n_cells > 50
 
 
-def test_prediction_tables_have_the_promised_columns(calls: pipeline.PredictSummary) -> None:
+def test_prediction_tables_have_the_promised_columns(calls: pipeline.PredictResult) -> None:
     rows = _rows(calls.out / "predictions.csv")
     assert list(rows[0]) == [
         "patient", "state", "reasons", "label", "probability_APL", "probability_normal",
@@ -78,7 +78,7 @@ def test_prediction_tables_have_the_promised_columns(calls: pipeline.PredictSumm
 
 
 def test_a_store_predicts_like_its_images(
-    bundle: Path, tiny_store: Path, calls: pipeline.PredictSummary, tmp_path: Path
+    bundle: Path, tiny_store: Path, calls: pipeline.PredictResult, tmp_path: Path
 ) -> None:
     from_store = pipeline.predict(str(bundle), [tiny_store], tmp_path)
     assert [p.probabilities for p in from_store.predictions] == [
@@ -90,7 +90,7 @@ def test_a_folder_of_images_without_label_is_enough(
     bundle: Path, films: Path, tmp_path: Path
 ) -> None:
     folder = pipeline.read_cohort([films]).patients[0].images[0].path.parent
-    result = pipeline.predict(str(bundle), [folder], tmp_path, words=["segmentation.um_px=0.12"])
+    result = pipeline.predict(str(bundle), [folder], tmp_path, settings=["segmentation.um_px=0.12"])
     assert [p.patient for p in result.predictions] == [folder.name]
 
 
@@ -102,7 +102,7 @@ def test_one_bad_patient_does_not_stop_the_others(
     bad.mkdir()
     (bad / "x.jpg").write_bytes(b"no image")
     result = pipeline.predict(
-        str(bundle), [bad, good], tmp_path / "out", words=["segmentation.um_px=0.12"]
+        str(bundle), [bad, good], tmp_path / "out", settings=["segmentation.um_px=0.12"]
     )
     assert [p.patient for p in result.predictions] == [good.name]
     assert [p.patient for p in result.failures if p.fatal] == ["bad"]
@@ -113,7 +113,7 @@ def test_settings_of_the_model_cannot_be_changed_when_predicting(
     bundle: Path, films: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match="'crops' settings belong to the model"):
-        pipeline.predict(str(bundle), [films], tmp_path, words=["crops.size_px=64"])
+        pipeline.predict(str(bundle), [films], tmp_path, settings=["crops.size_px=64"])
 
 
 def test_a_store_of_other_crops_is_refused(
@@ -136,7 +136,7 @@ def test_a_store_with_cells_that_the_model_leaves_out_is_refused(
     with pytest.raises(ConfigError, match=f"was cut with crops.{field}=true"):
         pipeline.train(wide, tmp_path / "model", config)
     pipeline.segment(cohort, tmp_path / "store", config)
-    model = pipeline.train(tmp_path / "store", tmp_path / "model", config)
+    model = pipeline.train(tmp_path / "store", tmp_path / "model", config).out
     with pytest.raises(ConfigError, match=f"crops.{field}=true"):
         pipeline.predict(str(model), [wide], tmp_path / "out")
 
@@ -235,9 +235,9 @@ def test_only_patients_that_are_named_now_are_called(
 ) -> None:
     a, b = two_folders
     out = tmp_path / "out"
-    pipeline.predict(str(bundle), [a, b], out, words=UM_PX)
+    pipeline.predict(str(bundle), [a, b], out, settings=UM_PX)
     assert [
-        p.patient for p in pipeline.predict(str(bundle), [a], out, words=UM_PX).predictions
+        p.patient for p in pipeline.predict(str(bundle), [a], out, settings=UM_PX).predictions
     ] == ["a"]
 
 
@@ -246,9 +246,9 @@ def test_a_patient_whose_images_broke_is_not_called_by_those_of_before(
 ) -> None:
     a, b = two_folders
     out = tmp_path / "out"
-    pipeline.predict(str(bundle), [a, b], out, words=UM_PX)
+    pipeline.predict(str(bundle), [a, b], out, settings=UM_PX)
     (b / "field.jpg").write_bytes(b"no image")
-    again = pipeline.predict(str(bundle), [a, b], out, words=UM_PX)
+    again = pipeline.predict(str(bundle), [a, b], out, settings=UM_PX)
     assert [p.patient for p in again.predictions] == ["a"]
     assert [p.patient for p in again.failures] == ["b"]
     states = {row["patient"]: row["state"] for row in _rows(out / "predictions.csv")}
@@ -259,10 +259,10 @@ def test_calls_of_an_earlier_run_do_not_outlive_a_run_that_fails(
     bundle: Path, two_folders: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    pipeline.predict(str(bundle), two_folders[:1], out, words=UM_PX)
+    pipeline.predict(str(bundle), two_folders[:1], out, settings=UM_PX)
     (two_folders[0] / "field.jpg").write_bytes(b"no image")
     with pytest.raises(NoCellsError):
-        pipeline.predict(str(bundle), two_folders[:1], out, words=UM_PX)
+        pipeline.predict(str(bundle), two_folders[:1], out, settings=UM_PX)
     assert not (out / "predictions.csv").exists()
     assert not (out / "report.html").exists()
     assert not [*out.glob("patients/*.html"), *out.glob("overlays/*/*")]

@@ -1,7 +1,7 @@
-"""The command line: words -> configuration -> one pipeline call -> exit code.
+"""The command line: arguments -> configuration -> one pipeline call -> exit code.
 
 Heavy modules are imported inside the commands, so that ``millie --help`` answers at once. What the
-words mean is ``options``, how a command ends is ``exits``.
+options mean is in ``options``, how a command ends in ``exits``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from millie import __version__
 from millie.cli.exits import end_with, explained, finish
 from millie.cli.options import (
     ConfigFile,
@@ -32,16 +33,33 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    help="Leukaemia calls from images of blood films and bone marrow, with the cells behind each "
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Call leukaemia from images of blood films and bone marrow, and show the cells behind each "
     "call.\n\nTrained on patients' diagnoses alone. [bold]For research use only.[/bold]\n\n"
-    "First steps: [cyan]millie demo[/cyan] runs everything on drawn blood films; "
-    "[cyan]millie predict apl-blood FOLDER --out OUT[/cyan] calls the patient whose images lie "
-    "in FOLDER.",
+    "Getting started: [cyan]millie demo[/cyan] runs everything on synthetic blood films; "
+    "[cyan]millie predict apl-blood FOLDER --out OUT[/cyan] calls the patient whose images are in "
+    "FOLDER.",
 )
 
 
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - how typer calls it
+    if wanted:
+        from millie.cli import console as show
+
+        show.say(f"millie {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def before_each_command(context: typer.Context) -> None:
+def before_each_command(
+    context: typer.Context,
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
     """Refuse under a launcher what several processes would do several times."""
     if os.environ.get("WORLD_SIZE", "1") != "1":  # torch is imported only where it may be needed
         from millie.learning.parallel import check_alone
@@ -51,21 +69,21 @@ def before_each_command(context: typer.Context) -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for everything.")] = Path(
-        "millie-demo"
-    ),
+    out: Annotated[Path, typer.Option("--out", help="Output folder.")] = Path("millie-demo"),
     patients: Annotated[
-        int, typer.Option("--patients", min=4, help="Patients of each of the four classes.")
+        int, typer.Option("--patients", min=4, help="Patients per class (four classes).")
     ] = 8,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Seed; the same seed gives the same films.")
+    ] = 0,
     config: ConfigFile = None,
     settings: Settings = None,
     open_report: Annotated[bool, typer.Option("--open", help="Open the report.")] = False,
+    every: Verbose = False,
 ) -> None:
-    """Draw a cohort (normal, ALL, AML, APL), run the whole method on it, name the report.
+    """Run the whole method on synthetic blood films (normal, ALL, AML, APL).
 
-    The blood films are synthetic: the numbers show that the method runs, not how well it works on
-    patients.
+    The figures show that the method runs, not how well it works on patients.
     """
     from millie import demo as drawn
     from millie.cli import console as show
@@ -75,29 +93,29 @@ def demo(
             out, patients, seed, chosen_config(config, "default", settings), progress
         )
     show.prediction_table(result.prediction.predictions, result.truth)
-    show.say("\nCross-validation on drawn films (shows that it runs, not how well):")
+    show.say("Cross-validation on synthetic films (shows that it runs, not how well):")
     for line in result.study.lines:
         show.say(f"  {line}")
-    show.say(f"Study report     {result.study.report}")
-    show.say(f"Patients' report {result.prediction.report}")
+    show.say(f"Study report   -> {result.study.report}")
+    show.say(f"Patient report -> {result.prediction.report}")
     if open_report:
         typer.launch(result.prediction.report.resolve().as_uri())
-    finish(result.prediction.problems)
+    finish(result.prediction.problems, every=every)
 
 
 @app.command()
 def prepare(
     dataset: Annotated[
-        str, typer.Argument(help="Name of a published data set; `millie datasets` lists them.")
+        str, typer.Argument(help="Name of a published data set; see `millie datasets`.")
     ],
-    root: Annotated[Path, typer.Option("--root", help="Folder that holds the data set.")],
+    root: Annotated[Path, typer.Option("--root", help="Folder of the data set.")],
     out: Annotated[Path, typer.Option("--out", help="Manifest to write (CSV).")],
     every: Verbose = False,
 ) -> None:
-    """Read a published data set in its own layout and write a manifest.
+    """Write a manifest for a published data set.
 
-    The manifest (columns patient, label, path, ...) is what `millie segment` reads; write your
-    own for your own images, only those three columns are needed.
+    The manifest (columns patient, label, path, ...) is what `millie segment` reads. For your own
+    images, write one yourself; only these three columns are needed.
     """
     from millie import pipeline
     from millie.cli import console as show
@@ -108,38 +126,39 @@ def prepare(
         if patient.label is not None:
             counts[patient.label] += 1
     images = sum(len(p.images) for p in cohort.patients)
-    named = ", ".join(f"{n} {label}" for label, n in counts.items())
-    show.say(f"{len(cohort.patients)} patients ({named}), {images} images -> {out}")
+    named = ", ".join(f"{n:,} {label}" for label, n in counts.items()) or "no diagnoses"
+    show.say(f"{len(cohort.patients):,} patients ({named}), {images:,} images -> {out}")
     finish(cohort.problems, every=every)
 
 
 @app.command()
 def datasets(
-    name: Annotated[str, typer.Argument(help="One set, to have it explained.")] = "",
+    name: Annotated[str, typer.Argument(help="A data set to describe in full.")] = "",
 ) -> None:
-    """List the published data sets that `millie prepare` reads, or explain one."""
+    """List the published data sets that `millie prepare` can read, or describe one."""
     from millie.cli import console as show
     from millie.readers.datasets import explain, listing
 
     if name:
         show.say(explain(name))
     else:
-        show.table("Published data sets (millie datasets NAME)", ("name", "what"), listing())
+        title = "Published data sets (details: millie datasets NAME)"
+        show.table(title, ("name", "content"), listing())
 
 
 @app.command()
 def detect(
     images: Annotated[
-        list[Path], typer.Argument(help="Images of fields or single cells, or folders of them.")
+        list[Path], typer.Argument(help="Images (fields or single cells), or folders of images.")
     ],
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Table to write, one row a cell (CSV); otherwise OVERLAY/cells.csv."
+            "--out", help="Table to write, one row per cell (CSV); default: OVERLAY/cells.csv."
         ),
     ] = None,
     overlay: Annotated[
-        Path | None, typer.Option("--overlay", help="Folder for pictures with what was found.")
+        Path | None, typer.Option("--overlay", help="Folder for images with the cells outlined.")
     ] = None,
     config: ConfigFile = None,
     profile: Profile = "default",
@@ -148,10 +167,10 @@ def detect(
 ) -> None:
     """Find the leukocytes in images.
 
-    The pictures show each cell outlined in blue and its nucleus in yellow.
+    --overlay outlines each cell in blue and its nucleus in yellow.
 
-    Columns: source, x_px, y_px, left_px, top_px, width_px, height_px, area_px, in full-resolution
-    pixels of each file as named here.
+    Columns of the table: source, x_px, y_px, left_px, top_px, width_px, height_px, area_px, in
+    pixels of the full-resolution image.
     """
     from millie import pipeline
     from millie.cli import console as show
@@ -160,14 +179,14 @@ def detect(
     chosen = chosen_config(config, profile, settings)
     with show.progress_bars() as progress:
         summary = pipeline.detect(images, table, chosen, overlay, progress)
-    show.say(f"{summary.n_cells} cells in {summary.done} images -> {table}")
+    show.say(f"{summary.n_cells:,} cells in {summary.done:,} images -> {table}")
     finish(summary.problems, every=every)
 
 
 @app.command()
 def segment(
-    manifest: Annotated[Path, typer.Argument(help="Manifest (CSV) or a patient's folder.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the bag store.")],
+    manifest: Annotated[Path, typer.Argument(help="Manifest (CSV), or one patient's folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the bag store.")],
     config: ConfigFile = None,
     profile: Profile = "default",
     settings: Settings = None,
@@ -177,9 +196,9 @@ def segment(
     part: Shard = "0/1",
     every: Verbose = False,
 ) -> None:
-    """Cut every patient's cells out of the images into a bag store.
+    """Find every patient's leukocytes and store them as bags of cell crops.
 
-    Interrupted? Run the same command again: finished patients are skipped.
+    If interrupted, run the same command again: finished patients are skipped.
     """
     from millie import pipeline
     from millie.cli import console as show
@@ -192,59 +211,65 @@ def segment(
         show.progress_bars() as progress,
     ):
         summary = pipeline.segment(cohort, out, chosen, opened, shard_of(part), progress)
-    again = f" ({summary.skipped} done before)" if summary.skipped else ""
+    again = f" ({summary.skipped:,} already done)" if summary.skipped else ""
     patients = summary.done + summary.skipped
-    show.say(f"{patients} patients{again}, {summary.n_cells} cells -> {out}")
+    show.say(f"{patients:,} patients{again}, {summary.n_cells:,} cells -> {out}")
     finish(summary.problems, every=every)
 
 
 @app.command()
 def train(
     store: Annotated[Path, typer.Argument(help="Bag store made by `millie segment`.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the bundle to write.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the model bundle.")],
     name: Annotated[str, typer.Option("--name", help="Name of the model.")] = "",
     study: Annotated[
         Path | None,
-        typer.Option("--study", help="Output of `crossval` with these settings, for the card."),
+        typer.Option(
+            "--study", help="Output of `crossval` with these settings, for the model card."
+        ),
     ] = None,
     config: ConfigFile = None,
     profile: Profile = "default",
     settings: Settings = None,
 ) -> None:
-    """Train on every labelled patient of a store and write a model bundle.
+    """Train a model on every labelled patient of a store.
 
-    Threshold and calibration come from a cross-validation inside the training patients. How well
-    the model works on new patients is what `millie crossval` measures.
+    Threshold and calibration come from a cross-validation within the training patients. To measure
+    how well the method works on new patients, use `millie crossval`.
     """
     from millie import pipeline
     from millie.cli import console as show
 
     chosen = chosen_config(config, profile, settings)
     with show.progress_bars() as progress:
-        folder = pipeline.train(store, out, chosen, name, study, progress)
+        folder = pipeline.train(store, out, chosen, name, study, progress).out
     if os.environ.get("RANK", "0") == "0":  # of several training processes the first one speaks
-        show.say(f"Bundle -> {folder}\nUse it: millie predict {folder} INPUT... --out DIR")
+        show.say(f"Model -> {folder}\nTo use it: millie predict {folder} INPUT... --out DIR")
 
 
 @app.command()
 def crossval(
     store: Annotated[Path, typer.Argument(help="Bag store made by `millie segment`.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for numbers and the report.")],
-    folds: Annotated[int | None, typer.Option("--folds", min=2, help="Folds; default 3.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Folder for figures, tables and report.")],
+    folds: Annotated[
+        int | None, typer.Option("--folds", min=2, help="Number of folds (default 3).")
+    ] = None,
     repeats: Annotated[
-        int | None, typer.Option("--repeats", min=1, help="Repeats with new folds; default 1.")
+        int | None,
+        typer.Option("--repeats", min=1, help="Repeats, each with new folds (default 1)."),
     ] = None,
     controls: Annotated[
-        bool, typer.Option("--controls", help="Also what a confounder alone would reach.")
+        bool, typer.Option("--controls", help="Also measure what confounders alone achieve.")
     ] = False,
     config: ConfigFile = None,
     profile: Profile = "default",
     settings: Settings = None,
+    every: Verbose = False,
 ) -> None:
-    """Measure how well patients that were not trained on are called.
+    """Cross-validate: how well are patients called that the model was not trained on?
 
-    Folds are split by patient and stratified by diagnosis; thresholds are fixed inside the
-    training part. Interrupted? Run the same command again: finished folds are kept.
+    Folds are split by patient and stratified by diagnosis; thresholds are set within the training
+    part. If interrupted, run the same command again: finished folds are kept.
     """
     from millie import pipeline
     from millie.cli import console as show
@@ -258,17 +283,19 @@ def crossval(
     for line in result.lines:
         show.say(line)
     show.say(f"Report -> {result.report}")
-    finish(result.problems)
+    finish(result.problems, every=every)
 
 
 @app.command()
 def predict(
-    bundle: Annotated[str, typer.Argument(help="Folder of a bundle, or a shipped name.")],
+    bundle: Annotated[
+        str, typer.Argument(help="Model: folder of a bundle, or the name of a shipped one.")
+    ],
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="Patients' folders, images, one manifest, or one bag store."),
+        typer.Argument(help="Patient folders, images, one manifest, or one bag store."),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder for tables, pictures, report.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for tables, images and report.")],
     config: ConfigFile = None,
     settings: Settings = None,
     workers: Workers = None,
@@ -276,10 +303,10 @@ def predict(
     engine_address: EngineAddress = None,
     every: Verbose = False,
 ) -> None:
-    """Call each patient and show the cells that made the call.
+    """Call each patient and show the cells behind the call.
 
-    Writes predictions.csv, cells.csv, predictions.json, overlays/ and report.html. A folder of
-    images without any label is enough. For research use only.
+    Writes predictions.csv, cells.csv, predictions.json, overlays/ and report.html. No labels are
+    needed. For research use only.
     """
     from millie import pipeline
     from millie.cli import console as show
@@ -300,7 +327,7 @@ def predict(
 def report(
     folder: Annotated[Path, typer.Argument(help="Output of `crossval` or `predict`.")],
 ) -> None:
-    """Write the HTML report of a finished run again, from its files."""
+    """Rewrite the HTML report of a finished run from its files."""
     from millie.cli import console as show
     from millie.outputs.report import write_report
 
@@ -312,22 +339,31 @@ def reproduce(
     name: Annotated[
         str, typer.Argument(help="all-aml-normal, apl-blood, apl-aml, marrow or pooling.")
     ],
-    data: Annotated[Path, typer.Option("--data", help="Folder of the published data sets.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for tables, figures, report.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Folder that holds the published data sets.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for tables, figures and report.")],
     folds: Annotated[
-        int | None, typer.Option("--folds", min=2, help="Default: the paper's.")
+        int | None, typer.Option("--folds", min=2, help="Number of folds (default: the paper's).")
     ] = None,
-    repeats: Annotated[int | None, typer.Option("--repeats", min=1, help="Default 1.")] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option("--repeats", min=1, help="Repeats, each with new folds (default 1)."),
+    ] = None,
     robustness: Annotated[
-        bool, typer.Option("--robustness", help="Also curves over blur, JPEG, hue, scale, cells.")
+        bool,
+        typer.Option(
+            "--robustness", help="Also vary blur, JPEG quality, hue, scale and number of cells."
+        ),
     ] = False,
     config: ConfigFile = None,
     profile: Profile = "default",
     settings: Settings = None,
+    every: Verbose = False,
 ) -> None:
-    """Repeat an experiment of the paper and set the figures beside the printed ones.
+    """Repeat an experiment of the paper and compare the results with the published ones.
 
-    With part of the data it runs what can be run and says what is missing.
+    If data sets are missing, it runs what it can and says what is missing.
     """
     from millie.cli import console as show
     from millie.engines.seam import ProcessEngine
@@ -341,12 +377,12 @@ def reproduce(
     for line in (*result.lines(), *result.missing):
         show.say(line)
     show.say(f"Report -> {result.report}")
-    finish(result.problems)
+    finish(result.problems, every=every)
 
 
 @app.command()
 def models() -> None:
-    """List shipped models, encoders, aggregators and settings profiles."""
+    """List models, encoders, aggregators and settings profiles."""
     from millie.cli import console as show
     from millie.cli.doctor import installed
 
@@ -356,16 +392,16 @@ def models() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Check that this machine can run millie, and say what to do where it can't.
+    """Check that millie can run on this machine, and say how to fix what is wrong.
 
-    Ends with exit code 1 if a check failed.
+    Exit code 1 if a check failed.
     """
     from millie.cli import console as show
     from millie.cli.doctor import checks
 
     found = checks()
     show.table(
-        "millie doctor", ("check", "state", "found"), [(c.name, c.state, c.text) for c in found]
+        "millie doctor", ("check", "state", "details"), [(c.name, c.state, c.text) for c in found]
     )
     end_with(failed=any(c.state == "fail" for c in found))
 

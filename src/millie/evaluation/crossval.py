@@ -32,6 +32,7 @@ from millie.learning.material import Opener, Participants, cells_of, participant
 from millie.learning.splits import Splits, make_splits
 from millie.learning.train import Progress, silent
 from millie.models.encoders import ENCODERS
+from millie.statistics.intervals import Estimate
 from millie.statistics.metrics import choose_positive
 from millie.types import RESEARCH_USE_ONLY
 
@@ -79,12 +80,13 @@ class CrossvalResult:
                 f"{self.splits.repeats} repeats; {self.metrics['positive']} against the rest"
             )
         ]
-        for name, title in _LINES.items():
-            e = self.metrics["headline"][name]
-            found.append(
-                f"{title} {e['value']:.3f} ({e['low']:.3f} to {e['high']:.3f}; {e['method']})"
-            )
+        for name, e in self.figures().items():
+            found.append(f"{_LINES[name]} {e.value:.3f} ({e.low:.3f} to {e.high:.3f}; {e.method})")
         return found
+
+    def figures(self) -> dict[str, Estimate]:
+        """The main figures with their intervals, by name."""
+        return {name: Estimate(**self.metrics["headline"][name]) for name in _LINES}
 
 
 def crossval(

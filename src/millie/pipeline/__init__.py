@@ -1,116 +1,189 @@
 """The method in order: images -> cells -> bags -> model -> calls -> report.
 
-Each function is one command. This is the only module that knows the order of the stages; each
-stage knows only its own work. Nothing here prints: long work reports through a progress callback.
+The Python interface. Each function is one command and is to be had from ``millie`` itself:
+``millie.predict(...)``. This is the only module that knows the order of the stages; each stage knows
+only its own work. Nothing here prints: long work reports through a progress callback.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from millie.bags.store import BagReader, Store
+from millie.bags.store import Store
 from millie.config import Config
-from millie.engines.seam import Engine
-from millie.errors import (
-    ConfigError,
-    DataError,
-    ImageError,
-    MissingError,
-    MissingFileError,
+from millie.errors import ConfigError
+from millie.pipeline.detect_cells import detect_in_files
+from millie.pipeline.inputs import PathLike, bags_of_store, cohort_of, is_store, paths_of
+from millie.pipeline.results import (
+    CrossvalResult,
+    DetectResult,
+    PredictResult,
+    SegmentResult,
+    TrainResult,
 )
-from millie.pipeline.segment_cohort import Progress, RunSummary, fill_store, silent
-from millie.readers.cohort import read_folders, read_manifest, write_manifest
+from millie.pipeline.segment_cohort import Progress, fill_store, silent
+from millie.readers.cohort import write_manifest
 from millie.readers.datasets import prepare as read_dataset
-from millie.readers.images import find_images, read_image
-from millie.readers.table import SPREADSHEETS
-from millie.segmentation import detect as find_cells
-from millie.types import Cell, Cohort, ImageSource, Prediction, Problem, SourceRecord
+from millie.readers.images import read_image
+from millie.types import Cohort, ImageSource, Problem, SourceRecord
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from millie.engines.seam import Engine
     from millie.learning.fit import Fitted
-    from millie.types import Field, PixelSize
+    from millie.models.bundle import Bundle
+    from millie.types import Field
 
 __all__ = [
-    "CrossvalSummary", "PredictSummary", "Progress", "RunSummary", "crossval", "detect", "predict",
-    "prepare", "read_cohort", "segment", "silent", "train",
+    "CrossvalResult", "DetectResult", "PredictResult", "Progress", "SegmentResult", "TrainResult",
+    "crossval", "detect", "load_bundle", "predict", "prepare", "read_cohort", "segment", "silent",
+    "train",
 ]  # fmt: skip
 
 _RESULTS = ("report.html", "predictions.json", "predictions.csv", "cells.csv")
 _PICTURES = ("patients/*.html", "overlays/*/*.jpg")
 
-_TABLES = frozenset({".csv", ".tsv", ".txt"}) | SPREADSHEETS
-"""Endings by which an input is taken for a manifest; what can be read of it, the reader says."""
 
-
-def prepare(dataset: str, root: Path, out: Path) -> Cohort:
+def prepare(dataset: str, root: PathLike, out: PathLike) -> Cohort:
     """Read a published data set's own layout and write it as a manifest.
+
+    Args:
+        dataset: a name of :data:`millie.readers.datasets.DATASETS`.
+        root: folder that holds the data set.
+        out: the manifest (CSV) to write.
 
     Raises:
         ConfigError: no such data set.
         ManifestError: the folder is not that data set; the message shows the expected tree.
     """
-    cohort = read_dataset(dataset, root)
-    write_manifest(cohort, out)
+    cohort = read_dataset(dataset, Path(root))
+    write_manifest(cohort, Path(out))
     return cohort
 
 
-segment = fill_store
-"""Cut every patient's cells into the bag store; finished patients are skipped."""
+def read_cohort(inputs: PathLike | Sequence[PathLike]) -> Cohort:
+    """Read patients from one manifest, or from folders and images.
+
+    Args:
+        inputs: one path or several. A manifest is a CSV with the columns ``patient``, ``label`` and
+            ``path``; a folder is one patient.
+
+    Raises:
+        MissingFileError: an input does not exist.
+        ManifestError: the manifest breaks its rules, or nothing usable is there.
+        ConfigError: a manifest beside other inputs.
+
+    Example:
+        >>> import millie
+        >>> cohort = millie.read_cohort("films/manifest.csv")
+        >>> cohort.labels
+        ('APL', 'normal')
+        >>> len(cohort.patients)
+        12
+    """
+    return cohort_of(paths_of(inputs))
+
+
+def segment(
+    cohort: Cohort,
+    store: PathLike,
+    config: Config | None = None,
+    engine: Engine | None = None,
+    part: tuple[int, int] = (0, 1),
+    progress: Progress = silent,
+    *,
+    whole: bool = True,
+) -> SegmentResult:
+    """Cut every patient's cells into a bag store; finished patients are skipped.
+
+    A patient that fails has no bag afterwards, even where an earlier run had cut one from other
+    files or settings: nobody is trained on or called by images that were not named now.
+
+    Args:
+        cohort: patients, from :func:`read_cohort`.
+        store: folder of the bag store; made if missing.
+        config: stages reading, segmentation and crops are used; None: the default.
+        engine: who works; None: this process. ``millie.engines.seam.ProcessEngine()`` uses all
+            cores.
+        part: shard ``(index, count)`` of the patients, for job arrays.
+        progress: called after each patient.
+        whole: the store is for all that is to be trained on: name bags of other cohorts in it.
+
+    Raises:
+        NoCellsError: not one patient gave a cell.
+        ConfigError: another shard cuts this store with other settings.
+
+    Example:
+        >>> cells = millie.segment(cohort, "store")
+        >>> cells.done, cells.failures
+        (12, ())
+        >>> cells.rows()[0]["n_cells"] > 3
+        True
+    """
+    return fill_store(cohort, Path(store), config or Config(), engine, part, progress, whole=whole)
 
 
 def train(
-    store: Path,
-    out: Path,
-    config: Config,
+    store: PathLike,
+    out: PathLike,
+    config: Config | None = None,
     name: str = "",
-    study: Path | None = None,
+    study: PathLike | None = None,
     progress: Progress = silent,
-) -> Path:
+) -> TrainResult:
     """Train on every labelled patient of a store and write a bundle.
 
     Args:
         store: bags with labels.
         out: folder of the bundle; must not exist.
-        config: all settings.
+        config: all settings; None: the default.
         name: of the model; empty: the folder's.
         study: folder of a cross-validation of the same settings, for the model card's figures.
         progress: called often.
-
-    Returns:
-        the bundle's folder.
 
     Raises:
         ConfigError: ``out`` exists, the name is none that a model may have, or the store was cut
             with other settings of its crops.
         TrainingError: too few patients of a class, or the loss diverged.
         StoreError: a bag is damaged or unfinished.
+
+    Example:
+        >>> model = millie.train("store", "my-model")
+        >>> model.positive, dict(model.patients)
+        ('APL', {'APL': 6, 'normal': 6})
+        >>> 0 < model.threshold < 1
+        True
     """
     from millie.learning.fit import fit_bundle
+    from millie.models.bundle_folder import read_settings
     from millie.models.encoders import ENCODERS
     from millie.outputs.model_card import CardFacts, model_card
 
-    out = out if out.name else out.resolve()
-    name = name or out.name
+    config = config or Config()
+    bags, folder = Store(Path(store)), Path(out)
+    folder = folder if folder.name else folder.resolve()
+    name = name or folder.name
     _check_name(name)
-    _check_own_crops(Store(store), config)
+    _check_own_crops(bags, config)
+    problems: list[Problem] = []
 
     def card(title: str, fitted: Fitted) -> str:
+        problems.extend(fitted.problems)
         facts = CardFacts(
             title, fitted.classes, fitted.positive, fitted.threshold, fitted.temperature,
             len(fitted.networks), config.model.encoder, config.model.aggregator, fitted.provenance,
             ENCODERS[config.model.encoder].licence,
         )  # fmt: skip
-        return model_card(facts, store, study)
+        return model_card(facts, bags.root, Path(study) if study else None)
 
-    return fit_bundle(Store(store), config, out, name=name, progress=progress, card=card)
+    fit_bundle(bags, config, folder, name=name, progress=progress, card=card)
+    manifest, _ = read_settings(folder)
+    return TrainResult(
+        folder, name, manifest.provenance["n_by_class"], manifest.positive, manifest.threshold,
+        manifest.temperature, tuple(problems),
+    )  # fmt: skip
 
 
 def _check_name(name: str) -> None:
@@ -135,35 +208,21 @@ def _check_own_crops(store: Store, config: Config) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class CrossvalSummary:
-    """How a cross-validation ended.
-
-    Attributes:
-        lines: the main figures in words.
-        report: path of ``report.html``.
-        problems: patients that could not take part.
-    """
-
-    lines: tuple[str, ...]
-    report: Path
-    problems: tuple[Problem, ...]
-
-
 def crossval(
-    store: Path,
-    out: Path,
-    config: Config,
+    store: PathLike,
+    out: PathLike,
+    config: Config | None = None,
     *,
     controls: bool = False,
     progress: Progress = silent,
-) -> CrossvalSummary:
+) -> CrossvalResult:
     """Cross-validate on a store; write numbers, figures and the study report.
 
     Args:
         store: bags with labels.
         out: folder for all files; finished folds found there are kept.
-        config: stages model, augment, training, evaluation and prediction are used.
+        config: stages model, augment, training, evaluation and prediction are used; None: the
+            default.
         controls: also measure what background, bag size, image files and shuffled labels reach,
             and what sources do.
         progress: called often.
@@ -171,53 +230,65 @@ def crossval(
     Raises:
         TrainingError: too few patients of a class, or the loss diverged.
         StoreError: a bag is damaged or unfinished.
+
+    Example:
+        >>> study = millie.crossval("store", "study")
+        >>> study.lines[0]
+        '12 patients (6 APL, 6 normal), 3 folds x 1 repeats; APL against the rest'
+        >>> auc = study.figures["auc"]
+        >>> auc.low <= auc.value <= auc.high
+        True
     """
     from millie.evaluation.controls import run_controls
     from millie.evaluation.crossval import crossval as run
     from millie.outputs.report import write_report
 
-    bags = Store(store)
-    result = run(bags, config, out, progress)
-    lines = result.lines()
-    if controls:
-        found = run_controls(bags, config, out, progress, main=result)
-        lines += [control.line() for control in found]
-    return CrossvalSummary(tuple(lines), write_report(out, store), result.problems)
+    bags, folder, config = Store(Path(store)), Path(out), config or Config()
+    result = run(bags, config, folder, progress)
+    found = run_controls(bags, config, folder, progress, main=result) if controls else []
+    lines = (*result.lines(), *(control.line() for control in found))
+    report = write_report(folder, bags.root)
+    return CrossvalResult(folder, report, lines, result.figures(), tuple(found), result.problems)
 
 
-@dataclass(frozen=True, slots=True)
-class PredictSummary:
-    """What ``predict`` wrote, and for whom it could not."""
+def load_bundle(bundle: PathLike) -> Bundle:
+    """Load a model, every file of it verified.
 
-    out: Path
-    report: Path
-    predictions: tuple[Prediction, ...]
-    problems: tuple[Problem, ...]
+    Args:
+        bundle: its folder, or the name of a shipped one.
 
-    @property
-    def failures(self) -> tuple[Problem, ...]:
-        """Problems that are more than notes."""
-        return tuple(p for p in self.problems if not p.note)
+    Raises:
+        MissingFileError: no such bundle.
+        BundleError: a file of it is missing, unknown or altered.
+
+    Example:
+        >>> bundle = millie.load_bundle("my-model")
+        >>> bundle.labels, len(bundle.networks)
+        (('APL', 'normal'), 5)
+    """
+    from millie.models.bundle import load_bundle as load
+
+    return load(bundle if isinstance(bundle, str) else Path(bundle))
 
 
 def predict(
-    bundle: str,
-    inputs: Sequence[Path],
-    out: Path,
-    file: Path | None = None,
-    words: Sequence[str] = (),
+    bundle: PathLike,
+    inputs: PathLike | Sequence[PathLike],
+    out: PathLike,
+    config: PathLike | None = None,
+    settings: Sequence[str] = (),
     engine: Engine | None = None,
     progress: Progress = silent,
-) -> PredictSummary:
+) -> PredictResult:
     """Call every patient found in the inputs and show the cells behind each call.
 
     Args:
         bundle: folder of a bundle or the name of a shipped one.
         inputs: patient folders, images, one manifest, or one bag store.
         out: folder for tables, pictures and the report.
-        file: TOML with settings over the bundle's own.
-        words: ``stage.field=value`` over both.
-        engine: serial when None.
+        config: TOML file with settings over the bundle's own.
+        settings: ``stage.field=value`` over both.
+        engine: who cuts the images; None: this process.
         progress: called after each patient of each step.
 
     Raises:
@@ -225,35 +296,45 @@ def predict(
         NoCellsError: not one patient gave a cell.
         ConfigError: a store whose crops are not the bundle's or that holds cells which the bundle
             leaves out, or a setting that would change what the model was trained on (crops, model).
+
+    Example:
+        >>> calls = millie.predict("my-model", "films/manifest.csv", "calls")
+        >>> calls.rows()[0]["state"]  # with fewer than 50 cells nobody gets a class
+        'INDETERMINATE'
+        >>> list(calls.predictions[0].probabilities)
+        ['APL', 'normal']
     """
     from millie.outputs.report import write_prediction_run
     from millie.pipeline.caller import loading, settings_for
 
-    settings = settings_for(bundle, file, words)
-    _forget_calls(out)
-    with loading(bundle, settings, engine, progress) as (caller, watched):
-        if _is_store(inputs):
-            store = inputs[0]
-            bags, problems = _bags_of_store(Store(store), settings)
+    bundle = bundle if isinstance(bundle, str) else Path(bundle)
+    named, folder = paths_of(inputs), Path(out)
+    chosen = settings_for(bundle, Path(config) if config else None, settings)
+    _forget_calls(folder)
+    with loading(bundle, chosen, engine, progress) as (caller, watched):
+        if is_store(named):
+            store = Store(named[0])
+            bags, problems = bags_of_store(store, chosen)
         else:
-            store = out / "store"
-            cohort = read_cohort(inputs)
-            summary = segment(cohort, store, settings, engine, progress=watched, whole=False)
-            bags = [Store(store).path_of(patient) for patient in sorted(summary.patients)]
-            problems = list(summary.problems)
+            store = Store(folder / "store")
+            cut = fill_store(
+                cohort_of(named), store.root, chosen, engine, progress=watched, whole=False
+            )
+            bags = [store.path_of(patient) for patient in sorted(cut.patients)]
+            problems = list(cut.problems)
         model = caller()
-    predictions, failed = model.predict(bags, settings, progress)
+    predictions, failed = model.predict(bags, chosen, progress)
     problems += failed
     report = write_prediction_run(
-        out,
+        folder,
         model.card,
         predictions,
-        Store(store),
+        store,
         problems,
-        read_field=lambda record: _read_again(record, settings),
+        read_field=lambda record: _read_again(record, chosen),
         progress=progress,
     )
-    return PredictSummary(out, report, tuple(predictions), tuple(problems))
+    return PredictResult(folder, report, tuple(predictions), tuple(problems))
 
 
 def _forget_calls(out: Path) -> None:
@@ -266,127 +347,33 @@ def _read_again(record: SourceRecord, config: Config) -> Field:
     return read_image(ImageSource(Path(record.path), record.name), config.reading)
 
 
-def _is_store(inputs: Sequence[Path]) -> bool:
-    return len(inputs) == 1 and (inputs[0] / "store.json").is_file()
-
-
-def _bags_of_store(store: Store, config: Config) -> tuple[list[Path], list[Problem]]:
-    """Every bag of a store, and what could not be used when it was cut."""
-    _check_crops(store, config)
-    found, unreadable = store.scan()
-    problems = [*store.description.problems, *unreadable]
-    for bag in found:
-        with BagReader(bag.path, verify=False) as reader:
-            problems += reader.meta.problems
-    return [bag.path for bag in found], problems
-
-
-def _check_crops(store: Store, config: Config) -> None:
-    got, wanted = store.description.config.crops, config.crops
-    if (got.size_px, got.size_um) != (wanted.size_px, wanted.size_um):
-        raise ConfigError(
-            f"{store.root} holds crops of {got.size_px} px over {got.size_um} um, the model "
-            f"expects {wanted.size_px} px over {wanted.size_um} um; predict from the images"
-        )
-    kept = [n for n in ("keep_smudge", "keep_unoutlined") if getattr(got, n) > getattr(wanted, n)]
-    if kept:
-        raise ConfigError(
-            f"{store.root} holds cells that the model was trained without "
-            f"({', '.join(f'crops.{n}=true' for n in kept)}); predict from the images"
-        )
-
-
-def read_cohort(inputs: Sequence[Path]) -> Cohort:
-    """Patients from one manifest, or from folders and images.
-
-    Raises:
-        MissingFileError: an input does not exist.
-        ManifestError: the manifest breaks its rules, or nothing usable is there.
-        ConfigError: a manifest beside other inputs.
-    """
-    missing = [p for p in inputs if not p.exists()]
-    if missing:
-        raise MissingFileError(f"{missing[0]} does not exist; give folders, images or a manifest")
-    manifests = [p for p in inputs if p.is_file() and p.suffix.lower() in _TABLES]
-    if manifests and len(inputs) > 1:
-        raise ConfigError(
-            f"{manifests[0]} is a manifest: give it alone, it names its images itself"
-        )
-    if manifests:
-        return read_manifest(manifests[0])
-    # As in a manifest's cohort: workers on other machines start in other folders.
-    return read_folders([path.absolute() for path in inputs])
-
-
 def detect(
-    images: Sequence[Path],
-    out: Path,
-    config: Config,
-    overlay: Path | None = None,
+    images: PathLike | Sequence[PathLike],
+    out: PathLike | None = None,
+    config: Config | None = None,
+    overlay: PathLike | None = None,
     progress: Progress = silent,
-) -> RunSummary:
-    """Find leukocytes in image files and write one row a cell.
+) -> DetectResult:
+    """Find leukocytes in image files.
 
     Args:
-        images: files and folders of files, as the user named them; the table repeats these names.
-        out: CSV ``source,x_px,y_px,left_px,top_px,width_px,height_px,area_px`` in pixels of the
-            full-resolution file, rows in the order of the files and of the boxes' tops.
-        config: stages reading and segmentation are used.
+        images: files and folders of files; the table repeats these names.
+        out: CSV to write, ``source,x_px,y_px,left_px,top_px,width_px,height_px,area_px`` in pixels
+            of the full-resolution file, rows in the order of the files and of the boxes' tops;
+            None: none is written.
+        config: stages reading and segmentation are used; None: the default.
         overlay: folder for pictures with the outlines drawn; None: none.
         progress: called after each image.
 
     Raises:
         ImageError: not one of the files is a usable image.
+
+    Example:
+        >>> found = millie.detect("films", overlay="drawn")
+        >>> sorted(found.rows()[0])[:3]
+        ['area_px', 'at_border', 'height_px']
+        >>> len(found.cells) > 12
+        True
     """
-    from millie.outputs.detections import write_detection_overlay, write_detections
-
-    images = list(_files(images, overlay))
-    if not images:
-        raise ImageError(
-            "no image (JPEG, PNG, TIFF, BMP) in what was named; name images or folders"
-        )
-    rows: list[tuple[str, Cell]] = []
-    problems: list[Problem] = []
-    alone = len({path.name for path in images}) == len(images)
-    waiting: deque[Field] = deque()
-    done = 0
-    progress("detect", 0, len(images))
-    for found in find_cells(_decoded(images, config, waiting, problems), config.segmentation):
-        one = waiting.popleft()
-        path = one.source.path
-        if refused := found.diagnostics.get("refused"):
-            problems.append(Problem("", str(path), "Refused", f"no cells looked for: {refused}"))
-        rows += [(str(path), region.cell) for region in found.regions]
-        if overlay:
-            um_px = found.pixel_size.um_px if found.pixel_size else None
-            name = path.name if alone else str(path)
-            write_detection_overlay(overlay, name, one.image, found.regions, um_px)
-        done += 1
-        progress("detect", done, len(images))
-    if not done:
-        raise ImageError(f"no usable image: {problems[0].message}")
-    write_detections(out, rows)
-    return RunSummary(out, done=done, n_cells=len(rows), problems=tuple(problems))
-
-
-def _files(images: Sequence[Path], overlay: Path | None) -> Iterator[Path]:
-    """The named files, and those in named folders but for pictures drawn by an earlier run."""
-    for path in images:
-        if path.is_dir():
-            yield from (p for p in find_images(path) if not overlay or overlay not in p.parents)
-        else:
-            yield path
-
-
-def _decoded(
-    images: Sequence[Path], config: Config, waiting: deque[Field], problems: list[Problem]
-) -> Iterator[tuple[NDArray[np.uint8], PixelSize | None]]:
-    """Pixels and scale of each usable image, in order; the field itself goes to ``waiting``."""
-    for path in images:
-        try:
-            one = read_image(ImageSource(path, str(path)), config.reading)
-        except (DataError, MissingError) as error:
-            problems.append(Problem("", str(path), type(error).__name__, str(error), fatal=True))
-            continue
-        waiting.append(one)
-        yield one.image, one.pixel_size
+    table, pictures = (Path(each) if each else None for each in (out, overlay))
+    return detect_in_files(paths_of(images), table, config or Config(), pictures, progress)

@@ -8,7 +8,7 @@ files are ``bags``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from millie.bags.store import DESCRIPTION, Store
@@ -16,6 +16,7 @@ from millie.config import Config
 from millie.engines.seam import Engine, Outcome, SerialEngine, Unit, shard
 from millie.errors import ConfigError, DataError, MissingError, NoCellsError, StoreError
 from millie.pipeline.patient import IngestTask, ingest_patient
+from millie.pipeline.results import SegmentResult
 from millie.types import Cohort, Problem
 
 Progress = Callable[[str, int, int], None]
@@ -29,31 +30,6 @@ def silent(what: str, done: int, total: int) -> None:
     """Progress for callers that want none."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """How a command that goes over patients ended.
-
-    Attributes:
-        out: what was written.
-        done: patients finished now; ``skipped``: finished earlier.
-        n_cells: cells in all of them.
-        problems: everything that could not be used, by patient and file.
-        patients: those that are finished.
-    """
-
-    out: Path
-    done: int = 0
-    skipped: int = 0
-    n_cells: int = 0
-    problems: tuple[Problem, ...] = ()
-    patients: tuple[str, ...] = ()
-
-    @property
-    def failures(self) -> tuple[Problem, ...]:
-        """Problems that are more than notes: a file or a patient could not be used."""
-        return tuple(p for p in self.problems if not p.note)
-
-
 def fill_store(
     cohort: Cohort,
     store: Path,
@@ -63,7 +39,7 @@ def fill_store(
     progress: Progress = silent,
     *,
     whole: bool = True,
-) -> RunSummary:
+) -> SegmentResult:
     """Cut every patient's cells into the bag store; finished patients are skipped.
 
     A patient that fails has no bag afterwards, even where an earlier run had cut one from other
@@ -173,22 +149,22 @@ def _strangers(bags: Store, cohort: Cohort) -> list[Problem]:
 
 def _summarise(
     out: Path, outcomes: Iterable[Outcome], known: Iterable[Problem], found: Iterable[Problem]
-) -> RunSummary:
-    problems, patients, done, skipped, n_cells = list(known), [], 0, 0, 0
+) -> SegmentResult:
+    problems, done, skipped = list(known), 0, 0
+    cells: dict[str, int] = {}
     for outcome in outcomes:
         if outcome.status == "failed":
             problems.append(_failure(outcome))
             continue
-        patients.append(outcome.unit)
+        cells[outcome.unit] = outcome.summary["n_cells"]
         done += outcome.status == "done"
         skipped += outcome.status == "skipped"
-        n_cells += outcome.summary["n_cells"]
         problems += [Problem(**p) for p in outcome.summary["problems"]]
     problems += found
-    return RunSummary(out, done, skipped, n_cells, tuple(problems), tuple(patients))
+    return SegmentResult(out, done, skipped, cells, tuple(problems))
 
 
-def _nothing_usable(summary: RunSummary) -> str:
+def _nothing_usable(summary: SegmentResult) -> str:
     shown = "; ".join(p.message for p in summary.failures[:3])
     more = f" and {len(summary.failures) - 3} more" if len(summary.failures) > 3 else ""
     return f"no patient gave a usable cell: {shown}{more}"

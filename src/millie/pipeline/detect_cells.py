@@ -1,0 +1,92 @@
+"""Leukocytes in image files, without patients: what ``millie detect`` does.
+
+Owns which files are read, that one bad file does not stop the others, and the pictures drawn of each.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from millie.config import Config
+from millie.errors import DataError, ImageError, MissingError
+from millie.pipeline.results import DetectResult
+from millie.pipeline.segment_cohort import Progress
+from millie.readers.images import find_images, read_image
+from millie.segmentation import detect as find_cells
+from millie.types import Cell, ImageSource, Problem
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from millie.types import Field, PixelSize
+
+
+def detect_in_files(
+    images: Sequence[Path],
+    out: Path | None,
+    config: Config,
+    overlay: Path | None,
+    progress: Progress,
+) -> DetectResult:
+    """Find leukocytes; the arguments are those of :func:`millie.detect`.
+
+    Raises:
+        ImageError: not one of the files is a usable image.
+    """
+    from millie.outputs.detections import write_detection_overlay, write_detections
+
+    images = list(_files(images, overlay))
+    if not images:
+        raise ImageError(
+            "no image (JPEG, PNG, TIFF, BMP) in what was named; name images or folders"
+        )
+    rows: list[tuple[str, Cell]] = []
+    problems: list[Problem] = []
+    alone = len({path.name for path in images}) == len(images)
+    waiting: deque[Field] = deque()
+    done = 0
+    progress("detect", 0, len(images))
+    for found in find_cells(_decoded(images, config, waiting, problems), config.segmentation):
+        one = waiting.popleft()
+        path = one.source.path
+        if refused := found.diagnostics.get("refused"):
+            problems.append(Problem("", str(path), "Refused", f"no cells looked for: {refused}"))
+        rows += [(str(path), region.cell) for region in found.regions]
+        if overlay:
+            um_px = found.pixel_size.um_px if found.pixel_size else None
+            name = path.name if alone else str(path)
+            write_detection_overlay(overlay, name, one.image, found.regions, um_px)
+        done += 1
+        progress("detect", done, len(images))
+    if not done:
+        raise ImageError(f"no usable image: {problems[0].message}")
+    if out:
+        write_detections(out, rows)
+    return DetectResult(out, tuple(rows), done, tuple(problems))
+
+
+def _files(images: Sequence[Path], overlay: Path | None) -> Iterator[Path]:
+    """The named files, and those in named folders but for pictures drawn by an earlier run."""
+    for path in images:
+        if path.is_dir():
+            yield from (p for p in find_images(path) if not overlay or overlay not in p.parents)
+        else:
+            yield path
+
+
+def _decoded(
+    images: Sequence[Path], config: Config, waiting: deque[Field], problems: list[Problem]
+) -> Iterator[tuple[NDArray[np.uint8], PixelSize | None]]:
+    """Pixels and scale of each usable image, in order; the field itself goes to ``waiting``."""
+    for path in images:
+        try:
+            one = read_image(ImageSource(path, str(path)), config.reading)
+        except (DataError, MissingError) as error:
+            problems.append(Problem("", str(path), type(error).__name__, str(error), fatal=True))
+            continue
+        waiting.append(one)
+        yield one.image, one.pixel_size

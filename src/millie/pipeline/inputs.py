@@ -1,0 +1,87 @@
+"""What a person names on the command line or in a notebook: paths, folders, a manifest, a store.
+
+Owns the reading of such words into patients or bags; the formats are the readers' and the stores'.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from millie.bags.store import BagReader, Store
+from millie.config import Config
+from millie.errors import ConfigError, MissingFileError
+from millie.readers.cohort import read_folders, read_manifest
+from millie.readers.table import SPREADSHEETS
+from millie.types import Cohort, Problem
+
+PathLike = str | os.PathLike[str]
+"""A path as people write it."""
+
+_TABLES = frozenset({".csv", ".tsv", ".txt"}) | SPREADSHEETS
+"""Endings by which an input is taken for a manifest; what can be read of it, the reader says."""
+
+
+def paths_of(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
+    """One path or several, as paths."""
+    if isinstance(inputs, str | os.PathLike):
+        return [Path(inputs)]
+    return [Path(each) for each in inputs]
+
+
+def cohort_of(inputs: Sequence[Path]) -> Cohort:
+    """Patients from one manifest, or from folders and images.
+
+    Raises:
+        MissingFileError: an input does not exist.
+        ManifestError: the manifest breaks its rules, or nothing usable is there.
+        ConfigError: a manifest beside other inputs.
+    """
+    missing = [p for p in inputs if not p.exists()]
+    if missing:
+        raise MissingFileError(f"{missing[0]} does not exist; give folders, images or a manifest")
+    manifests = [p for p in inputs if p.is_file() and p.suffix.lower() in _TABLES]
+    if manifests and len(inputs) > 1:
+        raise ConfigError(
+            f"{manifests[0]} is a manifest: give it alone, it names its images itself"
+        )
+    if manifests:
+        return read_manifest(manifests[0])
+    # As in a manifest's cohort: workers on other machines start in other folders.
+    return read_folders([path.absolute() for path in inputs])
+
+
+def is_store(inputs: Sequence[Path]) -> bool:
+    """Whether a bag store alone was named."""
+    return len(inputs) == 1 and (inputs[0] / "store.json").is_file()
+
+
+def bags_of_store(store: Store, config: Config) -> tuple[list[Path], list[Problem]]:
+    """Every bag of a store, and what could not be used when it was cut.
+
+    Raises:
+        ConfigError: its crops are not those that the model expects.
+    """
+    _check_crops(store, config)
+    found, unreadable = store.scan()
+    problems = [*store.description.problems, *unreadable]
+    for bag in found:
+        with BagReader(bag.path, verify=False) as reader:
+            problems += reader.meta.problems
+    return [bag.path for bag in found], problems
+
+
+def _check_crops(store: Store, config: Config) -> None:
+    got, wanted = store.description.config.crops, config.crops
+    if (got.size_px, got.size_um) != (wanted.size_px, wanted.size_um):
+        raise ConfigError(
+            f"{store.root} holds crops of {got.size_px} px over {got.size_um} um, the model "
+            f"expects {wanted.size_px} px over {wanted.size_um} um; predict from the images"
+        )
+    kept = [n for n in ("keep_smudge", "keep_unoutlined") if getattr(got, n) > getattr(wanted, n)]
+    if kept:
+        raise ConfigError(
+            f"{store.root} holds cells that the model was trained without "
+            f"({', '.join(f'crops.{n}=true' for n in kept)}); predict from the images"
+        )
