@@ -340,7 +340,7 @@ def test_reproduction_leaves_table_page_and_panels(reproduced: run.Reproduction)
     assert "Fig. 4" in page
     assert "For research use only" in page
     assert len(reproduced.lines()) == len(rows)
-    assert all(name in page for name in ("study/report.html", "Protocol differences of every row"))
+    assert all(name in page for name in ("study/report.html", "Protocol differences, all rows"))
 
 
 def test_healthy_cells_are_scored_by_a_model_of_all_patients(reproduced: run.Reproduction) -> None:

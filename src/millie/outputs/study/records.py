@@ -25,6 +25,7 @@ _TITLES = {
     "auc_folds": "ROC AUC, mean of folds",
     "auc_within_positive": "ROC AUC within patients with the positive class",
     "macro_auc": "ROC AUC, mean over classes",
+    "leave_one_source_out": "Leave-one-source-out",
 }
 _FIRST = (
     "auc", "auc_folds", "average_precision", "balanced_accuracy", "sensitivity", "specificity",
