@@ -1,4 +1,5 @@
 # From a clean clone, `make demo` and `make test` do all set-up themselves.
+# Another Python: make test PYTHON=python3.13 VENV=.venv-3.13
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin

@@ -1,8 +1,8 @@
 """The method in order: images -> cells -> bags -> model -> calls -> report.
 
 The Python interface. Each function is one command and is to be had from ``millie`` itself:
-``millie.predict(...)``. This is the only module that knows the order of the stages; each stage knows
-only its own work. Nothing here prints: long work reports through a progress callback.
+``millie.predict(...)``. This is the only module that knows the order of the stages; each stage
+knows only its own work. Nothing here prints: long work reports through a progress callback.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Leukocytes in image files, without patients: what ``millie detect`` does.
 
-Owns which files are read, that one bad file does not stop the others, and the pictures drawn of each.
+Owns which files are read, that one bad file does not stop the others, and the pictures.
 """
 
 from __future__ import annotations
