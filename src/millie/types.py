@@ -106,6 +106,38 @@ class Patient:
     sex: str = ""
 
 
+class Finding(StrEnum):
+    """What a problem is about where no error class says it, so that many of a kind can be counted.
+
+    Stands in :attr:`Problem.error`; the words are stored and shown.
+    """
+
+    NOTE = "Note"
+    """A note of its own kind; never summed up with others."""
+    DUPLICATE = "Duplicate"
+    """A byte-identical copy of another file."""
+    CELL_TYPES_DIFFER = "CellTypesDiffer"
+    """One cell that was filed under several cell types."""
+    OVERVIEW = "Overview"
+    """A field of view in a set of single cells."""
+    NO_SCALE = "NoScale"
+    """An image whose scale the set does not give."""
+    EXCLUDED = "Excluded"
+    """A single-cell image that the settings leave out."""
+    ONE_PATIENT = "OnePatient"
+    """A folder of sub-folders, read as one patient."""
+    TEST_SPLIT = "TestSplit"
+    """A patient kept for the test."""
+    NOT_TRAINED = "NotTrained"
+    """A patient that cannot be trained on: no diagnosis, or no cells."""
+    SHARED = "SharedImage"
+    """A file that occurs under several patients."""
+    UNLISTED = "Unlisted"
+    """A file or folder that the table of diagnoses or classes does not name."""
+    REFUSED = "Refused"
+    """An image in which no cells were looked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something that was found wrong, named and counted instead of dropped in silence.
@@ -113,7 +145,7 @@ class Problem:
     Attributes:
         patient: the patient concerned, or empty.
         source: the file concerned, or empty.
-        error: class name of the error (``ImageError``, ...).
+        error: class name of the error (``ImageError``, ...), or a :class:`Finding`.
         message: what, got, expected, remedy.
         fatal: True if the patient has no result because of it.
         note: True if nothing was lost (a duplicate counted once): told, but no failure.

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from millie import __version__
 from millie.cli import commands as cli
-from millie.cli.console import list_problems, table
-from millie.types import Problem
+from millie.cli.doctor import installed
+from millie.config import profiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +89,9 @@ def test_detect_writes_its_table_beside_the_pictures(
     assert _run(monkeypatch, "detect", good, "--overlay", str(tmp_path)) == 0
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".jpg"}
     assert _run(monkeypatch, "detect", good) == 2
-    assert "--out cells.csv, or --overlay DIR" in " ".join(capsys.readouterr().err.split())
+    assert "--out cells.csv for a table, or --overlay DIR" in " ".join(
+        capsys.readouterr().err.split()
+    )
 
 
 def test_models_and_doctor_print_what_is_here(
@@ -121,29 +124,16 @@ def test_a_folder_where_a_table_should_be_written_is_named(
     assert ".tmp" not in shown
 
 
-def test_a_state_is_never_cut_in_a_narrow_log(
+def test_the_version_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    row = ("Bilder mit Leerzeichen", "URGENT_INDETERMINATE", "AML 0.18  APL 0.82", "25",
-           "too few cells: 25 usable, any call needs 50")  # fmt: skip
-    table("For research use only", ("patient", "state", "probability", "cells", "reason"), [row])
-    assert "URGENT_INDETERMINATE" in capsys.readouterr().out
+    assert _run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"millie {__version__}\n"
+    assert _run(monkeypatch, "predict", "-h") == 0
+    assert "Usage" in capsys.readouterr().out
 
 
-def test_notes_that_change_what_a_call_means_are_shown(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    notes = [Problem("ward", "", "Note", f"taken as one patient {i}", note=True) for i in range(7)]
-    failure = Problem("b", "x.jpg", "ImageError", "x.jpg: cut short", fatal=True)
-    assert not list_problems(notes)
-    shown = capsys.readouterr().out
-    assert "To be known" in shown
-    assert "taken as one patient 4" in shown
-    assert "taken as one patient 5" not in shown
-    assert "... and 2 more (--all-problems)" in shown
-    assert "could not be used" not in shown
-    assert list_problems([*notes, failure], every=True)
-    shown = capsys.readouterr().out
-    assert "taken as one patient 6" in shown
-    assert "ImageError: cut short" in shown
+def test_every_profile_is_listed_with_what_it_is() -> None:
+    (rows,) = (rows for title, _, rows in installed() if "--profile" in title)
+    assert [name for name, _ in rows] == list(profiles())
+    assert all(words for _, words in rows)

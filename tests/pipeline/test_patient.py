@@ -94,7 +94,7 @@ def test_a_patient_without_any_cell_says_why(tiny_config: Config, tmp_path: Path
     cv2.imwrite(str(empty), np.full((300, 400, 3), 235, np.uint8))
     source = ImageSource(empty, "empty.png", ImageKind.FIELD, PixelSize(0.12))
     task = IngestTask(Patient("p", "APL", (source,)), tmp_path / "store", tiny_config)
-    with pytest.raises(NoCellsError, match="p: no cell in 1 images"):
+    with pytest.raises(NoCellsError, match="p: no cells in 1 images"):
         ingest_patient(task)
     assert not Store(tmp_path / "store").path_of("p").exists()
 
@@ -158,7 +158,7 @@ def test_a_field_in_which_no_cells_are_looked_for_is_named(
     summary = ingest_patient(task)
     (problem,) = summary["problems"]
     assert (problem["source"], problem["error"]) == ("noise.png", "ImageError")
-    assert "no cells were looked for (not a blood film" in problem["message"]
+    assert "not searched for cells (not a blood film" in problem["message"]
     assert summary["n_cells"] >= 5
 
 
@@ -169,7 +169,7 @@ def test_an_empty_field_without_scale_is_not_blamed_on_the_scale(
     cv2.imwrite(str(empty), np.full((600, 600, 3), 235, np.uint8))
     source = ImageSource(empty, "empty.bmp", ImageKind.FIELD)
     task = IngestTask(Patient("p", None, (source,)), tmp_path / "store", tiny_config)
-    with pytest.raises(NoCellsError, match=r"\(empty\.bmp: no cells were looked for") as caught:
+    with pytest.raises(NoCellsError, match=r"\(empty\.bmp: not searched for cells") as caught:
         ingest_patient(task)
     assert "um/px" not in str(caught.value)
 

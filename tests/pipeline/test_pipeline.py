@@ -145,7 +145,7 @@ def test_nothing_usable_is_an_error_with_the_reason(tiny_config: Config, tmp_pat
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "x.jpg").write_bytes(b"no image")
-    with pytest.raises(NoCellsError, match=r"no patient gave a usable cell.*not an image"):
+    with pytest.raises(NoCellsError, match=r"no patient gave a usable cell.*not a readable image"):
         pipeline.segment(pipeline.read_cohort([bad]), tmp_path / "s", tiny_config)
 
 

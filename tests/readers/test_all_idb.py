@@ -86,14 +86,14 @@ def test_each_field_is_a_patient_with_the_scale_of_its_camera(fields: Path) -> N
 
 def test_traps_of_the_fields_are_told(fields: Path) -> None:
     cohort = FIELDS.prepare(fields)
-    (copy,) = told(cohort, "the same bytes as im/Im093_0.jpg: counted once")
+    (copy,) = told(cohort, "identical to im/Im093_0.jpg: counted once")
     assert copy.patient == "Im108_0"
     assert told(cohort, "all 2 images of 1712 x 1368 px show ALL")
-    assert told(cohort, "patients are not known: each image stands for one")
-    assert told(cohort, "1 of 6 images have no file of blasts' centres")
-    assert told(cohort, "6 images of the 108 published: a subset")
-    assert [p.source for p in told(cohort, "gives no label")] == ["im/montage.jpg"]
-    assert [p.source for p in told(cohort, "no size of ALL-IDB1")] == ["im/Im099_0.jpg"]
+    assert told(cohort, "patients unknown: each image counts as one")
+    assert told(cohort, "1 of 6 images have no file of blast centres")
+    assert told(cohort, "6 of the 108 published images: a subset")
+    assert [p.source for p in told(cohort, "no label in the file name")] == ["im/montage.jpg"]
+    assert [p.source for p in told(cohort, "is not a size found in ALL-IDB1")] == ["im/Im099_0.jpg"]
     lost = {p.source for p in cohort.problems if not p.note}
     assert lost == {"im/Im100_0.jpg", "im/montage.jpg"}
 
@@ -126,8 +126,8 @@ def test_crops_get_a_scale_only_where_their_camera_is_known(cells: Path) -> None
     labels = {(p.label, p.images[0].cell_label) for p in cohort.patients}
     assert labels == {("ALL", "lymphoblast"), ("normal", "no blast")}
     assert {p.images[0].kind for p in cohort.patients} == {ImageKind.CELL}
-    assert told(cohort, "was cut out of an ALL-IDB1 field")
-    assert told(cohort, "6 images of the 260 published: a subset")
+    assert told(cohort, "was cut from an ALL-IDB1 field")
+    assert told(cohort, "6 of the 260 published images: a subset")
 
 
 def test_the_wrong_one_of_the_two_is_refused(fields: Path, cells: Path) -> None:
@@ -139,7 +139,7 @@ def test_the_wrong_one_of_the_two_is_refused(fields: Path, cells: Path) -> None:
         CELLS.prepare(cells / "img")
     for path in (cells / "img").iterdir():
         path.rename(path.with_name("x" + path.name))
-    with pytest.raises(ManifestError, match="no image in img is called like Im001_1"):
+    with pytest.raises(ManifestError, match="no image in img has a name like Im001_1"):
         CELLS.prepare(cells)
 
 

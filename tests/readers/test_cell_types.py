@@ -58,9 +58,9 @@ def test_file_names_give_the_finer_type(pbc: Path) -> None:
     assert {(i.kind, i.pixel_size) for i in images(cohort).values()} == {
         (ImageKind.CELL, PixelSize(0.1))
     }
-    assert told(cohort, "signed as myelocyte and as promyelocyte: its cell label is left empty")
-    assert told(cohort, "the same bytes as ig/MY_9.jpg: counted once")
-    assert told(cohort, "9 images of the 17092 published: a subset")
+    assert told(cohort, "filed under myelocyte and promyelocyte: cell label left blank")
+    assert told(cohort, "identical to ig/MY_9.jpg: counted once")
+    assert told(cohort, "9 of the 17092 published images: a subset")
     assert cohort.labels == ("normal",)
 
 
@@ -87,9 +87,9 @@ def test_cells_of_mixed_donors_have_no_diagnosis(tmp_path: Path) -> None:
         "BLA/0001-1000/BLA_00001.jpg": "blast",
         "NIF/NIF_00002.jpg": "unidentified",
     }
-    (stranger,) = told(cohort, "XYZ is none of the published classes: left out")
+    (stranger,) = told(cohort, "XYZ is not a published class: left out")
     assert not stranger.note
-    with pytest.raises(ManifestError, match="has no label; training needs one"):
+    with pytest.raises(ManifestError, match="has no label, which training needs"):
         check_labels(cohort)
 
 
@@ -103,16 +103,16 @@ def test_ratings_are_compared_with_the_folders(tmp_path: Path) -> None:
     assert Counter(i.cell_label for i in images(cohort).values()) == {
         "blast": 2, "promyelocyte": 1, "smudge cell": 1,
     }  # fmt: skip
-    assert told(cohort, "annotations.dat is missing: the class folders alone give the types")
+    assert told(cohort, "annotations.dat is missing: cell types come from the class folders alone")
     (package / "annotations.dat").write_text(
         "MYO/MYO_0001.tiff MYO MYO MOB\nMYO/MYO_0002.tiff MYO nan nan\n"
         "PMB/PMB_0001.tiff PMB PMB PMB\nKSC/KSC_0001.tiff LYT nan nan\nbroken\n"
     )
     cohort = LMU.prepare(root)
-    assert told(cohort, "2 cells were rated again, 1 of them as another type")
-    (wrong,) = told(cohort, "1 cells lie in another folder than annotations.dat says")
+    assert told(cohort, "2 cells were rated again, 1 of them differently")
+    (wrong,) = told(cohort, "1 cells are in a folder that contradicts annotations.dat")
     assert not wrong.note
-    with pytest.raises(ManifestError, match=r"too shallow: give --root .*AML-Cytomorphology\n"):
+    with pytest.raises(ManifestError, match=r"too high: give --root .*AML-Cytomorphology\n"):
         LMU.prepare(package)
 
 
@@ -126,12 +126,12 @@ def test_the_two_munich_sets_are_not_taken_for_each_other(tmp_path: Path) -> Non
 
 
 def test_wrong_depth_and_empty_folders(pbc: Path, tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=f"too shallow: give --root {pbc}\n"):
+    with pytest.raises(ManifestError, match=f"too high: give --root {pbc}\n"):
         PBC.prepare(pbc.parent)
     with pytest.raises(ManifestError, match=f"too deep: give --root {pbc}\n"):
         PBC.prepare(pbc / "ig")
     (tmp_path / "empty" / "ig").mkdir(parents=True)
-    with pytest.raises(ManifestError, match="no image in any folder"):
+    with pytest.raises(ManifestError, match="no images in any class folder"):
         PBC.prepare(tmp_path / "empty")
 
 
@@ -146,7 +146,7 @@ def test_the_real_pbc(data_root: Path) -> None:
         types = Counter(image.cell_label for image in found.values())
         assert types["promyelocyte"] == 291
         assert types["platelet"] == 200
-        assert told(cohort, "5893 images of the 17092 published: a subset")
+        assert told(cohort, "5893 of the 17092 published images: a subset")
 
 
 @pytest.mark.realdata

@@ -47,7 +47,7 @@ def test_copies_within_a_patient_are_counted_once_and_noted(place: Path) -> None
     assert [(p.source, p.note, p.fatal) for p in copies] == [
         ("cohort/p2/Unsigned/x.jpg", True, False)
     ]
-    assert "the same bytes as cohort/p2/Signed slides/Blast/x.jpg" in copies[0].message
+    assert "identical to cohort/p2/Signed slides/Blast/x.jpg" in copies[0].message
 
 
 def test_empty_files_are_not_copies_of_each_other(place: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_folder_of_patients_gets_a_note(place: Path) -> None:
     assert list(names(cohort)) == ["cohort"]
     (note,) = (p for p in cohort.problems if "sub-folders" in p.message)
     assert note.note
-    assert "if each is a patient, name them: cohort/*" in note.message
+    assert "if each sub-folder is a patient, give cohort/*" in note.message
     assert read_folders([Path("cohort/p1")]).problems == ()
 
 
@@ -111,12 +111,12 @@ def test_one_empty_folder_does_not_stop_the_others(place: Path) -> None:
     fatal = {p.patient: p.message for p in cohort.problems if p.fatal}
     assert "the folder is empty" in fatal["p3"]
     assert "holds only .xlsx" in fatal["p4"]
-    assert "leads out of" in fatal["p6"]
+    assert "points outside" in fatal["p6"]
 
 
 def test_nothing_usable_is_an_error(place: Path) -> None:
     (place / "empty").mkdir()
-    with pytest.raises(ManifestError, match=r"empty: no image.*Name a folder"):
+    with pytest.raises(ManifestError, match=r"empty: no images.*Give a folder"):
         read_folders([Path("empty")])
     with pytest.raises(ConfigError, match="no input"):
         read_folders([])
@@ -131,7 +131,7 @@ def test_two_folders_of_one_name_are_refused(place: Path) -> None:
 
 
 def test_an_image_in_two_patients_is_refused(place: Path) -> None:
-    with pytest.raises(ConfigError, match="belongs to cohort and to p1: one input lies in"):
+    with pytest.raises(ConfigError, match="belongs to both cohort and p1: one input is inside"):
         read_folders([Path("cohort"), Path("cohort/p1")])
 
 
@@ -159,9 +159,9 @@ def test_labels_fit_for_training() -> None:
         (
             ("APL", "AMl"),
             ("APL", "AML"),
-            "unknown label 'AMl', expected one of APL, AML; 'AML' may",
+            "unknown label 'AMl'; expected one of APL, AML; did you mean 'AML'",
         ),
-        (("APL", "xyz"), ("APL", "AML"), "unknown label 'xyz', expected one of APL, AML$"),
+        (("APL", "xyz"), ("APL", "AML"), "unknown label 'xyz'; expected one of APL, AML$"),
         (("APL", "apl"), (), "'APL' and 'apl' differ only in spelling"),
         (("APL", "APL"), (), "all patients have the label APL; training needs at least two"),
         ((), (), r"the label \(none\)"),
@@ -194,7 +194,7 @@ def test_pictures_of_formats_that_are_not_read_are_named(place: Path) -> None:
 def test_a_folder_of_nothing_but_unread_pictures_says_how_to_export_them(place: Path) -> None:
     (place / "phone").mkdir()
     (place / "phone/1.heic").write_bytes(b"x")
-    with pytest.raises(ManifestError, match=r"holds only \.heic\. Export its pictures as JPEG"):
+    with pytest.raises(ManifestError, match=r"holds only \.heic\. Export its images as JPEG"):
         read_folders([Path("phone")])
 
 

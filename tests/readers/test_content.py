@@ -46,7 +46,7 @@ def test_an_image_in_two_patients_is_nobodys(tmp_path: Path) -> None:
     left, problems = unshared(patients)
     assert [(p.id, [i.name for i in p.images]) for p in left] == [("P", ["c"])]
     assert [(p.patient, p.note) for p in problems] == [("P", False), ("Q", False)]
-    assert "the same bytes lie in P, Q: left out of each" in problems[0].message
+    assert "the same file occurs under P, Q: left out of each" in problems[0].message
 
 
 def test_a_picture_that_stands_for_two_patients_stays_once(tmp_path: Path) -> None:

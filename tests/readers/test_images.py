@@ -121,7 +121,7 @@ def test_16_bit_keeps_the_upper_8(tmp_path: Path, suffix: str) -> None:
 def test_12_bit_in_16_is_refused_not_read_as_black(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"camera{suffix}"
     Image.fromarray(picture()[..., 1].astype(np.uint16) * 16).save(path)
-    with pytest.raises(ImageError, match=f"camera{suffix}.*rescale to the full range"):
+    with pytest.raises(ImageError, match=f"camera{suffix}.*rescale it to the full range"):
         read(path)
 
 
@@ -129,7 +129,7 @@ def test_12_bit_in_16_is_refused_not_read_as_black(tmp_path: Path, suffix: str) 
 def test_32_bit_is_refused(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "float.tif"
     Image.new(mode, (30, 30)).save(path)
-    with pytest.raises(ImageError, match=r"32 bit.*export as 8 or 16 bit"):
+    with pytest.raises(ImageError, match=r"32-bit.*export as 8-bit or 16-bit"):
         read(path)
 
 
@@ -155,13 +155,13 @@ def test_several_pages_are_refused_reduced_copies_are_not(tmp_path: Path) -> Non
     ("content", "message"),
     [
         (b"", "0 bytes"),
-        (b"patient,label\n", "not an image that can be read"),
-        (b"GIF89a" + b"\0" * 50, "expected a JPEG, PNG, TIFF or BMP"),
-        (b"\xff\xd8\xff\xe0", "cut short"),
-        (b"\x89PNG\r\n\x1a\n", "cut short"),
+        (b"patient,label\n", "not a readable image"),
+        (b"GIF89a" + b"\0" * 50, "expected JPEG, PNG, TIFF or BMP"),
+        (b"\xff\xd8\xff\xe0", "truncated"),
+        (b"\x89PNG\r\n\x1a\n", "truncated"),
         (b"II*\x00", "cannot be decoded"),
         (b"BM", "cannot be decoded"),
-        (b"\xff\xd8\xff\xe0" + b"\0" * 64, "cut short"),
+        (b"\xff\xd8\xff\xe0" + b"\0" * 64, "truncated"),
     ],
 )
 def test_what_is_no_image_is_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -189,7 +189,7 @@ def test_jpeg_whose_tail_is_zeros_is_cut_short(tmp_path: Path, options: dict[str
     Image.fromarray(noise).save(path, quality=100, **options)  # type: ignore[arg-type]
     data = path.read_bytes()
     path.write_bytes(data[:2000] + bytes(len(data) - 2000))
-    with pytest.raises(ImageError, match="cut short"):
+    with pytest.raises(ImageError, match="truncated"):
         read(path)
 
 
@@ -203,7 +203,7 @@ def test_end_marker_of_a_thumbnail_does_not_count(tmp_path: Path) -> None:
     path.write_bytes(with_thumbnail + b"notes of the camera")
     assert read(path).image.shape == (40, 56, 3)
     path.write_bytes(with_thumbnail[:-2])
-    with pytest.raises(ImageError, match="cut short"):
+    with pytest.raises(ImageError, match="truncated"):
         read(path)
 
 
@@ -239,10 +239,10 @@ def test_every_limit_of_the_configuration_counts(tmp_path: Path) -> None:
 def test_missing_folder_and_device_are_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"gone\.jpg"):
         read(tmp_path / "gone.jpg")
-    with pytest.raises(ImageError, match="folder or a device"):
+    with pytest.raises(ImageError, match="folder or device"):
         read(tmp_path)
     os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(ImageError, match="folder or a device"):
+    with pytest.raises(ImageError, match="folder or device"):
         read(tmp_path / "pipe.jpg")
 
 
@@ -297,7 +297,7 @@ def test_links_out_of_the_folder_are_refused_links_inside_passed_over(tmp_path: 
     (root / "again.jpg").symlink_to(root / "x.jpg")
     assert find_images(root) == [root / "x.jpg"]
     (root / "deep").symlink_to(outside)
-    with pytest.raises(ManifestError, match=r"deep: a link that leads out.*copy"):
+    with pytest.raises(ManifestError, match=r"deep: a link that points outside.*copy"):
         find_images(root)
     (root / "deep").unlink()
     (root / "y.jpg").symlink_to(outside / "x.jpg")

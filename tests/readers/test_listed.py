@@ -74,7 +74,7 @@ def test_images_of_one_patient_stay_together(ash: Path) -> None:
     assert [i.pixel_size for i in first.images] == [PixelSize(0.08), None]
     assert {i.kind for p in cohort.patients for i in p.images} == {ImageKind.FIELD}
     assert [p.source for p in told(cohort, "line 6: gone.jpg does not exist")] == ["gone.jpg"]
-    assert [p.source for p in told(cohort, "has no row in diagnoses.csv")] == ["extra.jpg"]
+    assert [p.source for p in told(cohort, "no row in diagnoses.csv")] == ["extra.jpg"]
     check_labels(cohort)
 
 
@@ -96,16 +96,16 @@ def test_words_for_a_diagnosis(text: str, label: str | None) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("image,", "file,", r"column image is missing, got file, diagnosis"),
-        ("Normal", "CML", "line 5: unknown diagnosis 'CML', expected one of ALL, AML, APL, normal"),
+        ("image,", "file,", r"column image missing; found file, diagnosis"),
+        ("Normal", "CML", "line 5: unknown diagnosis 'CML'; expected one of ALL, AML, APL, normal"),
         (
             "cases/2918.jpg,APL",
             "cases/2918.jpg,AML",
-            "line 3: patient A has AML, but APL in line 2",
+            "line 3: patient A has AML, but APL on line 2",
         ),
-        ("cases/2918.jpg", "./2917.jpg", "line 3: ./2917.jpg stands already in line 2"),
-        ("60000.png", "../../etc/passwd", "line 4: ../../etc/passwd leaves"),
-        ("0.08", "80", "um_px '80': expected um per pixel"),
+        ("cases/2918.jpg", "./2917.jpg", "line 3: ./2917.jpg is already on line 2"),
+        ("60000.png", "../../etc/passwd", "line 4: ../../etc/passwd is outside"),
+        ("0.08", "80", "um_px '80': expected um/px"),
         ("60000.png", "", "line 4: column image is empty"),
     ],
 )
@@ -118,14 +118,14 @@ def test_a_broken_list_names_the_line(ash: Path, old: str, new: str, message: st
 def test_a_list_renamed_or_in_another_folder(ash: Path) -> None:
     with pytest.raises(ManifestError, match=f"too deep: give --root {ash.resolve()}\n"):
         ASH.prepare(ash / "cases")
-    with pytest.raises(ManifestError, match=f"too shallow: give --root {ash.resolve()}\n"):
+    with pytest.raises(ManifestError, match=f"too high: give --root {ash.resolve()}\n"):
         ASH.prepare(ash.parent)
     (ash / "diagnoses.csv").rename(ash / "diagnosis.csv")
-    message = r"diagnoses\.csv missing: if diagnosis\.csv is it, rename it to diagnoses\.csv"
+    message = r"diagnoses\.csv missing: if diagnosis\.csv is that file, rename it to diagnoses\.csv"
     with pytest.raises(ManifestError, match=message):
         ASH.prepare(ash)
     (ash / "diagnoses.csv").write_text("image,diagnosis\nnowhere.jpg,AML\n")
-    with pytest.raises(ManifestError, match=r"none of its images exists(.|\n)*expected:"):
+    with pytest.raises(ManifestError, match=r"none of the listed images exists(.|\n)*expected:"):
         ASH.prepare(ash)
 
 
@@ -136,8 +136,8 @@ def test_without_patients_each_image_stands_for_one(marrow: Path) -> None:
         ("images/AML.png", "AML"),
         ("images/APL.png", "APL"),
     ]
-    assert told(cohort, "has no column patient: each image stands for one")
-    assert told(cohort, "3 samples of the 1331 published: a subset")
+    assert told(cohort, "has no column patient: each image counts as one")
+    assert told(cohort, "3 of the 1331 published samples: a subset")
 
 
 def test_boxes_are_row_before_column(marrow: Path) -> None:
@@ -155,8 +155,8 @@ def test_boxes_are_row_before_column(marrow: Path) -> None:
     [
         ("10,5,50,25", "expected the order y0, x0, y1, x1"),
         ("5,10,5,50", "expected the order y0, x0, y1, x1"),
-        ("5,10,25", "is no box; expected y0, x0, y1, x1, type"),
-        ("5,10,25,fifty", "is no box"),
+        ("5,10,25", "is not a box; expected y0, x0, y1, x1, type"),
+        ("5,10,25,fifty", "is not a box"),
         ("nan,10,25,30", "expected the order"),
     ],
 )

@@ -61,8 +61,8 @@ def test_patients_have_the_diagnosis_of_their_class_folder(root: Path) -> None:
     assert image.pixel_size is not None
     assert image.pixel_size.to_um(144) == pytest.approx(24.9)
     check_labels(cohort)
-    assert "1 patients of metadata.csv have no folder: DDD" in messages(cohort)
-    assert "3 patients of the 189 published: a subset" in messages(cohort)
+    assert "1 patients in metadata.csv have no folder: DDD" in messages(cohort)
+    assert "3 of the 189 published patients: a subset" in messages(cohort)
     assert all(problem.note for problem in cohort.problems)
 
 
@@ -70,24 +70,26 @@ def test_without_the_table_labels_stay_and_a_spreadsheet_is_noticed(root: Path) 
     (root / "metadata.csv").rename(root / "metadata_with_data_dictionary.xlsx")
     cohort = prepare(root)
     assert [p.age for p in cohort.patients] == [None] * 3
-    assert "metadata_with_data_dictionary.xlsx is there: save its table as" in messages(cohort)
+    assert "found metadata_with_data_dictionary.xlsx: save its table as" in messages(cohort)
 
 
 def test_folder_and_table_may_not_contradict(root: Path) -> None:
     (root / "metadata.csv").write_text(TABLE.replace("AAA,1,61,PML_RARA", "AAA,1,61,NPM1"))
-    with pytest.raises(ManifestError, match=r"line 2: AAA is NPM1 here, but lies in data/PML_RARA"):
+    with pytest.raises(
+        ManifestError, match=r"AAA is NPM1 here, but its folder is in data/PML_RARA"
+    ):
         prepare(root)
     (root / "metadata.csv").write_text(TABLE.replace("BBB", "AAA"))
-    with pytest.raises(ManifestError, match=r"line 3: AAA stands already in line 2"):
+    with pytest.raises(ManifestError, match=r"line 3: AAA is already on line 2"):
         prepare(root)
     (root / "metadata.csv").write_text(TABLE.replace("bag_label", "label"))
-    with pytest.raises(ManifestError, match="column bag_label is missing"):
+    with pytest.raises(ManifestError, match="column bag_label missing"):
         prepare(root)
 
 
 def test_a_patient_in_two_class_folders_is_refused(root: Path) -> None:
     (root / "data" / "control" / "AAA").mkdir()
-    with pytest.raises(ManifestError, match="patient AAA lies in PML_RARA and in control"):
+    with pytest.raises(ManifestError, match="patient AAA is in both PML_RARA and control"):
         prepare(root)
 
 
@@ -101,15 +103,15 @@ def test_empty_patients_strange_classes_and_shared_bytes_are_told(root: Path) ->
     assert [p.id for p in cohort.patients] == ["AAA", "CCC"]
     (empty,) = [p for p in cohort.problems if p.fatal]
     assert empty.patient == "EEE"
-    assert "data/MDS is none of the published classes: left out" in messages(cohort)
-    assert messages(cohort).count("the same bytes lie in BBB, CCC: left out of each") == 2
+    assert "data/MDS is not a published class: left out" in messages(cohort)
+    assert messages(cohort).count("the same file occurs under BBB, CCC: left out of each") == 2
 
 
 def test_wrong_roots(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match="too shallow: give --root"):
+    with pytest.raises(ManifestError, match="too high: give --root"):
         prepare(tmp_path)
     with pytest.raises(ManifestError, match="too deep: give --root"):
         prepare(root / "data" / "control")
     (tmp_path / "other" / "data" / "x").mkdir(parents=True)
-    with pytest.raises(ManifestError, match=r"no patient in any class folder(.|\n)*found:"):
+    with pytest.raises(ManifestError, match=r"no patients in any class folder(.|\n)*found:"):
         prepare(tmp_path / "other")

@@ -34,7 +34,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Call leukaemia from images of blood films and bone marrow, and show the cells behind each "
+    help="Call leukaemia from images of blood films and bone marrow, with the cells behind each "
     "call.\n\nTrained on patients' diagnoses alone. [bold]For research use only.[/bold]\n\n"
     "Getting started: [cyan]millie demo[/cyan] runs everything on synthetic blood films; "
     "[cyan]millie predict apl-blood FOLDER --out OUT[/cyan] calls the patient whose images are in "
@@ -42,7 +42,7 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001 - how typer calls it
+def _show_version(wanted: bool) -> None:
     if wanted:
         from millie.cli import console as show
 
@@ -114,8 +114,9 @@ def prepare(
 ) -> None:
     """Write a manifest for a published data set.
 
-    The manifest (columns patient, label, path, ...) is what `millie segment` reads. For your own
-    images, write one yourself; only these three columns are needed.
+    The manifest (columns patient, label, path, ...) is what `millie segment`
+    reads. For your own images, write one yourself; only these three columns
+    are needed.
     """
     from millie import pipeline
     from millie.cli import console as show
@@ -169,8 +170,8 @@ def detect(
 
     --overlay outlines each cell in blue and its nucleus in yellow.
 
-    Columns of the table: source, x_px, y_px, left_px, top_px, width_px, height_px, area_px, in
-    pixels of the full-resolution image.
+    Columns of the table: source, x_px, y_px, left_px, top_px, width_px,
+    height_px, area_px, in pixels of the full-resolution image.
     """
     from millie import pipeline
     from millie.cli import console as show
@@ -196,7 +197,7 @@ def segment(
     part: Shard = "0/1",
     every: Verbose = False,
 ) -> None:
-    """Find every patient's leukocytes and store them as bags of cell crops.
+    """Find every patient's leukocytes and store their crops as bags.
 
     If interrupted, run the same command again: finished patients are skipped.
     """
@@ -234,8 +235,8 @@ def train(
 ) -> None:
     """Train a model on every labelled patient of a store.
 
-    Threshold and calibration come from a cross-validation within the training patients. To measure
-    how well the method works on new patients, use `millie crossval`.
+    Threshold and calibration come from a cross-validation within the training
+    patients. To measure how well new patients are called, use `millie crossval`.
     """
     from millie import pipeline
     from millie.cli import console as show
@@ -266,10 +267,11 @@ def crossval(
     settings: Settings = None,
     every: Verbose = False,
 ) -> None:
-    """Cross-validate: how well are patients called that the model was not trained on?
+    """Cross-validate: measure performance on patients not used for training.
 
-    Folds are split by patient and stratified by diagnosis; thresholds are set within the training
-    part. If interrupted, run the same command again: finished folds are kept.
+    Folds are split by patient and stratified by diagnosis; thresholds are set
+    within the training part. If interrupted, run the same command again:
+    finished folds are kept.
     """
     from millie import pipeline
     from millie.cli import console as show
@@ -305,8 +307,8 @@ def predict(
 ) -> None:
     """Call each patient and show the cells behind the call.
 
-    Writes predictions.csv, cells.csv, predictions.json, overlays/ and report.html. No labels are
-    needed. For research use only.
+    Writes predictions.csv, cells.csv, predictions.json, overlays/ and
+    report.html. No labels are needed. For research use only.
     """
     from millie import pipeline
     from millie.cli import console as show
@@ -361,7 +363,7 @@ def reproduce(
     settings: Settings = None,
     every: Verbose = False,
 ) -> None:
-    """Repeat an experiment of the paper and compare the results with the published ones.
+    """Repeat an experiment of the paper and compare with its results.
 
     If data sets are missing, it runs what it can and says what is missing.
     """
@@ -392,7 +394,7 @@ def models() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Check that millie can run on this machine, and say how to fix what is wrong.
+    """Check this installation and say how to fix what is wrong.
 
     Exit code 1 if a check failed.
     """

@@ -1,10 +1,13 @@
 """What the command line shows: progress bars, tables, problems.
 
-Owns everything that is printed. Nothing a user's file contains is taken for markup.
+Owns everything that is printed. Nothing in a user's file is taken for markup or for a control
+sequence of the terminal. Lines are wrapped at words on a terminal (or at ``COLUMNS``) and left
+whole in pipes and logs.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -14,21 +17,30 @@ from rich.progress import Progress as Bars
 from rich.table import Column, Table
 from rich.text import Text
 
+from millie.cli.calls import call_lines
+from millie.cli.lines import Line, printable, wrapped
+from millie.cli.problems import failures, notes
+from millie.types import RESEARCH_USE_ONLY
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.progress import TaskID
 
+    from millie.cli.problems import Listing
     from millie.pipeline import Progress
     from millie.types import Prediction, Problem
+
+_UNLIMITED = 100_000
+"""Columns of a pipe or a log."""
 
 
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
-    """A bar on a terminal; plain silence in pipes and logs."""
-    columns = (TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn())
-    errors = Console(stderr=True)
-    with Bars(*columns, TimeRemainingColumn(), console=errors, transient=True) as bars:
+    """A bar on a terminal; silence in pipes and logs."""
+    words = TextColumn("{task.description:<14}", markup=False)
+    columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def step(what: str, done: int, total: int) -> None:
@@ -40,8 +52,8 @@ def progress_bars() -> Iterator[Progress]:
 
 
 def say(text: str) -> None:
-    """Print words that may hold anything: nothing in them is taken for markup."""
-    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+    """Print words that may hold anything, as they are."""
+    _print("\n".join(map(printable, text.split("\n"))))
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -50,44 +62,47 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     headers = [Column(name, no_wrap=name == "state") for name in columns]
     shown = Table(*headers, title=title, title_justify="left", box=None, pad_edge=False)
     for row in rows:
-        shown.add_row(*(Text(str(cell)) for cell in row))
-    Console(highlight=False).print(shown)
+        shown.add_row(*(Text(printable(str(cell))) for cell in row))
+    Console(highlight=False, width=_width()).print(shown)
     say("")
 
 
 def prediction_table(
     predictions: Sequence[Prediction], truth: Mapping[str, str] | None = None
 ) -> None:
-    """Print one line a patient, with what was drawn where that is known."""
-    rows = []
-    for one in predictions:
-        chances = "  ".join(f"{label} {p:.2f}" for label, p in one.probabilities.items())
-        known = [truth.get(one.patient, "")] if truth else []
-        rows.append([one.patient, *known, one.state, chances, str(one.n_cells), *one.reasons[:1]])
-    columns = ["patient", *(["truth"] if truth else []), "state", "probability", "cells", "reason"]
-    table("For research use only", columns, rows)
+    """Print the call for each patient, beside what was drawn where that is known."""
+    _print("\n".join([RESEARCH_USE_ONLY, "", *call_lines(predictions, truth, _width()), ""]))
 
 
 def list_problems(problems: Sequence[Problem], *, every: bool = False) -> bool:
-    """Name what could not be used; True if that is more than notes."""
-    failures = [p for p in problems if not p.note]
-    notes = [p for p in problems if p.note]
-    _list("What could not be used, and what to do:", failures, None if every else 20)
-    _list("To be known:", notes, None if every else 5)
-    return bool(failures)
-
-
-def _list(title: str, problems: Sequence[Problem], most: int | None) -> None:
-    if problems:
-        say(f"\n{title}")
-    for p in problems[:most]:
-        where = "  ".join(filter(None, (p.patient, p.source)))
-        say(f"  {where}\n      {p.error}: {p.message.removeprefix(f'{p.source}: ')}")
-    if most is not None and len(problems) > most:
-        say(f"... and {len(problems) - most} more (--all-problems)")
+    """Print what could not be used, then notes; True if there is more than notes."""
+    lost, known = failures(problems, every=every), notes(problems, every=every)
+    _list("Could not be used", lost)
+    _list("Notes", known)
+    if not (lost.complete and known.complete):
+        say("\n--all-problems lists every file.")
+    return bool(lost.lines)
 
 
 def complain(message: str) -> None:
     """Print why the command could not run."""
-    words = Text("millie: ", style="bold red").append(message, style="default")
+    lines = wrapped(Line(f"millie: {message}", 0), _width(error=True))
+    words = Text("\n".join(lines))
+    words.stylize("bold red", 0, len("millie:"))
     Console(stderr=True, soft_wrap=True).print(words)
+
+
+def _list(title: str, listing: Listing) -> None:
+    if listing.lines:
+        width = _width()
+        lines = [text for line in listing.lines for text in wrapped(line, width)]
+        _print("\n".join(["", title, *lines]))
+
+
+def _print(text: str) -> None:
+    Console(highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def _width(*, error: bool = False) -> int:
+    console = Console(stderr=error)
+    return console.width if console.is_terminal or "COLUMNS" in os.environ else _UNLIMITED

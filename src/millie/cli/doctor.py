@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 Table = tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]]
 
+_PROFILES = {
+    "default": "as in apl-blood: isolated cells, encoder blood_cell, fusion by kind of cell",
+    "whole-crop": "whole crops, ImageNet encoder, maximum fusion: the earlier default",
+    "paper": "the published method as the paper states it",
+    "released-code": "the published method as its code has it",
+}
+
 _MIN_FREE_GB = 2.0
 _MIN_MEMORY_GB = 3.5
 
@@ -35,9 +42,9 @@ class Check:
     """One line of ``millie doctor``.
 
     Attributes:
-        name: what was looked at.
-        state: ok, warn (works, but) or fail (can't work); the text says what to do.
-        text: what was found.
+        name: what was checked.
+        state: ok, warn (works, with a reservation) or fail (cannot work).
+        text: what was found, and what to do about it.
     """
 
     name: str
@@ -56,7 +63,7 @@ def installed() -> Iterator[Table]:
         (b.manifest.name, b.manifest.version, ", ".join(b.labels), b.config.model.encoder)
         for b in bundles
     ]
-    yield "Models in this package", ("name", "version", "labels", "encoder"), rows
+    yield "Models", ("name", "version", "labels", "encoder"), rows
     encoders = [
         (e.name, str(e.dim), str(e.input_px), e.source or _unpublished(e))
         for e in ENCODERS.values()
@@ -64,7 +71,8 @@ def installed() -> Iterator[Table]:
     yield "Encoders (model.encoder)", ("name", "features", "input px", "weights"), encoders
     fusions = [(a.name, a.description, a.source) for a in AGGREGATORS.values()]
     yield "Aggregators (model.aggregator)", ("name", "what it does", "source"), fusions
-    yield "Profiles (--profile)", ("name",), [(name,) for name in profiles()]
+    named = [(name, _PROFILES.get(name, "")) for name in profiles()]
+    yield "Profiles (--profile)", ("name", "settings"), named
 
 
 def checks() -> list[Check]:
@@ -83,21 +91,21 @@ def checks() -> list[Check]:
 
 
 def _unpublished(encoder: EncoderSpec) -> str:
-    return "has none" if encoder.weightless else "none: trained from scratch"
+    return "needs none" if encoder.weightless else "none: train from scratch"
 
 
 def _python() -> Check:
     good = sys.version_info >= (3, 11)
-    return Check("python", "ok" if good else "fail", f"{sys.executable}; 3.11 or newer is needed")
+    return Check("python", "ok" if good else "fail", f"{sys.executable}; 3.11 or newer required")
 
 
 def _cores() -> Check:
-    return Check("cores", "ok", f"{available_cores()} of {os.cpu_count()} may be used")
+    return Check("cores", "ok", f"{available_cores()} of {os.cpu_count()} available")
 
 
 def _memory() -> Check:
     if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return Check("memory", "warn", "can't be read on this system")
+        return Check("memory", "warn", "unknown on this system")
     size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
     return Check("memory", "ok" if size >= _MIN_MEMORY_GB else "warn", f"{size:.1f} GB")
 
@@ -106,7 +114,7 @@ def _disk() -> Check:
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free / 1e9
     state: Literal["ok", "warn"] = "ok" if free >= _MIN_FREE_GB else "warn"
-    return Check("disk", state, f"{free:.1f} GB free for temporary files in {folder}")
+    return Check("disk", state, f"{free:.1f} GB free in {folder} (temporary files)")
 
 
 def _package(name: str) -> Check:
@@ -118,10 +126,10 @@ def _package(name: str) -> Check:
 
 def _torchvision() -> Check:
     if importlib.util.find_spec("torchvision") is None:
-        return Check("torchvision", "ok", "not installed (millie does not need it)")
+        return Check("torchvision", "ok", "not installed (not needed)")
     return Check(
         "torchvision", "warn",
-        "installed; if torch fails to import beside it, run: pip uninstall torchvision",
+        "installed, but not needed; if torch fails to import, run: pip uninstall torchvision",
     )  # fmt: skip
 
 
@@ -130,7 +138,7 @@ def _load_default_encoder() -> str:
 
     config = Config().model
     build_encoder(config)
-    return f"{config.encoder}: weights found and loaded"
+    return f"{config.encoder}: weights loaded"
 
 
 def _bundles() -> Iterable[Check]:
@@ -148,7 +156,7 @@ class _BundleCheck:
 
         bundle = load_bundle(self.name)
         bundle.check()
-        return f"hashes and golden sample right, sha256 {bundle.sha256[:12]}"
+        return f"checksums and golden sample verified, SHA-256 {bundle.sha256[:12]}"
 
 
 def _attempt(name: str, action: Callable[[], str]) -> Check:

@@ -1,6 +1,6 @@
 """How a command ends: its exit code, and one message instead of a traceback.
 
-Exit codes: 0 all well; 1 something failed (named in the table) while the rest went on; 2 the
+Exit codes: 0 success; 1 something could not be used (it is listed) and the rest went on; 2 the
 command could not run at all; 130 interrupted by Ctrl-C.
 """
 
@@ -34,25 +34,25 @@ def explained() -> Iterator[None]:
     try:
         yield
     except MillieError as error:
-        _fail(f"{type(error).__name__}: {error}")
+        _fail(str(error))
     except OSError as error:
         named = f"cannot write or read {error.filename}: " if error.filename else ""
         _fail(
-            f"{named}{error.strerror or error}; check the name, free space and permissions, then "
-            "run the same command again: what was finished is kept"
+            f"{named}{error.strerror or error}; check the path, free space and permissions, then "
+            "run the same command again: finished work is kept"
         )
     except SystemExit as end:
         if end.code == _INTERRUPTED:
-            _complain("interrupted; run the same command again to go on where it stopped")
+            _complain("interrupted; run the same command again to continue where it stopped")
         raise
 
 
 def finish(problems: Sequence[Problem], *, every: bool = False) -> None:
-    """List what could not be used.
+    """List what could not be used, and notes.
 
     Args:
         problems: of the run.
-        every: notes too, and more than 20.
+        every: name each, sum up none.
 
     Raises:
         Exit: with 1, if a file or a patient could not be used.

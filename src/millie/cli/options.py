@@ -1,4 +1,4 @@
-"""Options that several commands share: the words that explain them, and what they mean."""
+"""Options that several commands share: their help texts, and what their values mean."""
 
 from __future__ import annotations
 
@@ -13,33 +13,35 @@ if TYPE_CHECKING:
     from millie.config import Config
 
 ConfigFile = Annotated[
-    Path | None, typer.Option("--config", help="TOML file; tables are stages.", show_default=False)
+    Path | None,
+    typer.Option("--config", help="Settings file (TOML, one table per stage).", show_default=False),
 ]
 Profile = Annotated[
-    str, typer.Option("--profile", help="Named settings: default, paper, released-code.")
+    str, typer.Option("--profile", help="Named settings; `millie models` lists them.")
 ]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help="One setting: stage.field=value. May be repeated.", show_default=False
+        "--set", help="One setting, as stage.field=value. Repeatable.", show_default=False
     ),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", "-j", min=1, help="Processes; default: one a core."),
+    typer.Option("--workers", "-j", min=1, help="Worker processes (default: one per core)."),
 ]
 
 Shard = Annotated[
-    str, typer.Option("--shard", help="Part i/n of the patients, i from 0, for job arrays.")
+    str,
+    typer.Option("--shard", help="Part i/n of the patients, i counted from 0, for job arrays."),
 ]
 EngineName = Annotated[
-    str, typer.Option("--engine", help="Who works: serial, process, dask or ray.")
+    str, typer.Option("--engine", help="Where work runs: serial, process, dask or ray.")
 ]
 EngineAddress = Annotated[
     str | None,
-    typer.Option("--engine-address", help="Cluster (dask, ray); default: this machine."),
+    typer.Option("--engine-address", help="Cluster for dask or ray (default: this machine)."),
 ]
-Verbose = Annotated[bool, typer.Option("--all-problems", help="List every problem, not 20.")]
+Verbose = Annotated[bool, typer.Option("--all-problems", help="List every problem and note.")]
 
 
 def chosen_config(file: Path | None, profile: str, words: Sequence[str] | None) -> Config:
@@ -78,4 +80,6 @@ def table_path(out: Path | None, overlay: Path | None) -> Path:
         return out
     if overlay:
         return overlay / "cells.csv"
-    raise ConfigError("name a table to write, --out cells.csv, or --overlay DIR for pictures")
+    raise ConfigError(
+        "no output given; use --out cells.csv for a table, or --overlay DIR for outlined images"
+    )

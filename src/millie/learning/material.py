@@ -17,7 +17,7 @@ from millie.learning.sampling import EmbeddedCells, StoredCells
 from millie.learning.train import Progress, silent
 from millie.models.encoders import build_encoder
 from millie.models.weights import weights_digest
-from millie.types import Cell, Problem
+from millie.types import Cell, Finding, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,12 +61,12 @@ def participants(store: Store) -> Participants:
     problems = []
     for bag in store.index():
         if bag.split.lower() == TEST_SPLIT:
-            note = "split 'test': left out of training, kept for `millie predict`"
-            problems.append(Problem(bag.patient, "", "Note", note, note=True))
+            note = "split 'test': not used for training; call it with `millie predict`"
+            problems.append(Problem(bag.patient, "", Finding.TEST_SPLIT, note, note=True))
         elif not bag.label:
             problems.append(_left_out(bag.patient, "no diagnosis: not used for training"))
         elif bag.n_cells == 0:
-            problems.append(_left_out(bag.patient, "no cell was found: not used for training"))
+            problems.append(_left_out(bag.patient, "no cells found: not used for training"))
         else:
             labels[bag.patient] = bag.label
     check_enough(labels)
@@ -157,4 +157,4 @@ def cells_of(store: Store, patient: str) -> list[Cell]:
 
 
 def _left_out(patient: str, message: str) -> Problem:
-    return Problem(patient, "", "DataError", message)
+    return Problem(patient, "", Finding.NOT_TRAINED, message)

@@ -1,6 +1,6 @@
 """From a patient's images to the patient's bag: read, find leukocytes, cut crops, store.
 
-One top-level function a patient, run by an engine. It owns the order of these steps within one
+One top-level function per patient, run by an engine. It owns the order of these steps within one
 patient and the record of everything that could not be used; the steps themselves live in
 ``readers``, ``segmentation`` and ``bags``.
 """
@@ -37,6 +37,7 @@ from millie.types import (
     CellRegion,
     Detection,
     Field,
+    Finding,
     ImageKind,
     ImageSource,
     Patient,
@@ -45,9 +46,11 @@ from millie.types import (
     SourceRecord,
 )
 
-# Images read ahead to learn scale and stain of the sample; bounds what is decoded at a time.
-_LEFT_OUT = "left out of the bag as the settings ask: a smudge, or no cell could be outlined"
+_LEFT_OUT = (
+    "left out (crops.keep_smudge, crops.keep_unoutlined): a smudge cell, or no outline found"
+)
 
+# Images read ahead to learn scale and stain of the sample; bounds what is decoded at a time.
 _LOOK_AHEAD_IMAGES = 16
 _LOOK_AHEAD_PIXELS = 40_000_000
 
@@ -147,7 +150,8 @@ def _cells(task: IngestTask, tally: _Tally) -> Iterator[CellCrop]:
             tally.problems.append(_problem(task.patient, one.source, error))
             continue
         if not found and tally.sources[-1].kind is ImageKind.CELL:
-            tally.problems.append(note(task.patient.id, one.source.name, _LEFT_OUT))
+            left_out = note(task.patient.id, one.source.name, _LEFT_OUT, Finding.EXCLUDED)
+            tally.problems.append(left_out)
         tally.n_cells += len(found)
         yield from found
 
@@ -175,8 +179,8 @@ def _cells_of_field(
     detection = segment(one.image, one.pixel_size, config.segmentation, sample)
     if kind is not ImageKind.CELL and "refused" in detection.diagnostics:
         raise ImageError(
-            f"{one.source.name}: no cells were looked for ({detection.diagnostics['refused']}); "
-            "leave it out if it is no field of a stained film, else photograph it again"
+            f"{one.source.name}: not searched for cells ({detection.diagnostics['refused']}); "
+            "leave it out if it does not show a stained film, otherwise take the image again"
         )
     regions = _regions(detection, kind, one)
     side_px = _crop_side_px(detection.pixel_size, kind, config, one)
@@ -216,7 +220,7 @@ def _is_wanted(cell: Cell, config: Config) -> bool:
 
 
 def _regions(detection: Detection, kind: ImageKind, one: Field) -> tuple[CellRegion, ...]:
-    """All cells of a field or slide; of a single-cell crop the central one, or its whole centre."""
+    """All cells of a field or slide; for a single-cell crop the central one, or the whole crop."""
     if kind is not ImageKind.CELL:
         return detection.regions
     central = central_region(detection, one.image.shape[:2])
@@ -224,7 +228,7 @@ def _regions(detection: Detection, kind: ImageKind, one: Field) -> tuple[CellReg
 
 
 def _whole_crop(one: Field) -> CellRegion:
-    """A crop in which no cell could be outlined still counts: quality 0, an empty mask."""
+    """A crop in which no cell could be outlined: quality 0, an empty mask."""
     height, width = one.image.shape[:2]
     empty = np.zeros((height, width), dtype=np.bool_)
     cell = Cell(
@@ -247,8 +251,8 @@ def _crop_side_px(
         # A crop made elsewhere shows its cell whole: taken as it is, recorded as scale unknown.
         return float(max(one.image.shape[:2]))
     raise ScaleError(
-        f"{one.source.name}: um/px is unknown and could not be estimated from red cells; "
-        "give it in the manifest (um_px) or with --set segmentation.um_px=0.1"
+        f"{one.source.name}: the scale is unknown and could not be estimated from the red cells; "
+        "give um/px in the manifest (um_px) or with --set segmentation.um_px=0.1"
     )
 
 
@@ -266,8 +270,8 @@ def _stamp(source: ImageSource) -> tuple[int, int] | None:
 
 def _why_empty(patient: Patient, tally: _Tally) -> str:
     reasons = [f"{p.source}: {p.message.removeprefix(f'{p.source}: ')}" for p in tally.problems[:5]]
-    reasons = reasons or ["no leukocyte was found; look at `millie detect --overlay`"]
-    return f"{patient.id}: no cell in {len(patient.images)} images ({'; '.join(reasons)})"
+    reasons = reasons or ["no leukocytes found; check with `millie detect --overlay`"]
+    return f"{patient.id}: no cells in {len(patient.images)} images ({'; '.join(reasons)})"
 
 
 def _summary_of(store: Store, patient_id: str) -> dict[str, Any]:

@@ -3,17 +3,17 @@
 Labati, Piuri, Scotti: ALL-IDB, the acute lymphoblastic leukemia image database for image
 processing, ICIP 2011. Owns what both need to become honest cohorts:
 
-- File names end in ``_1`` (ALL) or ``_0`` (healthy); patients are not known, so each image stands
-  for one. Several images may come from one person: splits by image flatter every result.
+- File names end in ``_1`` (ALL) or ``_0`` (healthy). Patients are unknown, so each image counts as
+  one. Several images may come from one person: splits by image flatter every result.
 - Two cameras. The fields of 1712 x 1368 px are all ALL; all healthy ones are 2592 x 1944 px. Size
   alone gives the class away, so each image gets the scale of its camera and everything later is cut
-  in micrometres. Red cells of 7.2 um give 0.110 and 0.088 um/px (the files say nothing of use: 144
-  and 180 dpi).
+  in micrometres. Red cells of 7.2 um give 0.110 and 0.088 um/px (the resolution in the files, 144
+  and 180 dpi, is of no use).
 - ``Im093_0`` and ``Im108_0`` of ALL-IDB1 are the same file.
-- Every crop of ALL-IDB2 was cut, unscaled, out of an ALL-IDB1 field: the sets are not independent.
-  Matched by correlation with 24 of the fields, 14 of 60 crops were found (r > 0.97), each in a
-  field of its own class and in the order of the fields. Crops up to Im071 show the camera of the
-  small fields, those from Im080 on the other; of the eight between nothing is known.
+- Every crop of ALL-IDB2 was cut from an ALL-IDB1 field without rescaling: the sets are not
+  independent. Matching by correlation with 24 of the fields found 14 of 60 crops (r > 0.97), each
+  in a field of its own class and in the order of the fields. Crops up to Im071 come from the camera
+  of the small fields, Im080 onwards from the other; the eight in between could not be assigned.
 
 The ``.xyc`` files of ALL-IDB1 hold the centres of blasts, one ``x y`` a line: for evaluation only.
 """
@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING
 
 from millie.config import ReadingConfig
 from millie.errors import DataError, ManifestError, MissingError
-from millie.readers.content import note, problem, unshared
+from millie.readers.content import note, problem, unlisted, unshared
 from millie.readers.decoding import decoder_boundary, open_checked
 from millie.readers.images import find_images, read_bytes
 from millie.readers.published import CellAnnotation, Dataset, Layout, count_notes
-from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize, Problem
+from millie.types import Cohort, Finding, ImageKind, ImageSource, Patient, PixelSize, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,7 +49,7 @@ LAYOUT_2 = Layout(
     anchors=("img/",),
     tree="""\
 ROOT/
-└── img/Im001_1.tif ... Im260_0.tif     (_1: blast of ALL, _0: cell of a healthy person)""",
+└── img/Im001_1.tif ... Im260_0.tif     (_1: ALL blast, _0: cell of a healthy donor)""",
 )
 
 LABELS = {"1": "ALL", "0": "normal"}
@@ -109,7 +109,7 @@ def prepare_cells(root: Path) -> Cohort:
         )
         patients.append(Patient(path.stem, label, (image,), scanner=_camera_name(size)))
     patients, copies = unshared(patients)
-    text = "each of these cells was cut out of an ALL-IDB1 field: no test of a model trained there"
+    text = "every cell was cut from an ALL-IDB1 field: not a test set for a model trained on those"
     return _cohort("all_idb2", patients, [*problems, *copies, note("", "", text)], PUBLISHED_2)
 
 
@@ -157,11 +157,11 @@ def _named(
         if match:
             named.append((path, int(match[1]), LABELS[match[2]]))
         else:
-            error = ManifestError("its name gives no label, as Im001_1 does: left out")
-            problems.append(problem("", path.relative_to(root).as_posix(), error))
+            text = "no label in the file name (expected a name like Im001_1): left out"
+            problems.append(unlisted("", path.relative_to(root).as_posix(), text))
     if not named:
         raise ManifestError(
-            f"{root} is not the set {layout.name}; no image in {folder} is called like Im001_1\n"
+            f"{root} is not the set {layout.name}; no image in {folder} has a name like Im001_1\n"
             f"{layout.trees(root)}"
         )
     return named, problems
@@ -176,8 +176,8 @@ def _field(path: Path, root: Path, label: str) -> tuple[Patient, Problem | None]
         with decoder_boundary(name):
             size = open_checked(data, name, config).size
         if size not in CAMERAS:
-            text = f"{size[0]} x {size[1]} px is no size of ALL-IDB1: taken without a scale"
-            flaw = note(path.stem, name, text)
+            text = f"{size[0]} x {size[1]} px is not a size found in ALL-IDB1: scale left unknown"
+            flaw = note(path.stem, name, text, Finding.NO_SCALE)
     except (DataError, MissingError) as error:
         flaw = problem(path.stem, name, error)
     um_px = CAMERAS.get(size) if size else None
@@ -203,8 +203,8 @@ def _camera_note(patients: Iterable[Patient]) -> Iterator[Problem]:
         yield note(
             "",
             "",
-            f"all {held[small, 'ALL']} images of 1712 x 1368 px show ALL: their size gives the "
-            "class away; cut cells in um (crops.size_um), and look at the confound controls",
+            f"all {held[small, 'ALL']} images of 1712 x 1368 px show ALL: image size gives the "
+            "class away; cut cells in um (crops.size_um), and check the confounder controls",
         )
 
 
@@ -212,7 +212,7 @@ def _mark_note(root: Path, patients: Iterable[Patient]) -> Iterator[Problem]:
     images = [patient.images[0].path for patient in patients]
     absent = sum(not _marks_of(root, path).is_file() for path in images)
     if absent:
-        text = f"{absent} of {len(images)} images have no file of blasts' centres in xyc"
+        text = f"{absent} of {len(images)} images have no file of blast centres in xyc"
         yield note("", "", f"{text}: cells found in them cannot be checked")
 
 
@@ -220,40 +220,38 @@ def _cohort(
     name: str, patients: list[Patient], problems: list[Problem], published: dict[str, int]
 ) -> Cohort:
     counts = Counter(patient.label or "" for patient in patients)
-    text = (
-        "patients are not known: each image stands for one, and may share its patient with others"
-    )
+    text = "patients unknown: each image counts as one, and several may come from one person"
     notes = [note("", "", text), *count_notes(counts, published, "images")]
     return Cohort(name, tuple(patients), (*problems, *notes))
 
 
 _SOURCE = "On request from the University of Milan: scotti.di.unimi.it/all (form, then a link)."
 _TERMS = "Research use after a signed request; cite Labati, Piuri, Scotti 2011; no redistribution."
-_BY_IMAGE = "Not known: each image stands for one. Images of one person may lie in two folds."
+_BY_IMAGE = "Unknown: each image counts as one. Images of one person may end up in two folds."
 
 ALL_IDB1 = Dataset(
     name="all_idb1",
-    summary="ALL against healthy, fields of blood films, 108 images",
+    summary="ALL against healthy donors, fields of blood films, 108 images",
     description=(
         "Fields of view of peripheral blood, 49 with ALL and 59 healthy, JPEG, with the centres of "
-        "blasts; 0.110 um/px (1712 x 1368 px) and 0.088 um/px (2592 x 1944 px), measured on red "
-        "cells. The MILLIE paper counts 57 and 69."
+        "blasts marked; 0.110 um/px (1712 x 1368 px) and 0.088 um/px (2592 x 1944 px), measured on "
+        "red cells. The MILLIE paper counts 57 and 69."
     ),
     source=_SOURCE,
     terms=_TERMS,
     patients=_BY_IMAGE,
-    labels="ALL, normal; from the file names (_1, _0).",
+    labels="ALL, normal (from the file names: _1, _0).",
     traps=(
         (
             "All images of 1712 x 1368 px show ALL: size, scale and camera give the class away. "
-            "Each image gets its own um/px, and its camera stands in the column scanner."
+            "Each image gets its own um/px, and its camera is given in the column scanner."
         ),
-        "15 of the positive images carry an arrow that was drawn into the picture.",
+        "15 of the positive images have an arrow drawn into the picture.",
         "Im093_0 and Im108_0 are the same file: counted once.",
-        "The cells of all_idb2 were cut out of these fields.",
-        "The marks name blasts only; an unmarked cell of an ALL field may be any leukocyte.",
+        "The cells of all_idb2 were cut from these fields.",
+        "Only blasts are marked; an unmarked cell in an ALL field may be any leukocyte.",
     ),
-    verified="On 24 of the 108 published images and their marks.",
+    verified="Against 24 of the 108 published images and their marks.",
     layout=LAYOUT_1,
     prepare=prepare_fields,
     annotations=blasts,
@@ -261,25 +259,25 @@ ALL_IDB1 = Dataset(
 
 ALL_IDB2 = Dataset(
     name="all_idb2",
-    summary="lymphoblasts against cells of healthy persons, 260 single cells",
+    summary="lymphoblasts against cells of healthy donors, 260 single cells",
     description=(
-        "Crops of one cell, about 257 x 257 px, TIFF: 130 blasts of ALL and 130 cells of healthy "
-        "persons, cut unscaled out of ALL-IDB1."
+        "Single-cell crops, about 257 x 257 px, TIFF: 130 ALL blasts and 130 cells of healthy "
+        "donors, cut from ALL-IDB1 without rescaling."
     ),
     source=_SOURCE,
     terms=_TERMS,
     patients=_BY_IMAGE,
-    labels="ALL, normal; from the file names. Cell labels: lymphoblast, no blast.",
+    labels="ALL, normal (from the file names). Cell labels: lymphoblast, no blast.",
     traps=(
         "Every crop comes from an ALL-IDB1 field: a model trained there has seen these cells.",
         (
-            "Crops Im001 to Im071 come from the camera that shows ALL only (0.110 um/px, bluish "
-            "background), those from Im080 on from the other (0.088); Im072 to Im079 get no scale."
+            "Crops Im001 to Im071 come from the camera that took ALL only (0.110 um/px, bluish "
+            "background), Im080 onwards from the other (0.088); Im072 to Im079 get no scale."
         ),
-        "'no blast' is any leukocyte of a healthy person, mature ones for the most part.",
-        "A few crops are cut short by the edge of the field (for example 257 x 220 px).",
+        "'no blast' is any leukocyte of a healthy donor, mostly mature ones.",
+        "A few crops are clipped at the edge of the field (for example 257 x 220 px).",
     ),
-    verified="On 60 of the 260 published crops; 14 of them found again in 24 ALL-IDB1 fields.",
+    verified="Against 60 of the 260 published crops; 14 were found again in 24 ALL-IDB1 fields.",
     layout=LAYOUT_2,
     prepare=prepare_cells,
 )

@@ -1,22 +1,22 @@
-"""Adapter of the APL-against-AML set of Johns Hopkins (Sidhom et al., npj Precision Oncology 2021).
+"""Adapter of the Johns Hopkins APL against AML set (Sidhom et al., npj Precision Oncology 2021).
 
 Owns what that set needs to become an honest cohort:
 
-- An extra folder level for the smear occurs in patients with APL only, so depth would give the
-  label away: everything below a patient's folder is that patient's, and images are ordered by
-  their digest, which knows neither folder nor cell type.
-- Equal bytes are one cell, counted once. ``Unsigned slides`` mostly repeats signed cells; a cell
-  that was signed into two class folders keeps no cell label. Equal bytes in two patients are left
-  out of both, for nobody knows whose they are.
+- Only APL patients have an extra folder level for the smear, so depth would give the label away:
+  everything under a patient's folder is that patient's, and images are ordered by their digest,
+  which depends on neither folder nor cell type.
+- Identical files are one cell, counted once. Most of ``Unsigned slides`` repeats signed cells; a
+  cell filed under two cell types gets no cell label. A file found under two patients is left out of
+  both, because its owner is unknown.
 - The class folders under ``Signed slides`` are technologists' cell types: they become
-  ``cell_label``, for evaluation only. Images signed as no leukocyte stay in the bag, since leaving
-  them out would use the cell labels.
+  ``cell_label``, for evaluation only. Images labelled as something other than a leukocyte stay in
+  the bag, because leaving them out would use the cell labels.
 - A few unsigned files are overviews at half the magnification: fields, not cells.
-- Damaged files stay in the cohort, named as problems here and again where they are decoded, so
+- Damaged files stay in the cohort, listed as problems here and again where they are decoded, so
   that the record travels with the images.
 
-Scale. Neither files nor paper state it. Red cells that are whole, round (axes within 15 %) and
-isolated measure 74.3 px in the crops (median of 74 patients' medians, 2,642 cells; 5 to 95 % of
+Scale. Neither the files nor the paper state it. Red cells that are whole, round (axes within 15 %)
+and isolated measure 74.3 px in the crops (median of 74 patients' medians, 2,642 cells; 5 to 95 % of
 patients 68 to 81 px) and 37.4 px in the five overviews; a mean red cell of 7.2 um gives 0.097 and
 0.19 um/px. The ratio is 2.0 within the error: the set is taken as 0.1 and 0.2 um/px, the nominal
 values of a 100x and a 50x objective on this scanner.
@@ -32,12 +32,20 @@ from typing import TYPE_CHECKING
 
 from millie.config import ReadingConfig
 from millie.errors import DataError, ManifestError, MissingError
-from millie.readers.content import contested_note, copy_note, note, problem, sha256_of
+from millie.readers.content import (
+    contested_note,
+    copy_note,
+    note,
+    problem,
+    sha256_of,
+    shared_problem,
+    unlisted,
+)
 from millie.readers.decoding import decoder_boundary, open_checked
 from millie.readers.images import find_images, read_bytes
 from millie.readers.published import Dataset, Layout
 from millie.readers.table import Row, age_of, read_table
-from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize, Problem
+from millie.types import Cohort, Finding, ImageKind, ImageSource, Patient, PixelSize, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -142,11 +150,11 @@ def prepare(root: Path) -> Cohort:
         if images:
             patients.append(_patient(rows[id_], id_, images))
         else:
-            nothing = ManifestError(f"{id_}: no image below {root / 'All' / id_}")
+            nothing = ManifestError(f"{id_}: no images under {root / 'All' / id_}")
             problems.append(problem(id_, "", nothing, fatal=True))
     if not patients:
         raise ManifestError(
-            f"{root}: no patient of master.csv has an image in All\n{LAYOUT.trees(root)}"
+            f"{root}: no patient in master.csv has an image in All\n{LAYOUT.trees(root)}"
         )
     cohort = Cohort("apl_aml", tuple(patients), tuple(problems))
     notes = (*_type_notes(files, cohort), *_count_notes(cohort))
@@ -159,16 +167,16 @@ def _read_master(path: Path) -> dict[str, Row]:
     missing = [column for column in _MASTER_COLUMNS if column not in columns]
     if missing:
         raise ManifestError(
-            f"{path}: column {', '.join(missing)} is missing, got {', '.join(columns)}; "
-            "use the file as published"
+            f"{path}: column {', '.join(missing)} missing; found {', '.join(columns)}. "
+            "Use the file as published"
         )
     rows: dict[str, Row] = {}
     for row in table:
         id_ = row.cells["patient_id"].strip()
         if not id_ or PurePath(id_).name != id_:
-            raise row.fail(path, f"Patient_ID '{id_}' is no folder name; use the published file")
+            raise row.fail(path, f"Patient_ID '{id_}' is not a folder name; use the published file")
         if id_ in rows:
-            raise row.fail(path, f"{id_} stands already in line {rows[id_].line}; remove one")
+            raise row.fail(path, f"{id_} is already on line {rows[id_].line}; remove one")
         if row.cells["diagnosis"].strip() not in {"APL", "AML"}:
             raise row.fail(
                 path, f"unknown label '{row.cells['diagnosis']}' of {id_}; expected APL or AML"
@@ -187,8 +195,8 @@ def _strangers(root: Path, rows: Mapping[str, Row]) -> Iterator[Problem]:
     """Folders without a diagnosis."""
     for folder in sorted((root / "All").iterdir()):
         if folder.is_dir() and folder.name not in rows:
-            error = ManifestError(f"All/{folder.name} has no row in master.csv: left out")
-            yield problem(folder.name, "", error)
+            text = f"All/{folder.name} has no row in master.csv: left out"
+            yield unlisted(folder.name, "", text)
 
 
 def _read_file(path: Path, root: Path, patient: str) -> _File:
@@ -239,8 +247,7 @@ def _leave_out_shared(files: dict[str, list[_File]]) -> Iterator[Problem]:
         for file in [f for f in own if len(owners[f.sha256]) > 1]:
             own.remove(file)
             whose = ", ".join(sorted(owners[file.sha256]))
-            error = ManifestError(f"the same bytes lie in {whose}: left out of each")
-            yield problem(id_, file.name, error)
+            yield shared_problem(id_, file.name, whose)
 
 
 def _merge(patient: str, files: Iterable[_File]) -> tuple[tuple[ImageSource, ...], list[Problem]]:
@@ -259,7 +266,8 @@ def _merge(patient: str, files: Iterable[_File]) -> tuple[tuple[ImageSource, ...
         if kept.flaw is not None:
             problems.append(kept.flaw)
         if kept.kind is ImageKind.FIELD:
-            problems.append(note(patient, kept.name, "an overview: taken as a field, not a cell"))
+            text = "an overview image: read as a field, not as a single cell"
+            problems.append(note(patient, kept.name, text, Finding.OVERVIEW))
         images.append(_source(kept, types[0] if len(types) == 1 else None))
     return tuple(images), problems
 
@@ -294,23 +302,23 @@ def _type_notes(files: Mapping[str, Sequence[_File]], cohort: Cohort) -> Iterato
     odd = {t: n for t, n in labels.items() if t in NON_LEUKOCYTES}
     if odd:
         named = ", ".join(f"{n} {t}" for t, n in sorted(odd.items()))
-        text = "signed as no leukocyte, kept in the bags (cell labels are for evaluation only)"
+        text = "not leukocytes by their label, but kept (cell labels are used for evaluation only)"
         yield note("", "", f"{named}: {text}")
     seen = {f.cell_type for own in files.values() for f in own if f.cell_type}
     for name in sorted(seen - set(CELL_TYPES.values())):
-        yield note("", "", f"cell type '{name}' is none of the published ones: kept as it is")
+        yield note("", "", f"cell type '{name}' is not a published one: kept as written")
 
 
 def _count_notes(cohort: Cohort) -> Iterator[Problem]:
     """Say where the numbers of patients are not the published ones: a subset is no failure."""
     total = len(cohort.patients)
     if total != PUBLISHED_TOTAL:
-        yield note("", "", f"{total} patients of the {PUBLISHED_TOTAL} published: a subset")
+        yield note("", "", f"{total} of the {PUBLISHED_TOTAL} published patients: a subset")
     splits = {split: name.capitalize() for name, split in SPLITS.items()}
     got = Counter((p.label, splits[p.split]) for p in cohort.patients)
     for (label, name), published in PUBLISHED_PATIENTS.items():
         if got[label, name] != published:
-            text = f"{got[label, name]} patients with {label} in {name}, published: {published}"
+            text = f"{got[label, name]} {label} patients in {name}; published: {published}"
             yield note("", "", text)
 
 
@@ -327,21 +335,21 @@ APL_AML = Dataset(
         "kaggle.com/eugeneshenderov/acute-promyelocytic-leukemia-apl; github.com/sidhomj/DeepAPL"
     ),
     terms="Copyright Johns Hopkins University; see the source before any use.",
-    patients="As published; the folders below a patient's are that patient's, however deep.",
-    labels="APL, AML; from master.csv.",
+    patients="As published; everything under a patient's folder is that patient's.",
+    labels="APL, AML (from master.csv).",
     traps=(
         (
-            "An extra folder level for the smear occurs in patients with APL only: images are "
-            "ordered by their digest, which knows no folder."
+            "Only APL patients have an extra folder level for the smear, so folder depth gives the "
+            "label away: images are ordered by their digest instead."
         ),
-        "Unsigned slides mostly repeat signed cells byte for byte: counted once.",
-        "A cell signed into two class folders keeps no cell label.",
-        "A few unsigned files are overviews at half the magnification: taken as fields.",
-        "A few files are cut short: named, not dropped in silence.",
-        "The class folders are cell labels: for evaluation only.",
-        "The Validation cohort was collected later: a random split over both hides that.",
+        "Most files in Unsigned slides are copies of signed cells: counted once.",
+        "A cell filed under two cell types gets no cell label.",
+        "A few unsigned files are overviews at half the magnification: read as fields.",
+        "A few files are truncated: they are listed, not silently dropped.",
+        "The class folders are cell labels: used for evaluation only.",
+        "The Validation cohort was collected later; a random split over both hides this.",
     ),
-    verified="On the published files of the Discovery cohort.",
+    verified="Against the published files of the Discovery cohort.",
     layout=LAYOUT,
     prepare=prepare,
 )

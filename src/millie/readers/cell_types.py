@@ -1,18 +1,18 @@
-"""Adapters of sets that are single cells sorted by type: PBC, AML-Cytomorphology_LMU, bone marrow.
+"""Adapters of sets of single cells sorted by type: PBC, AML-Cytomorphology_LMU, bone marrow.
 
-None of the three says which cell is whose. Owns what they share:
+None of the three says which patient a cell comes from. Owns what they share:
 
 - The class folders, and where a set has them the finer types in the file names, become
-  ``cell_label``, for evaluation only. One name for one type across the sets (the words of
-  apl_aml.py), so that cells of one can be scored by a model of another.
-- The cells are dealt into pools by the digest of their name, which knows no type: a bag for each
-  class folder would give the type away through whatever is measured once a bag (stain, scale). A
-  pool is no patient. Where all donors were healthy it is labelled ``normal``, else not at all, and
-  what has no label cannot be trained on by mistake.
-- Equal bytes are one cell, counted once; in two class folders it keeps no cell label.
-- Cells that red cells surround tell their scale: of whole ones with a fitted outline (diameter
-  7.2 um) come 0.105 to 0.109 um/px on PBC and 0.096 on the bone-marrow set, few circles each: both
-  are taken as 0.1. The LMU set's is the paper's (14.14 px/um).
+  ``cell_label``, for evaluation only. Each type has one name across the sets (those of
+  apl_aml.py), so that a model trained on one can score the cells of another.
+- The cells are dealt into pools by the digest of their name, which is independent of type: one bag
+  per class folder would give the type away through whatever is measured per bag (stain, scale). A
+  pool is not a patient. Where all donors were healthy it is labelled ``normal``, otherwise not at
+  all, so it cannot be trained on by mistake.
+- Identical files are one cell, counted once; if they are in two class folders, without cell label.
+- Red cells around a cell give its scale: whole ones with a fitted outline (diameter 7.2 um) give
+  0.105 to 0.109 um/px on PBC and 0.096 on the bone-marrow set, from few circles each; both are
+  taken as 0.1. The scale of the LMU set is the paper's (14.14 px/um).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from millie.errors import ManifestError
-from millie.readers.content import note, problem, without_copies
+from millie.readers.content import note, problem, unlisted, without_copies
 from millie.readers.images import find_images
 from millie.readers.published import Dataset, Layout, count_notes
 from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize, Problem
@@ -80,7 +80,7 @@ def prepare(root: Path, classes: _Classes) -> Cohort:
             counts[name] = len(found)
             images += found
     if not images:
-        raise ManifestError(f"{root}: no image in any folder\n{classes.layout.trees(root)}")
+        raise ManifestError(f"{root}: no images in any class folder\n{classes.layout.trees(root)}")
     single, copies = without_copies("", images)
     problems = [
         *_strangers(root, classes),
@@ -89,8 +89,8 @@ def prepare(root: Path, classes: _Classes) -> Cohort:
         *count_notes(counts, classes.published, "images"),
     ]
     pools = _pools(single, classes)
-    text = "patients are not known: the cells are dealt into pools; a pool is no patient"
-    problems.append(note("", "", f"{text} ({len(pools)} of about {POOL_CELLS} cells)"))
+    text = f"patients unknown: cells dealt into {len(pools)} pools of about {POOL_CELLS}"
+    problems.append(note("", "", f"{text}; a pool is not a patient"))
     return Cohort(classes.layout.name, pools, tuple(problems))
 
 
@@ -129,16 +129,15 @@ def _strangers(root: Path, classes: _Classes) -> Iterator[Problem]:
     for folder in sorted(root.iterdir()):
         known = folder.name in classes.types or folder.name.startswith((".", "__"))
         if folder.is_dir() and not known:
-            error = ManifestError(f"{folder.name} is none of the published classes: left out")
-            yield problem("", folder.name, error)
+            yield unlisted("", folder.name, f"{folder.name} is not a published class: left out")
 
 
 def _rating_notes(root: Path, classes: _Classes) -> Iterator[Problem]:
     """Compare folders with the file of ratings, which lies beside or above them."""
     path = next((p / RATINGS for p in (root, root.parent) if (p / RATINGS).is_file()), None)
     if path is None:
-        text = f"{RATINGS} is missing: the class folders alone give the types"
-        yield note("", "", f"{text}, how far experts agreed is not known")
+        text = f"{RATINGS} is missing: cell types come from the class folders alone"
+        yield note("", "", f"{text}, and agreement between experts is unknown")
         return
     rated = wrong = contested = 0
     for line in path.read_text("utf-8", errors="replace").splitlines():
@@ -151,9 +150,9 @@ def _rating_notes(root: Path, classes: _Classes) -> Iterator[Problem]:
         rated += bool(later)
         contested += any(value != values[1] for value in later)
     if wrong:
-        error = ManifestError(f"{wrong} cells lie in another folder than {RATINGS} says")
+        error = ManifestError(f"{wrong} cells are in a folder that contradicts {RATINGS}")
         yield problem("", RATINGS, error)
-    yield note("", "", f"{rated} cells were rated again, {contested} of them as another type")
+    yield note("", "", f"{rated} cells were rated again, {contested} of them differently")
 
 
 def _tree(before: str, folders: str, file: str) -> str:
@@ -265,57 +264,57 @@ _MARROW = _Classes(
 )
 
 _POOLED = (
-    "Not published: cells are dealt by chance into pools of about 500, which are no patients; give "
-    "no interval over them."
+    "Not published: cells are dealt at random into pools of about 500. A pool is not a patient; do "
+    "not compute intervals over pools."
 )
 
 PBC = Dataset(
     name="pbc",
     summary="normal blood cells by type, 17,092 single cells",
     description=(
-        "CellaVision DM96 crops of single cells of healthy persons, 360 x 363 px, in 8 class "
-        "folders (Acevedo et al., Data in Brief 2020); about 0.1 um/px. The file names hold finer "
+        "CellaVision DM96 crops of single cells from healthy people, 360 x 363 px, in 8 class "
+        "folders (Acevedo et al., Data in Brief 2020); about 0.1 um/px. The file names give finer "
         "types: PMY promyelocyte, MY myelocyte, MMY metamyelocyte, BNE band, SNE segmented."
     ),
     source="Mendeley Data, doi 10.17632/snkd93bnjr.1 (PBC_dataset_normal_DIB).",
     terms="CC BY 4.0.",
     patients=_POOLED,
-    labels="normal (all donors); cell types as cell labels.",
+    labels="normal (all donors were healthy); cell types become cell labels.",
     traps=(
-        "Promyelocytes of healthy persons test the recognition of promyelocytes, not of APL.",
-        "The paper counts 611 promyelocytes; 592 file names of the full set begin with PMY.",
+        "Promyelocytes of healthy people test the recognition of promyelocytes, not of APL.",
+        "The paper counts 611 promyelocytes; 592 file names in the full set begin with PMY.",
         "151 immature granulocytes (IG) and 50 neutrophils have no finer type.",
-        "Platelets and erythroblasts are no leukocytes.",
-        "Resized copies in other folders go round: give the folder of the 8 classes only.",
-        "A few files are the same byte for byte: counted once.",
+        "Platelets and erythroblasts are not leukocytes.",
+        "Resized copies with other folders are in circulation: use the original 8 class folders.",
+        "A few files are identical copies: counted once.",
     ),
-    verified="On 5,893 files in the published folders (a set cropped to its centre 200 x 200 px).",
+    verified="Against 5,893 files in the published folders (cropped to the central 200 x 200 px).",
     layout=_PBC.layout,
     prepare=partial(prepare, classes=_PBC),
 )
 
 AML_LMU = Dataset(
     name="aml_lmu",
-    summary="blood cells of AML patients and others by type, 18,365 single cells",
+    summary="blood cells of AML patients and controls by type, 18,365 single cells",
     description=(
         "Single-cell crops of 400 x 400 px (TIFF, four channels) from blood films of 100 patients "
         "with AML and 100 without a malignancy, in 15 class folders (Matek et al., Nature Machine "
-        "Intelligence 2019); 100x oil, 14.14 px/um, that is 0.0707 um/px."
+        "Intelligence 2019); 100x oil, 14.14 px/um (0.0707 um/px)."
     ),
     source="The Cancer Imaging Archive, AML-Cytomorphology_LMU, doi 10.7937/tcia.2019.36f5o9ld.",
     terms="Creative Commons Attribution as on the collection's page; TCIA data usage policy.",
     patients=_POOLED,
-    labels="None: AML and control cells are mixed. Cell types as cell labels.",
+    labels="None: AML and control cells are mixed. Cell types become cell labels.",
     traps=(
         "Nothing says whose a cell is: it cannot train or test a call for a patient.",
         (
-            "Very unequal classes: 8,484 segmented neutrophils, 70 promyelocytes, 11 atypical "
+            "Very unbalanced classes: 8,484 segmented neutrophils, 70 promyelocytes, 11 atypical "
             "lymphocytes."
         ),
-        "Bilobed promyelocytes (PMB) are the form of APL; they count as promyelocytes here.",
+        "Bilobed promyelocytes (PMB) are typical of APL; they count as promyelocytes here.",
         "Second and third ratings often differ from the first: see annotations.dat.",
     ),
-    verified="Not on files: folders by public loaders of it, scale and counts by the paper.",
+    verified="Not against files: folders as in public loaders, scale and counts from the paper.",
     layout=_LMU.layout,
     prepare=partial(prepare, classes=_LMU),
 )
@@ -334,14 +333,16 @@ BONE_MARROW_MLL = Dataset(
     ),
     terms="CC BY 4.0; TCIA data usage policy.",
     patients=_POOLED,
-    labels="None: diseases are mixed and not given. Cell types as cell labels.",
+    labels="None: diseases are mixed and not given. Cell types become cell labels.",
     traps=(
         "Nothing says whose a cell is: it cannot train or test a call for a patient.",
-        "Artefacts (ART) and cells not identifiable (NIF) are classes: 14 % of the images.",
-        "Large classes lie in folders of 1,000, small ones do not; repacked copies are flat.",
-        "Crops hold neighbouring cells: the label is that of the centre one.",
+        "Artefacts (ART) and unidentifiable cells (NIF) are classes: 14% of the images.",
+        "Large classes are in folders of 1,000, small ones are not; repacked copies are flat.",
+        "Crops show neighbouring cells: the label is that of the central one.",
     ),
-    verified="On 175 files of 7 classes (flat folders); the folders of 1,000 by public loaders.",
+    verified=(
+        "Against 175 files of 7 classes (flat folders); folders of 1,000 as in public loaders."
+    ),
     layout=_MARROW.layout,
     prepare=partial(prepare, classes=_MARROW),
 )

@@ -14,7 +14,7 @@ from millie.errors import ConfigError, DataError, ManifestError, MissingFileErro
 from millie.readers.content import note, problem, without_copies
 from millie.readers.images import LITTER, find_images, other_files, unread_pictures
 from millie.readers.manifest import read_manifest, write_manifest
-from millie.types import Cohort, ImageSource, Patient, Problem
+from millie.types import Cohort, Finding, ImageSource, Patient, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,11 +25,11 @@ __all__ = ["check_labels", "read_folders", "read_manifest", "write_manifest"]
 def read_folders(paths: Sequence[Path]) -> Cohort:
     """Patients without labels from folders and image files.
 
-    The rule: each folder that is named is one patient, called like the folder, and every image
-    below it belongs to that patient, however deep. Image files that are named are grouped by the
-    folder in which they lie; that folder is the patient. A folder of patients is therefore named
-    as ``cohort/*``; where a folder holds images in several sub-folders only, a note says so.
-    Within a patient, files with the same bytes are counted once, each copy with a note.
+    The rule: each folder given is one patient, named after the folder, and every image under it
+    belongs to that patient, however deep. Image files are grouped by the folder they are in; that
+    folder is the patient. A folder of patients is therefore given as ``cohort/*``; a note says so
+    where all images of a folder are in several sub-folders. Identical files within a patient are
+    counted once, with a note for each copy.
 
     Args:
         paths: folders and image files, as typed; outputs show the images by these names.
@@ -40,7 +40,7 @@ def read_folders(paths: Sequence[Path]) -> Cohort:
         ManifestError: not one patient has an image.
     """
     if not paths:
-        raise ConfigError("no input; name a folder of images, image files or a manifest")
+        raise ConfigError("no input; give a folder of images, image files or a manifest")
     patients: list[Patient] = []
     problems: list[Problem] = []
     for name, place, files in _groups(paths):
@@ -78,8 +78,8 @@ def _groups(paths: Sequence[Path]) -> Iterator[tuple[str, Path, list[Path] | Non
         other = names.setdefault(name, place)
         if other is not place:
             raise ConfigError(
-                f"two folders are called {name} ({other} and {place}), and a patient is called "
-                "like its folder; rename one, or write a manifest"
+                f"two folders are called {name} ({other} and {place}), and patients take their "
+                "folder's name; rename one, or write a manifest"
             )
         yield name, place, files
 
@@ -88,11 +88,11 @@ def _patient(name: str, place: Path, files: Sequence[Path]) -> tuple[Patient, tu
     if not files:
         kinds = sorted({path.suffix or path.name for path in other_files(place)})
         holds = f"holds only {', '.join(kinds[:8])}" if kinds else "is empty"
-        remedy = "Name a folder with the images of one patient"
+        remedy = "Give a folder with the images of one patient"
         if unread_pictures(place):
-            remedy = "Export its pictures as JPEG, PNG, TIFF or BMP"
+            remedy = "Export its images as JPEG, PNG, TIFF or BMP"
         raise ManifestError(
-            f"{place}: no image (JPEG, PNG, TIFF, BMP); the folder {holds}. {remedy}"
+            f"{place}: no images (JPEG, PNG, TIFF, BMP); the folder {holds}. {remedy}"
         )
     sources = [ImageSource(path=path, name=path.as_posix()) for path in files]
     images, notes = without_copies(name, sources)
@@ -105,9 +105,14 @@ def _spread_note(name: str, place: Path, files: Sequence[Path]) -> Iterator[Prob
     if len(tops) > 1 and all(path.parent != place for path in files):
         yield note(
             name, "",
-            f"the images in {len(tops)} sub-folders of {place} ({', '.join(sorted(tops)[:4])}...) "
-            f"are taken as one patient; if each is a patient, name them: {place}/*",
+            f"images from {len(tops)} sub-folders of {place} ({_some(sorted(tops))}) read as one "
+            f"patient; if each sub-folder is a patient, give {place}/*",
+            Finding.ONE_PATIENT,
         )  # fmt: skip
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
 def _refuse_shared(patients: Sequence[Patient]) -> None:
@@ -117,8 +122,8 @@ def _refuse_shared(patients: Sequence[Patient]) -> None:
             other = owners.setdefault(image.path.resolve(), patient.id)
             if other != patient.id:
                 raise ConfigError(
-                    f"{image.name} belongs to {other} and to {patient.id}: one input lies in the "
-                    "other; name each patient once"
+                    f"{image.name} belongs to both {other} and {patient.id}: one input is inside "
+                    "the other; give each patient once"
                 )
 
 
@@ -136,14 +141,14 @@ def check_labels(cohort: Cohort, known: Sequence[str] = ()) -> None:
     for patient in cohort.patients:
         if patient.label is None:
             raise ManifestError(
-                f"{cohort.name}: patient {patient.id} has no label; training needs one for each "
-                "patient: fill the column label, or leave the patient out"
+                f"{cohort.name}: patient {patient.id} has no label, which training needs; fill in "
+                "the column label, or leave the patient out"
             )
         if known and patient.label not in known:
             near = difflib.get_close_matches(patient.label, known, n=1)
-            meant = f"; '{near[0]}' may be meant" if near else ""
+            meant = f"; did you mean '{near[0]}'?" if near else ""
             raise ManifestError(
-                f"{cohort.name}: patient {patient.id} has the unknown label '{patient.label}', "
+                f"{cohort.name}: patient {patient.id} has the unknown label '{patient.label}'; "
                 f"expected one of {', '.join(known)}{meant}"
             )
     _check_classes(cohort)
@@ -156,7 +161,7 @@ def _check_classes(cohort: Cohort) -> None:
         if other != label:
             raise ManifestError(
                 f"{cohort.name}: the labels '{other}' and '{label}' differ only in spelling; "
-                "write them alike if they are one diagnosis"
+                "spell them the same way if they are one diagnosis"
             )
     if len(cohort.labels) < 2:
         raise ManifestError(

@@ -1,8 +1,8 @@
 """Which files are the same picture: digests of content.
 
-Owns the rule that equal bytes are one image, counted once, the other copies named; within a
-patient, and between patients, where equal bytes also mean that nobody knows whose they are. Does
-not decode.
+Owns the rule that identical bytes are one image: counted once, with the other copies named. The
+same file under two patients belongs to neither for certain, and is left out of both. Nothing is
+decoded here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from millie.types import Problem
+from millie.types import Finding, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,19 +26,19 @@ def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def note(patient: str, source: str, message: str) -> Problem:
-    """Something worth telling by which nothing was lost: no failure."""
-    return Problem(patient, source, "Note", message, note=True)
+def note(patient: str, source: str, message: str, kind: Finding = Finding.NOTE) -> Problem:
+    """Something the user should know although nothing was lost; not a failure."""
+    return Problem(patient, source, kind, message, note=True)
 
 
 def problem(patient: str, source: str, error: Exception, *, fatal: bool = False) -> Problem:
-    """The record of an error that was met and gone round."""
+    """The record of an error after which the run went on."""
     return Problem(patient, source, type(error).__name__, str(error), fatal=fatal)
 
 
 def copy_note(patient: str, dropped: str, kept: str) -> Problem:
     """The record of a copy that was left out."""
-    return note(patient, dropped, f"the same bytes as {kept}: counted once")
+    return note(patient, dropped, f"identical to {kept}: counted once", Finding.DUPLICATE)
 
 
 def same_bytes(images: Iterable[ImageSource]) -> list[list[ImageSource]]:
@@ -87,15 +87,28 @@ def without_copies(
 
 
 def contested_note(patient: str, name: str, types: Sequence[str]) -> Problem:
-    """The record of an image that experts gave several types."""
-    return note(patient, name, f"signed as {' and as '.join(types)}: its cell label is left empty")
+    """The record of an image to which experts gave several types."""
+    text = f"filed under {' and '.join(types)}: cell label left blank"
+    return note(patient, name, text, Finding.CELL_TYPES_DIFFER)
+
+
+def shared_problem(patient: str, name: str, owners: str) -> Problem:
+    """The record of an image that occurs under several patients."""
+    text = f"the same file occurs under {owners}: left out of each"
+    return Problem(patient, name, Finding.SHARED, text)
+
+
+def unlisted(patient: str, source: str, message: str) -> Problem:
+    """The record of a file or folder that the set's table or layout does not name."""
+    return Problem(patient, source, Finding.UNLISTED, message)
 
 
 def unshared(patients: Sequence[Patient]) -> tuple[list[Patient], list[Problem]]:
     """Take out images whose bytes occur in two patients.
 
-    Where each of the patients is that one image and all have the same label, the set itself holds
-    the picture twice: the first stays. Otherwise nobody knows whose it is: it is left out of each.
+    If each of these patients consists of that one image and all have the same label, the set simply
+    holds the picture twice, and the first stays. Otherwise its owner is unknown, and it is left out
+    of each patient.
 
     Returns:
         The patients that still have an image, and what was taken out.
@@ -121,8 +134,7 @@ def unshared(patients: Sequence[Patient]) -> tuple[list[Patient], list[Problem]]
 def _shared(group: Sequence[ImageSource], owners: dict[int, Patient]) -> Iterator[Problem]:
     whose = ", ".join(sorted({owners[id(image)].id for image in group}))
     for image in group:
-        text = f"the same bytes lie in {whose}: left out of each"
-        yield Problem(owners[id(image)].id, image.name, "ManifestError", text)
+        yield shared_problem(owners[id(image)].id, image.name, whose)
 
 
 def _rest(patient: Patient, dropped: set[int]) -> Iterator[Patient]:

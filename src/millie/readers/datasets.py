@@ -1,7 +1,7 @@
 """Published data sets in one table: listed, explained, prepared by name.
 
-The package ships adapters, never images: each set has terms of its own. An adapter reads the
-published layout as it lies on disk and says what is wrong with it; see the module of each.
+The package ships adapters, never images: each set has its own terms. An adapter reads the published
+layout as it is on disk and reports what is wrong with it; see the module of each.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def dataset(name: str) -> Dataset:
     if name in DATASETS:
         return DATASETS[name]
     near = difflib.get_close_matches(name.lower(), DATASETS, n=1)
-    meant = f"; '{near[0]}' may be meant" if near else ""
+    meant = f" (did you mean '{near[0]}'?)" if near else ""
     raise ConfigError(f"unknown data set '{name}'{meant}; known: {', '.join(DATASETS)}")
 
 
@@ -67,7 +67,7 @@ def prepare(name: str, root: Path) -> Cohort:
         others = [d.name for d in DATASETS.values() if d is not known and d.layout.fits(root)]
         if known.layout.fits(root) or not others:
             raise
-        advice = f"this looks like {' or '.join(others)}: prepare it under that name"
+        advice = f"this looks like {' or '.join(others)}: use that name"
         raise ManifestError(f"{error}\n{advice}") from error
 
 

@@ -59,11 +59,11 @@ def decoder_boundary(name: str) -> Iterator[None]:
     except MillieError:
         raise
     except Image.DecompressionBombError as error:
-        raise ImageTooLargeError(f"{name}: {error}; not decoded. Cut it into fields") from error
+        raise ImageTooLargeError(f"{name}: {error}; not decoded. Split it into fields") from error
     except Exception as error:  # decoders raise anything on hostile bytes
         raise ImageError(
             f"{name}: cannot be decoded ({type(error).__name__}: {error}); "
-            "the file is damaged or cut short: export or copy it again"
+            "the file is damaged or truncated: export or copy it again"
         ) from error
 
 
@@ -74,13 +74,13 @@ def image_format(data: bytes, name: str) -> str:
         ImageError: the file is empty or none of JPEG, PNG, TIFF, BMP.
     """
     if not data:
-        raise ImageError(f"{name}: the file is empty (0 bytes); copy it again from its origin")
+        raise ImageError(f"{name}: the file is empty (0 bytes); copy it again")
     for signature, name_of_format in SIGNATURES:
         if data.startswith(signature):
             return name_of_format
     raise ImageError(
-        f"{name}: not an image that can be read; it begins with {data[:8]!r}, "
-        "expected a JPEG, PNG, TIFF or BMP file: export it as one of these"
+        f"{name}: not a readable image; it begins with {data[:8]!r}, expected JPEG, PNG, TIFF or "
+        "BMP: export it as one of these"
     )
 
 
@@ -125,13 +125,13 @@ def open_checked(data: bytes, name: str, config: ReadingConfig) -> Image.Image:
     """
     kind = image_format(data, name)
     if is_cut_short(data, kind):
-        raise ImageError(f"{name}: the {kind} file is cut short: copy it again from its origin")
+        raise ImageError(f"{name}: the {kind} file is truncated: copy it again")
     image = Image.open(io.BytesIO(data), formats=[kind])
     _check_limits(image, len(data), name, config)
     if image.mode in {"F", "I"}:
         raise ImageError(
-            f"{name}: pixels of mode {image.mode} (32 bit) are not supported; "
-            "export as 8 or 16 bit RGB"
+            f"{name}: 32-bit pixels (mode {image.mode}) are not supported; "
+            "export as 8-bit or 16-bit RGB"
         )
     if kind == "TIFF":
         _check_pages(image, name)
@@ -143,17 +143,17 @@ def _check_limits(image: Image.Image, file_bytes: int, name: str, config: Readin
     megapixels = width * height / 1e6
     if megapixels > config.max_field_megapixels:
         raise ImageTooLargeError(
-            f"{name}: its header announces {width} x {height} px ({megapixels:.0f} MP), the limit "
-            f"is {config.max_field_megapixels:g} MP; cut it into fields, or raise "
-            "reading.max_field_megapixels if it is what you mean to read"
+            f"{name}: its header states {width} x {height} px ({megapixels:.0f} MP); the limit is "
+            f"{config.max_field_megapixels:g} MP. Split it into fields, or raise "
+            "reading.max_field_megapixels if this is intended"
         )
     bytes_a_sample = 2 if image.mode.startswith("I;16") else 1
     decoded = width * height * max(3, len(image.getbands())) * bytes_a_sample
     if decoded > max(HARMLESS_BYTES, config.max_expansion * file_bytes):
         raise ImageTooLargeError(
-            f"{name}: {file_bytes} bytes announce {decoded} decoded bytes "
-            f"({decoded / file_bytes:.0f} : 1), the limit is {config.max_expansion:g} : 1; "
-            "a film never compresses like that (blank picture or decompression bomb)"
+            f"{name}: {file_bytes} bytes would decode to {decoded} bytes "
+            f"({decoded / file_bytes:.0f} : 1); the limit is {config.max_expansion:g} : 1. "
+            "A blood film never compresses like that (blank image or decompression bomb)"
         )
 
 
@@ -166,8 +166,8 @@ def _check_pages(image: Image.Image, name: str) -> None:
             break
         if not _tag(image, _NEW_SUBFILE_TYPE, 0) & 1:
             raise ImageError(
-                f"{name}: a TIFF of several pages (stack or several fields); "
-                "which one is meant is not known: save each page as a file of its own"
+                f"{name}: a TIFF of several pages (a stack or several fields), and it is unclear "
+                "which one to use: save each page as its own file"
             )
     image.seek(0)
 
@@ -205,9 +205,9 @@ def to_rgb(image: Image.Image, data: bytes, name: str) -> NDArray[np.uint8]:
         pixels = np.array(_flatten(upright), dtype=np.uint8)
     if deep and int(pixels.max()) < 64:
         raise ImageError(
-            f"{name}: a 16 bit file whose values use fewer than 15 bits (brightest about "
-            f"{int(pixels.max()) * 257} of 65535): it would decode black; "
-            "rescale to the full range or export as 8 bit"
+            f"{name}: a 16-bit file that uses fewer than 15 bits (brightest value about "
+            f"{int(pixels.max()) * 257} of 65535) and would decode to black; "
+            "rescale it to the full range or export it as 8-bit"
         )
     return pixels
 

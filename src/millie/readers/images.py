@@ -71,11 +71,11 @@ def read_bytes(path: Path, name: str, config: ReadingConfig) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{name}: not a file but a folder or a device; name an image file")
+            raise ImageError(f"{name}: not a file but a folder or device; give an image file")
         if status.st_size > config.max_file_megabytes * 1e6:
             raise ImageTooLargeError(
-                f"{name}: {status.st_size / 1e6:.0f} MB, the limit is "
-                f"{config.max_file_megabytes:g} MB; cut it into fields, or raise "
+                f"{name}: {status.st_size / 1e6:.0f} MB; the limit is "
+                f"{config.max_file_megabytes:g} MB. Split it into fields, or raise "
                 "reading.max_file_megabytes"
             )
         return path.read_bytes()
@@ -131,8 +131,8 @@ def unread_pictures(folder: Path) -> list[tuple[str, ImageError]]:
         (
             path.relative_to(folder).as_posix(),
             ImageError(
-                f"{path}: pictures in the format {path.suffix} are not read; export it as JPEG, "
-                "PNG, TIFF or BMP"
+                f"{path}: the format {path.suffix} cannot be read; export it as JPEG, PNG, TIFF or "
+                "BMP"
             ),
         )
         for path in other_files(folder)
@@ -157,7 +157,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 def _refuse_leaving(link: Path, root: Path) -> None:
     if not link.resolve().is_relative_to(root):
         raise ManifestError(
-            f"{link}: a link that leads out of {root}; copy the file there instead of linking"
+            f"{link}: a link that points outside {root}; copy the file there instead"
         )
 
 

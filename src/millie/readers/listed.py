@@ -2,17 +2,17 @@
 
 Neither set has a published folder layout that could be checked. The ASH image bank is a web site
 from which single images are saved; the bone-marrow set (Eckardt et al. 2022, with S. Riechert) is
-given out by its authors. So the layout here is millie's own: images, and a list ``diagnoses.csv``
-that says what each shows. Owns that list, the words for one diagnosis, and the boxes around cells.
+available from its authors. So the layout here is millie's own: images, and a list ``diagnoses.csv``
+that says what each shows. Owns that list, the spellings of a diagnosis, and the boxes around cells.
 
 ``diagnoses.csv``: columns ``image`` (path from the root), ``diagnosis``, and optional ``patient``,
-``um_px``, ``age``, ``sex``, ``site``. Without ``patient`` an image stands for one; images of one
-person must share their ``patient``, else they land in two folds.
+``um_px``, ``age``, ``sex``, ``site``. Without ``patient`` each image counts as one; images of one
+person must share their ``patient``, otherwise they end up in different folds.
 
 ``cells/<image>.csv`` (bone marrow): columns ``y0``, ``x0``, ``y1``, ``x1`` and optional ``type``,
-in that order, row before column, first line optional. Read as x before y the boxes would lie
-mirrored at the diagonal, and on a nearly square image nobody would notice: a box that leaves
-the image is an error. For evaluation only.
+in that order, row before column, header optional. Read as x before y the boxes would be mirrored
+at the diagonal, and on a nearly square image nobody would notice: a box outside its image is an
+error. For evaluation only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from millie.config import ReadingConfig
 from millie.errors import ConfigError, ManifestError, MissingFileError
-from millie.readers.content import note, problem, unshared, without_copies
+from millie.readers.content import note, problem, unlisted, unshared, without_copies
 from millie.readers.decoding import decoder_boundary, open_checked
 from millie.readers.images import find_images, read_bytes
 from millie.readers.published import CellAnnotation, Dataset, Layout, count_notes
@@ -62,7 +62,7 @@ _ASH_LAYOUT = Layout(
     tree=f"""\
 ROOT/
 ├── {LIST}        (image, diagnosis; optional patient, um_px, age, sex, site)
-└── *.jpg, or in folders: as the column image says""",
+└── *.jpg, or in folders, as the column image says""",
 )
 _MARROW_LAYOUT = Layout(
     name="marrow_riechert",
@@ -94,7 +94,7 @@ def prepare(root: Path, layout: Layout, published: Mapping[str, int]) -> Cohort:
     missing = [column for column in _COLUMNS if column not in columns]
     if missing:
         raise ManifestError(
-            f"{path}: column {', '.join(missing)} is missing, got {', '.join(columns)}\n"
+            f"{path}: column {', '.join(missing)} missing; found {', '.join(columns)}\n"
             f"{layout.trees(root)}"
         )
     problems: list[Problem] = []
@@ -106,7 +106,7 @@ def prepare(root: Path, layout: Layout, published: Mapping[str, int]) -> Cohort:
             error = MissingFileError(f"line {row.line}: {image.name} does not exist")
             problems.append(problem(id_, image.name, error))
     if not own:
-        raise ManifestError(f"{path}: none of its images exists\n{layout.trees(root)}")
+        raise ManifestError(f"{path}: none of the listed images exists\n{layout.trees(root)}")
     patients = []
     for id_, pairs in own.items():
         images, copies = without_copies(id_, [image for _, image in pairs])
@@ -132,12 +132,12 @@ def _listed(path: Path, rows: list[Row]) -> Iterator[tuple[str, Row, ImageSource
     for row in rows:
         name = row.cells["image"].strip().replace("\\", "/")
         if not name or "\0" in name:
-            raise row.fail(path, "column image is empty or broken; name a file")
+            raise row.fail(path, "column image is empty or invalid; give a file")
         place = (root / name).resolve()
         if not place.is_relative_to(root):
-            raise row.fail(path, f"{name} leaves {root}; copy the image there")
+            raise row.fail(path, f"{name} is outside {root}; copy the image there")
         if place in lines:
-            raise row.fail(path, f"{name} stands already in line {lines[place]}; remove one")
+            raise row.fail(path, f"{name} is already on line {lines[place]}; remove one")
         lines[place] = row.line
         image = ImageSource(
             path=place,
@@ -153,7 +153,7 @@ def _scale(path: Path, row: Row) -> PixelSize | None:
     try:
         return PixelSize(float(text)) if text else None
     except (ConfigError, ValueError) as error:
-        raise row.fail(path, f"um_px '{text}': expected um per pixel, as 0.1 ({error})") from error
+        raise row.fail(path, f"um_px '{text}': expected um/px, such as 0.1 ({error})") from error
 
 
 def _patient(path: Path, id_: str, rows: list[Row], images: tuple[ImageSource, ...]) -> Patient:
@@ -162,17 +162,17 @@ def _patient(path: Path, id_: str, rows: list[Row], images: tuple[ImageSource, .
         label = diagnosis(row.cells["diagnosis"])
         if label is None:
             near = difflib.get_close_matches(row.cells["diagnosis"].lower(), DIAGNOSES, n=1)
-            meant = f"; '{near[0]}' may be meant" if near else ""
+            meant = f"; did you mean '{near[0]}'?" if near else ""
             raise row.fail(
                 path,
-                f"unknown diagnosis '{row.cells['diagnosis']}', expected one of "
-                f"{', '.join(sorted(set(DIAGNOSES.values())))}, or in words{meant}",
+                f"unknown diagnosis '{row.cells['diagnosis']}'; expected one of "
+                f"{', '.join(sorted(set(DIAGNOSES.values())))}, or written out{meant}",
             )
         labels.setdefault(label, row)
     if len(labels) > 1:
         (one, first), (two, second) = list(labels.items())[:2]
         raise second.fail(
-            path, f"patient {id_} has {two}, but {one} in line {first.line}; correct one"
+            path, f"patient {id_} has {two}, but {one} on line {first.line}; correct one"
         )
     first_cells = rows[0].cells
     return Patient(
@@ -190,13 +190,13 @@ def _unlisted(root: Path, rows: list[Row]) -> Iterator[Problem]:
     for path in find_images(root):
         if path.resolve() not in listed:
             name = path.relative_to(root).as_posix()
-            yield problem("", name, ManifestError(f"has no row in {LIST}: left out"))
+            yield unlisted("", name, f"no row in {LIST}: left out")
 
 
 def _patient_note(columns: list[str]) -> Iterator[Problem]:
     if "patient" not in columns:
-        text = f"{LIST} has no column patient: each image stands for one"
-        yield note("", "", f"{text}; give images of one person the same patient")
+        text = f"{LIST} has no column patient: each image counts as one patient"
+        yield note("", "", f"{text}; give all images of one person the same patient")
 
 
 def boxes(root: Path) -> dict[str, tuple[CellAnnotation, ...]]:
@@ -233,12 +233,13 @@ def _boxes(table: Path, width_px: int, height_px: int) -> Iterator[CellAnnotatio
             y0, x0, y1, x1 = (float(value) for value in values[:4])
         except ValueError as error:
             raise ManifestError(
-                f"{table}, line {line}: {', '.join(cells)} is no box; expected y0, x0, y1, x1, type"
+                f"{table}, line {line}: {', '.join(cells)} is not a box; expected y0, x0, y1, x1, "
+                "type"
             ) from error
         if not (0 <= x0 < x1 <= width_px and 0 <= y0 < y1 <= height_px):
             raise ManifestError(
-                f"{table}, line {line}: box y {y0:g} to {y1:g}, x {x0:g} to {x1:g} in an image of "
-                f"{width_px} x {height_px} px; expected the order y0, x0, y1, x1"
+                f"{table}, line {line}: box y {y0:g} to {y1:g}, x {x0:g} to {x1:g} is outside the "
+                f"image ({width_px} x {height_px} px); expected the order y0, x0, y1, x1"
             )
         label = values[4].lower() if len(values) > 4 else ""
         yield CellAnnotation((x0 + x1) / 2, (y0 + y1) / 2, label, (x0, y0, x1 - x0, y1 - y0))
@@ -248,26 +249,26 @@ ASH = Dataset(
     name="ash",
     summary="images saved from the ASH image bank, with a list of diagnoses",
     description=(
-        "Fields of blood films and marrow that a user saved from the image bank of the American "
+        "Fields of blood films and bone marrow that you save from the image bank of the American "
         "Society of Hematology. The MILLIE paper used 63 images of AML, and 30 of APL against 40 "
-        "of normal films and other AML; which ones is not published."
+        "of normal films and other AML; it does not say which."
     ),
     source="imagebank.hematology.org, image by image; write diagnoses.csv yourself.",
     terms="Copyright ASH and the contributors; see the site's terms of use before any use.",
-    patients="As the column patient says; without it each image stands for one.",
-    labels=f"{', '.join(sorted(set(DIAGNOSES.values())))}; abbreviated or in words.",
+    patients="From the column patient; without it each image counts as one.",
+    labels=f"{', '.join(sorted(set(DIAGNOSES.values())))}, abbreviated or written out.",
     traps=(
         (
-            "There is no bulk download and no fixed list: two users have two different sets, and "
-            "no published count can be asserted."
+            "There is no bulk download and no fixed list: every user has a different set, and no "
+            "published count to compare it with."
         ),
         (
-            "Microscopes, cameras and magnifications differ from image to image, um/px is not "
-            "given: fill um_px where it is known, else it is estimated from red cells."
+            "Microscope, camera and magnification differ from image to image and um/px is not "
+            "given: fill in um_px where you know it, otherwise it is estimated from red cells."
         ),
-        "Many images carry arrows, scale bars, texts or several panels: leave those out.",
-        "A case often has several images: give them one patient.",
-        "Against healthy films of another source, camera and diagnosis are the same question.",
+        "Many images have arrows, scale bars, text or several panels: leave those out.",
+        "A case often has several images: give them the same patient.",
+        "With healthy films from another source, camera and diagnosis cannot be told apart.",
     ),
     verified="millie's own layout; the image bank has none.",
     layout=_ASH_LAYOUT,
@@ -279,7 +280,7 @@ MARROW_RIECHERT = Dataset(
     summary="bone marrow of AML, APL and healthy donors, 1,331 samples",
     description=(
         "Fields of bone-marrow smears at 50x with boxes around cells: 236 healthy donors, 1,052 "
-        "AML, 43 APL as counted in the MILLIE paper (Eckardt et al., BMC Cancer 2022, count 236, "
+        "AML and 43 APL according to the MILLIE paper (Eckardt et al., BMC Cancer 2022, count 236, "
         "1,048 and 51)."
     ),
     source=(
@@ -287,18 +288,18 @@ MARROW_RIECHERT = Dataset(
         "10.1186/s12885-022-09307-8, availability of data."
     ),
     terms="As the authors grant; see the paper before any use.",
-    patients="As the column patient says; without it each image stands for one.",
-    labels="APL, AML, normal; from diagnoses.csv.",
+    patients="From the column patient; without it each image counts as one.",
+    labels="APL, AML, normal (from diagnoses.csv).",
     traps=(
-        "Boxes are y0, x0, y1, x1, row before column: a box that leaves its image is refused.",
+        "Boxes are y0, x0, y1, x1, row before column: a box outside its image is refused.",
         (
-            "Patients come from trials of many centres, healthy donors do not: look at the "
-            "confound controls."
+            "Patients come from multicentre trials, healthy donors do not: check the confounder "
+            "controls."
         ),
-        "50x: a cell has half as many pixels across as at 100x; fill um_px, or it is estimated.",
-        "43 APL among 1,331: accuracy says nothing, a classifier without APL reaches 0.97.",
+        "50x: a cell is half as many pixels across as at 100x; fill in um_px, or it is estimated.",
+        "43 APL in 1,331: accuracy is meaningless, as never calling APL already gives 0.97.",
     ),
-    verified="millie's own layout: the published one could not be checked; arrange the files so.",
+    verified="millie's own layout (the published one could not be checked): arrange files like it.",
     layout=_MARROW_LAYOUT,
     prepare=partial(
         prepare, layout=_MARROW_LAYOUT, published={"normal": 236, "AML": 1052, "APL": 43}

@@ -65,7 +65,7 @@ def read_manifest(path: Path, root: Path | None = None, labels: Sequence[str] = 
     for row in rows:
         reader.add(row)
     unused = [column for column in columns if column and column not in COLUMNS]
-    notes = [note("", "", f"{path}: column '{column}' is not used") for column in unused]
+    notes = [note("", "", f"{path}: column '{column}' ignored") for column in unused]
     return reader.cohort(notes)
 
 
@@ -73,15 +73,15 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
     missing = [column for column in REQUIRED if column not in columns]
     if missing:
         raise ManifestError(
-            f"{path}, line 1: column {', '.join(missing)} is missing, got "
-            f"{', '.join(columns) or 'nothing'}; add it (label may stay empty for prediction)"
+            f"{path}, line 1: column {', '.join(missing)} missing; found "
+            f"{', '.join(columns) or 'none'}. Add it (label may stay empty for prediction)"
         )
     for column in columns:
         near = difflib.get_close_matches(column, COLUMNS, n=1, cutoff=0.8)
         if near and column not in COLUMNS and near[0] not in columns:
             raise ManifestError(
-                f"{path}, line 1: unknown column '{column}'; if '{near[0]}' is meant, rename it, "
-                "else choose a name that is less alike"
+                f"{path}, line 1: unknown column '{column}'; if you mean '{near[0]}', rename it, "
+                "otherwise choose a less similar name"
             )
 
 
@@ -91,12 +91,12 @@ def _root_of(path: Path, rows: Sequence[Row], limit: Path | None) -> Path:
     named = {row.cells.get("root", "") for row in rows}
     if len(named) > 1:
         raise ManifestError(
-            f"{path}: column root names several folders ({', '.join(sorted(named))}); "
-            "give one root a manifest"
+            f"{path}: column root has several folders ({', '.join(sorted(named))}); "
+            "use one manifest per root"
         )
     root = (base / named.pop()).resolve()
     if limit is not None and not root.is_relative_to(limit.resolve()):
-        raise ManifestError(f"{path}: its root {root} lies outside {limit}; move the images there")
+        raise ManifestError(f"{path}: its root {root} is outside {limit}; move the images there")
     return root
 
 
@@ -123,12 +123,12 @@ class _Reader:
         """
         patient = row.cells["patient"].strip()
         if not patient:
-            raise row.fail(self.manifest, "column patient is empty; give each row its patient")
+            raise row.fail(self.manifest, "column patient is empty; every row needs a patient")
         self._add_facts(patient, row)
         images = self.images.setdefault(patient, [])
         files = self._files(patient, row)
         if len(files) > 1 and row.cells.get("name"):
-            raise row.fail(self.manifest, "one name for several files; leave the name empty")
+            raise row.fail(self.manifest, "one name for several files; leave column name empty")
         for file in files:
             self._claim(patient, file, row)
             images.append(self._source(patient, file, row))
@@ -143,8 +143,8 @@ class _Reader:
             if known != value:
                 raise row.fail(
                     self.manifest,
-                    f"patient {patient} has {column} '{value}', but '{known}' in line {line}; "
-                    f"a patient has one {column}: correct one, or give two patients two names",
+                    f"patient {patient} has {column} '{value}', but '{known}' on line {line}; "
+                    f"a patient has one {column}: correct it, or use two patient names",
                 )
             if column == "label":
                 self._check_spelling(value, row)
@@ -157,15 +157,15 @@ class _Reader:
         if other != label:
             raise row.fail(
                 self.manifest,
-                f"label '{label}', but '{other}' in line {line}: they differ only in spelling and "
-                "would be two diagnoses; write them alike",
+                f"label '{label}', but '{other}' on line {line}: they differ only in spelling and "
+                "would count as two diagnoses; spell them the same way",
             )
 
     def _files(self, patient: str, row: Row) -> list[Path]:
         """The files that a row names; none found is a problem, not an error."""
         text = row.cells["path"]
         if not text.strip() or "\0" in text:
-            raise row.fail(self.manifest, "column path is empty or broken; name a file or folder")
+            raise row.fail(self.manifest, "column path is empty or invalid; give a file or folder")
         text = self._as_it_exists(text)
         named = Path(os.path.normpath(self.base / text))
         try:
@@ -200,7 +200,7 @@ class _Reader:
         folder = Path(os.path.normpath(self.base.joinpath(*parts[:first])))
         self._check_inside(folder, row)
         if ".." in parts[first:]:
-            raise row.fail(self.manifest, f"'..' behind a wildcard in {pattern}; write it out")
+            raise row.fail(self.manifest, f"'..' after a wildcard in {pattern}; write the path out")
         matches = sorted(folder.glob("/".join(parts[first:])))
         files = [match for match in matches if match.suffix.lower() in EXTENSIONS]
         for file in files:
@@ -210,15 +210,15 @@ class _Reader:
     @staticmethod
     def _some(files: list[Path], place: Path, row: Row) -> list[Path]:
         if not files:
-            raise MissingFileError(f"line {row.line}: no image in {place}; check the path")
+            raise MissingFileError(f"line {row.line}: no images in {place}; check the path")
         return files
 
     def _check_inside(self, path: Path, row: Row) -> None:
         if not path.resolve().is_relative_to(self.root):
             raise row.fail(
                 self.manifest,
-                f"path {row.cells['path']} leaves {self.root}; move the file there, or name the "
-                "folder that holds all images in a column root",
+                f"path {row.cells['path']} is outside {self.root}; move the file there, or add a "
+                "column root with the folder that holds all images",
             )
 
     def _claim(self, patient: str, file: Path, row: Row) -> None:
@@ -227,7 +227,7 @@ class _Reader:
         if line != row.line or owner != patient:
             raise row.fail(
                 self.manifest,
-                f"{file.name} of {patient} stands already in line {line} ({owner}); "
+                f"{file.name} of {patient} is already on line {line} ({owner}); "
                 "remove one of the two rows",
             )
 
@@ -236,7 +236,7 @@ class _Reader:
         inside = file if file.is_relative_to(self.root) else file.resolve()
         name = row.cells.get("name") or inside.relative_to(self.root).as_posix()
         if (patient, name) in self.names:
-            raise row.fail(self.manifest, f"two images named {name}; give them two names")
+            raise row.fail(self.manifest, f"two images named {name}; give them different names")
         self.names.add((patient, name))
         return ImageSource(
             path=file,
@@ -258,7 +258,8 @@ class _Reader:
             return PixelSize(float(text)) if text else None
         except (ConfigError, ValueError) as error:
             raise row.fail(
-                self.manifest, f"um_px '{text}': expected micrometres per pixel, as 0.1 ({error})"
+                self.manifest,
+                f"um_px '{text}': expected micrometres per pixel, such as 0.1 ({error})",
             ) from error
 
     def _age(self, patient: str) -> float | None:
@@ -269,7 +270,7 @@ class _Reader:
             age = math.nan
         if age is not None and not 0 <= age <= MAX_AGE_YEARS:
             raise ManifestError(
-                f"{self.manifest}, line {line}: age '{text}', expected years from 0 to 130 or empty"
+                f"{self.manifest}, line {line}: age '{text}'; expected 0 to 130 years, or empty"
             )
         return age
 
@@ -282,7 +283,7 @@ class _Reader:
         patients = []
         for patient, images in self.images.items():
             if not images:
-                text = "none of its rows names an existing image; correct the paths"
+                text = "none of its images exists; correct the paths"
                 problem = Problem(patient, "", "MissingFileError", text, fatal=True)
                 self.problems.append(problem)
                 continue
@@ -302,7 +303,7 @@ class _Reader:
             )
         if not patients:
             raise ManifestError(
-                f"{self.manifest}: no usable image; the first: {self.problems[0].message}"
+                f"{self.manifest}: no usable images; the first problem: {self.problems[0].message}"
             )
         return Cohort(self.manifest.stem, tuple(patients), (*self.problems, *notes))
 
@@ -310,7 +311,7 @@ class _Reader:
 def _why_missing(named: Path, written: str) -> str:
     if _WINDOWS_DRIVE.match(written.strip()):
         return (
-            f"{written} is a path of a Windows drive, which this machine has not: copy the images "
+            f"{written} is on a Windows drive, which this machine does not have: copy the images "
             "beside the manifest and write their paths relative to it"
         )
     return f"{named} does not exist; check the path"
@@ -328,7 +329,7 @@ def write_manifest(cohort: Cohort, path: Path) -> None:
     """
     empty = [patient.id for patient in cohort.patients if not patient.images]
     if empty:
-        raise ManifestError(f"{path}: patient {empty[0]} has no image; leave it out")
+        raise ManifestError(f"{path}: patient {empty[0]} has no images; leave it out")
     base = path.parent.resolve()
     root = _common_root(cohort, base)
     root_cell = "" if root == base else _relative(root, base)

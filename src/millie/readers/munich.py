@@ -1,13 +1,13 @@
 """Adapter of AML-Cytomorphology_MLL_Helmholtz: genetic subtypes of AML and healthy controls.
 
 Hehr et al., Explainable AI identifies diagnostic cells of genetic AML subtypes, PLOS Digital Health
-2023 (SCEMILA). One folder a patient, in one of five class folders; ``metadata.csv`` gives age, sex
-and the label again. Owns the translation of class folders into diagnoses and the comparison with
-the table: a patient whose folder and row differ is an error, for nobody knows which is right.
+2023 (SCEMILA). One folder per patient, in one of five class folders; ``metadata.csv`` gives age,
+sex and the label again. Owns the translation of class folders into diagnoses and the comparison
+with the table: a patient whose folder and row disagree is an error, because either may be wrong.
 
-The layout was not checked on the files: it is that of public loaders of the set. The experts' types
-of some cells, which the authors' repository holds, are not read: how their numbers go with the
-file names could not be verified.
+The layout was not checked against the files: it is that of public loaders of the set. The expert
+cell types in the authors' repository are not read: how their numbers map to the file names could
+not be verified.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from millie.errors import DataError, ManifestError, MissingError
-from millie.readers.content import note, problem, unshared, without_copies
+from millie.readers.content import note, problem, unlisted, unshared, without_copies
 from millie.readers.images import find_images
 from millie.readers.published import Dataset, Layout, count_notes
 from millie.readers.table import Row, age_of, read_table
@@ -89,7 +89,7 @@ def prepare(root: Path) -> Cohort:
         patients.append(patient)
         problems += copies
     if not patients:
-        raise ManifestError(f"{root}: no patient in any class folder\n{LAYOUT.trees(root)}")
+        raise ManifestError(f"{root}: no patients in any class folder\n{LAYOUT.trees(root)}")
     patients, shared = unshared(patients)
     counts = Counter(patient.label or "" for patient in patients)
     problems += [*shared, *count_notes(counts, PUBLISHED, "patients")]
@@ -101,21 +101,21 @@ def _rows(root: Path) -> tuple[dict[str, Row], list[Problem]]:
     path = root / _TABLE
     if not path.is_file():
         others = [p.name for p in sorted(root.iterdir()) if "metadata" in p.name.lower()]
-        hint = f" ({', '.join(others)} is there: save its table as {_TABLE})" if others else ""
-        text = f"{_TABLE} is missing{hint}: age and sex are not known, labels not compared"
+        hint = f" (found {', '.join(others)}: save its table as {_TABLE})" if others else ""
+        text = f"{_TABLE} is missing{hint}: age and sex unknown, labels not cross-checked"
         return {}, [note("", "", text)]
     columns, table = read_table(path)
     missing = [column for column in _COLUMNS if column not in columns]
     if missing:
         raise ManifestError(
-            f"{path}: column {', '.join(missing)} is missing, got {', '.join(columns)}; "
-            "use the file as published"
+            f"{path}: column {', '.join(missing)} missing; found {', '.join(columns)}. "
+            "Use the file as published"
         )
     rows: dict[str, Row] = {}
     for row in table:
         id_ = row.cells["patient_id"].strip()
         if id_ in rows:
-            raise row.fail(path, f"{id_} stands already in line {rows[id_].line}; remove one")
+            raise row.fail(path, f"{id_} is already on line {rows[id_].line}; remove one")
         rows[id_] = row
     return rows, []
 
@@ -133,14 +133,14 @@ def _check_places(root: Path, places: Sequence[Path], rows: Mapping[str, Row]) -
         other = first.setdefault(place.name, place)
         if other is not place:
             raise ManifestError(
-                f"patient {place.name} lies in {other.parent.name} and in {place.parent.name}; "
+                f"patient {place.name} is in both {other.parent.name} and {place.parent.name}; "
                 "unpack the set again"
             )
         row = rows.get(place.name)
         if row is not None and row.cells["bag_label"].strip() != place.parent.name:
             raise row.fail(
                 root / _TABLE,
-                f"{place.name} is {row.cells['bag_label']} here, but lies in "
+                f"{place.name} is {row.cells['bag_label']} here, but its folder is in "
                 f"data/{place.parent.name}; unpack the set again",
             )
 
@@ -149,12 +149,12 @@ def _strangers(root: Path, places: Sequence[Path], rows: Mapping[str, Row]) -> I
     """Class folders that are not published, and patients of the table without a folder."""
     for folder in _folders(root / "data"):
         if folder.name not in LABELS:
-            error = ManifestError(f"data/{folder.name} is none of the published classes: left out")
-            yield problem("", f"data/{folder.name}", error)
+            place = f"data/{folder.name}"
+            yield unlisted("", place, f"{place} is not a published class: left out")
     absent = sorted(set(rows) - {place.name for place in places})
     if absent:
         some = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        yield note("", "", f"{len(absent)} patients of {_TABLE} have no folder: {some}")
+        yield note("", "", f"{len(absent)} patients in {_TABLE} have no folder: {some}")
 
 
 def _patient(place: Path, root: Path, row: Row | None) -> tuple[Patient, tuple[Problem, ...]]:
@@ -169,7 +169,7 @@ def _patient(place: Path, root: Path, row: Row | None) -> tuple[Patient, tuple[P
         for path in find_images(place)
     ]
     if not found:
-        raise ManifestError(f"{place.name}: no image below {place}")
+        raise ManifestError(f"{place.name}: no images under {place}")
     images, copies = without_copies(place.name, found)
     cells = row.cells if row is not None else {}
     patient = Patient(
@@ -194,16 +194,16 @@ MUNICH_AML = Dataset(
     source="The Cancer Imaging Archive, AML-Cytomorphology_MLL_Helmholtz, doi 10.7937/6PPE-4020.",
     terms="Creative Commons Attribution as on the collection's page; TCIA data usage policy.",
     patients="As published: one folder each.",
-    labels="APL, AML NPM1, AML CBFB::MYH11, AML RUNX1::RUNX1T1, normal; from the class folders.",
+    labels="APL, AML NPM1, AML CBFB::MYH11, AML RUNX1::RUNX1T1, normal (from the class folders).",
     traps=(
         (
-            "The table's differential count names no abnormal promyelocytes: those of APL stand "
-            "there among the myeloblasts."
+            "The differential count in the table has no abnormal promyelocytes: those of APL are "
+            "counted as myeloblasts."
         ),
-        "At 0.17 um/px a crop has a third of the pixels of other sets: compare only at one um/px.",
-        "metadata.csv may come as a spreadsheet: save its table as CSV UTF-8.",
+        "At 0.17 um/px a crop has a third of the pixels of other sets: compare at the same um/px.",
+        "metadata.csv may come as a spreadsheet: save the table as CSV UTF-8.",
     ),
-    verified="Not on files: folders by public loaders of it, scale and counts by the paper.",
+    verified="Not against files: folders as in public loaders, scale and counts from the paper.",
     layout=LAYOUT,
     prepare=prepare,
 )

@@ -1,8 +1,8 @@
-"""What a published data set is: its facts, its folder tree, its traps, and its adapter.
+"""What a published data set is: its facts, its folder tree, its pitfalls, and its adapter.
 
 Owns the check of a folder against the published tree (too deep, too shallow, a label file missing
 or renamed, with the expected tree beside the one found), the comparison with published counts, and
-the text that explains a set. It knows no set; each has its own module, all stand in datasets.py.
+the text that explains a set. It knows no set; each has its own module and is listed in datasets.py.
 """
 
 from __future__ import annotations
@@ -83,9 +83,9 @@ class Layout:
         above = next((p for p in root.parents if self.fits(p)), None)
         below = next((p for p in _folders_below(root) if self.fits(p)), None)
         if above is not None:
-            advice = f"too deep: give --root {above}"
+            advice = f"one or more levels too deep: give --root {above}"
         elif below is not None:
-            advice = f"too shallow: give --root {below}"
+            advice = f"one or more levels too high: give --root {below}"
         else:
             advice = self._missing(root)
         raise ManifestError(f"{root} is not the set {self.name}; {advice}\n{self.trees(root)}")
@@ -93,13 +93,13 @@ class Layout:
     def _missing(self, root: Path) -> str:
         strange = [entry for entry in self.foreign if _is_entry(root, entry)]
         if strange:
-            return f"{strange[0]} belongs to another set: see the data set's source"
+            return f"{strange[0]} belongs to another set: check where the data came from"
         absent = [anchor for anchor in self.anchors if not _is_entry(root, anchor)]
         if self.any_anchor:
-            return f"none of {', '.join(self.anchors)} is there: see the data set's source"
+            return f"it has none of {', '.join(self.anchors)}: download the set from its source"
         renamed = [text for anchor in absent if (text := _renamed(root, anchor))]
         named = " and ".join(anchor.rstrip("/") for anchor in absent)
-        why = "; ".join(renamed) or "see the data set's source"
+        why = "; ".join(renamed) or "download the set from its source"
         return f"{named} missing: {why}"
 
     def trees(self, root: Path) -> str:
@@ -108,7 +108,7 @@ class Layout:
             return f"expected:\n{self.tree}\nfound: no such folder"
         entries = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
         shown = [f"├── {name}" for name in entries[:_SHOWN]]
-        more = [f"└── ... {len(entries) - _SHOWN} more"] if len(entries) > _SHOWN else []
+        more = [f"└── ... and {len(entries) - _SHOWN} more"] if len(entries) > _SHOWN else []
         found = "\n".join([f"{root}/", *(shown or ["(empty)"]), *more])
         return f"expected:\n{self.tree}\nfound:\n{found}"
 
@@ -148,7 +148,7 @@ class Dataset:
 
     def explain(self) -> str:
         """Everything a user should know before using the set, as plain text."""
-        marks = "" if self.annotations is None else "Experts' marks on cells, for evaluation only."
+        marks = "" if self.annotations is None else "Cells marked by experts, for evaluation only."
         parts = (
             ("What it is", self.description),
             ("Where to get it", self.source),
@@ -156,13 +156,13 @@ class Dataset:
             ("Patients", self.patients),
             ("Labels", self.labels),
             ("Cell marks", marks),
-            ("Layout checked", self.verified),
+            ("Layout verified", self.verified),
         )
         lines = [f"{self.name}: {self.summary}"]
         for title, text in parts:
             if text:
                 lines += ["", title, _indented(text)]
-        lines += ["", "Traps", *(_indented(trap, "- ") for trap in self.traps)]
+        lines += ["", "Pitfalls", *(_indented(trap, "- ") for trap in self.traps)]
         lines += ["", "Folder tree", textwrap.indent(self.layout.tree, "  ")]
         return "\n".join(lines)
 
@@ -179,7 +179,7 @@ def _indented(text: str, bullet: str = "") -> str:
 
 
 def count_notes(got: Mapping[str, int], published: Mapping[str, int], of: str) -> Iterator[Problem]:
-    """Say where counts are not the published ones: a subset is told, it is no failure.
+    """Note counts that differ from the published ones: a subset is no failure.
 
     Args:
         got: what is there, by name.
@@ -189,11 +189,12 @@ def count_notes(got: Mapping[str, int], published: Mapping[str, int], of: str) -
     counts = Counter(dict(got))
     total, expected = sum(counts[name] for name in published), sum(published.values())
     if total != expected:
-        kind = "a subset" if total < expected else "more than published"
-        yield note("", "", f"{total} {of} of the {expected} published: {kind}")
+        fewer = f"{total} of the {expected} published {of}: a subset"
+        more = f"{total} {of}, more than the {expected} published"
+        yield note("", "", fewer if total < expected else more)
     wrong = [f"{counts[n]} {n} ({p})" for n, p in published.items() if counts[n] != p]
     if wrong:
-        yield note("", "", f"{of}, in brackets as published: {', '.join(wrong)}")
+        yield note("", "", f"{of} here (published): {', '.join(wrong)}")
 
 
 def _is_entry(folder: Path, anchor: str) -> bool:
@@ -221,4 +222,4 @@ def _renamed(root: Path, anchor: str) -> str:
     names = [p.name for p in root.iterdir() if p.is_file()] if root.is_dir() else []
     alike = {name.lower(): name for name in names}
     near = difflib.get_close_matches(anchor.lower(), alike, n=1, cutoff=0.6)
-    return f"if {alike[near[0]]} is it, rename it to {anchor}" if near else ""
+    return f"if {alike[near[0]]} is that file, rename it to {anchor}" if near else ""

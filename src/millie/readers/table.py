@@ -71,7 +71,7 @@ def read_table(path: Path) -> tuple[list[str], list[Row]]:
             if len(cells) != len(columns):
                 raise ManifestError(
                     f"{path}, line {reader.line_num}: {len(cells)} cells, expected {len(columns)} "
-                    "as in the first line; quote cells that hold the separator"
+                    "as in the first line; quote cells that contain the separator"
                 )
             values = (unquote_formula(cell) for cell in cells)
             rows.append(Row(reader.line_num, dict(zip(columns, values, strict=True))))
@@ -80,14 +80,14 @@ def read_table(path: Path) -> tuple[list[str], list[Row]]:
             f"{path}, line {reader.line_num}: not valid CSV ({error}); save it as CSV UTF-8"
         ) from error
     if not rows:
-        raise ManifestError(f"{path}: no rows under the first line; add one a patient or image")
+        raise ManifestError(f"{path}: no rows below the header; add one per patient or image")
     return columns, rows
 
 
 def _text(path: Path) -> str:
     if path.suffix.lower() in SPREADSHEETS:
         raise ManifestError(
-            f"{path}: Parquet and spreadsheets are not read; save the table as CSV UTF-8"
+            f"{path}: Parquet and spreadsheets cannot be read; save the table as CSV UTF-8"
         )
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -95,7 +95,7 @@ def _text(path: Path) -> str:
         raise MissingFileError(f"manifest {path} does not exist; check the path") from error
     except OSError as error:
         raise ManifestError(
-            f"{path}: cannot be read ({error.strerror}); name a CSV file"
+            f"{path}: cannot be read ({error.strerror}); give a CSV file"
         ) from error
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: not UTF-8 ({error.reason}); save it as CSV UTF-8") from error
@@ -104,7 +104,7 @@ def _text(path: Path) -> str:
 def _check_twice(path: Path, columns: Sequence[str]) -> None:
     twice = sorted({column for column in columns if column and columns.count(column) > 1})
     if twice:
-        raise ManifestError(f"{path}, line 1: column {', '.join(twice)} stands there twice")
+        raise ManifestError(f"{path}, line 1: column {', '.join(twice)} appears twice")
 
 
 def age_of(text: str) -> float | None:

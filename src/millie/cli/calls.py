@@ -1,0 +1,112 @@
+"""The table of calls on a terminal: a line per patient, reasons beside it or below.
+
+Owns what is given up where the width is small: first the reasons move below their patient, then
+the classes shrink to the most likely one, then a long name gets a line of its own. The state and
+the reasons are never cut.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len, set_cell_size
+
+from millie.cli.lines import Line, printable, wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from millie.types import Prediction
+
+_GAP = "  "
+_NAME = 12
+"""Columns that a patient's name gets before classes are dropped for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """Cells under a heading; numbers stand to the right."""
+
+    heading: str
+    cells: tuple[str, ...]
+    number: bool = False
+
+    @property
+    def width(self) -> int:
+        return max(map(cell_len, (self.heading, *self.cells)))
+
+
+def call_lines(
+    predictions: Sequence[Prediction], truth: Mapping[str, str] | None, width: int
+) -> list[str]:
+    """The table as lines of at most ``width`` columns.
+
+    Args:
+        predictions: of one model.
+        truth: what is known of each patient; None: nothing.
+        width: of the screen.
+    """
+    if not predictions:
+        return ["No patient could be called."]
+    names = [printable(p.patient) for p in predictions]
+    longest = max(map(cell_len, ["patient", *names]))
+    columns = _columns(predictions, truth, _all_classes(predictions))
+    if width - _width_of(columns) < min(longest, _NAME):
+        columns = _columns(predictions, truth, [_most_likely(predictions)])
+    name_width = min(longest, max(width - _width_of(columns), len("patient")))
+    reasons = ["; ".join(map(printable, p.reasons)) for p in predictions]
+    room = width - name_width - _width_of(columns) - len(_GAP)
+    beside = any(reasons) and max(map(cell_len, reasons)) <= room
+    lines = [_row("patient", [c.heading for c in columns], columns, name_width)]
+    lines[0] += _GAP + "reason" if beside else ""
+    for i, one in enumerate(predictions):
+        fits = cell_len(names[i]) <= name_width
+        lines += [] if fits else [names[i]]
+        row = _row(names[i] if fits else "", [c.cells[i] for c in columns], columns, name_width)
+        lines.append(f"{row}{_GAP}{reasons[i]}".rstrip() if beside else row)
+        if not beside:
+            lines += [line for text in one.reasons for line in wrapped(Line(text, 1), width)]
+    return lines
+
+
+def _columns(
+    predictions: Sequence[Prediction], truth: Mapping[str, str] | None, classes: list[_Column]
+) -> list[_Column]:
+    known = (
+        [_Column("truth", tuple(truth.get(p.patient, "") for p in predictions))] if truth else []
+    )
+    states = _Column("state", tuple(p.state for p in predictions))
+    cells = _Column("cells", tuple(f"{p.n_cells:,}" for p in predictions), number=True)
+    return [*known, states, *classes, cells]
+
+
+def _all_classes(predictions: Sequence[Prediction]) -> list[_Column]:
+    labels = dict.fromkeys(label for p in predictions for label in p.probabilities)
+    return [
+        _Column(
+            label, tuple(_decimal(p.probabilities.get(label)) for p in predictions), number=True
+        )
+        for label in labels
+    ]
+
+
+def _most_likely(predictions: Sequence[Prediction]) -> _Column:
+    cells = tuple(f"{p.label} {_decimal(p.probabilities.get(p.label))}" for p in predictions)
+    return _Column("most likely", cells)
+
+
+def _decimal(probability: float | None) -> str:
+    return "" if probability is None else f"{probability:.2f}"
+
+
+def _width_of(columns: Sequence[_Column]) -> int:
+    return sum(len(_GAP) + column.width for column in columns)
+
+
+def _row(name: str, cells: Sequence[str], columns: Sequence[_Column], name_width: int) -> str:
+    shown = [set_cell_size(name, name_width)]
+    for text, column in zip(cells, columns, strict=True):
+        left = " " * (column.width - cell_len(text)) if column.number else ""
+        shown.append(left + text if column.number else set_cell_size(text, column.width))
+    return _GAP.join(shown).rstrip()

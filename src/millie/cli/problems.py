@@ -1,0 +1,108 @@
+"""Problems and notes for people: a few of one kind are named, many are counted.
+
+Owns the sentence for each kind and how many are named. How lines are printed is ``console``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from millie import errors
+from millie.cli.lines import Line
+from millie.types import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from millie.types import Problem
+
+_FEW = 3
+"""So many of one kind are named one by one; of more, so many failures are given as examples."""
+_MOST = 20
+"""So many are named of a kind that has no sentence."""
+
+_NOTES: Mapping[str, str] = {
+    Finding.DUPLICATE: "{} files are copies of others: counted once",
+    Finding.CELL_TYPES_DIFFER: "{} cells are filed under several cell types: cell label left blank",
+    Finding.OVERVIEW: "{} images are overviews: read as fields, not as single cells",
+    Finding.NO_SCALE: "{} images are of a size that the data set does not have: scale left unknown",
+    Finding.EXCLUDED: "{} single-cell images left out: smudge cells, or no outline found",
+    Finding.ONE_PATIENT: "{} folders hold sub-folders of images: each folder read as one patient "
+    "(if each sub-folder is a patient, give FOLDER/*)",
+    Finding.TEST_SPLIT: "{} patients of split 'test': not used for training",
+}
+_FAILURES: Mapping[str, str] = {
+    "ImageError": "{} images could not be read",
+    "ImageTooLargeError": "{} images exceed the size limits: not decoded",
+    "ScaleError": "{} images have no known scale",
+    "MissingFileError": "{} files were not found",
+    "NoCellsError": "{} patients have no leukocytes in their images",
+    "StoreError": "{} bag files could not be used",
+    "WorkerDied": "{} patients were lost because their worker process was killed",
+    Finding.SHARED: "{} images occur under several patients: left out of each",
+    Finding.UNLISTED: "{} files or folders are not part of the data set as published: left out",
+    Finding.NOT_TRAINED: "{} patients have no diagnosis or no cells: not used for training",
+    Finding.REFUSED: "{} images were not searched for cells",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What to print of the notes or of the failures.
+
+    Attributes:
+        lines: in order.
+        complete: False if some are counted and not named.
+    """
+
+    lines: tuple[Line, ...]
+    complete: bool
+
+
+def notes(problems: Sequence[Problem], *, every: bool = False) -> Listing:
+    """The notes among problems; ``every`` names each."""
+    return _listing([p for p in problems if p.note], _NOTES, 0, every=every)
+
+
+def failures(problems: Sequence[Problem], *, every: bool = False) -> Listing:
+    """The problems that are more than notes; ``every`` names each."""
+    return _listing([p for p in problems if not p.note], _FAILURES, _FEW, every=every)
+
+
+def _listing(
+    problems: Sequence[Problem], sentences: Mapping[str, str], examples: int, *, every: bool
+) -> Listing:
+    kinds: dict[str, list[Problem]] = {}
+    for p in problems:
+        kinds.setdefault(p.error, []).append(p)
+    lines: list[Line] = []
+    complete = True
+    for kind, same in kinds.items():
+        few = _FEW if kind in sentences else _MOST
+        if every or len(same) <= few:
+            lines += [line for p in same for line in _named(p, 1)]
+            continue
+        complete = False
+        if kind in sentences:
+            some = same[:examples]
+            end = ", for example" if some else ""
+            lines.append(Line(sentences[kind].format(f"{len(same):,}") + end, 1))
+            lines += [line for p in some for line in _named(p, 2)]
+        else:
+            lines += [line for p in same[:few] for line in _named(p, 1)]
+            lines.append(Line(f"and {len(same) - few:,} more", 1))
+    return Listing(tuple(lines), complete)
+
+
+def _named(problem: Problem, depth: int) -> Iterator[Line]:
+    """Whom it concerns, and below it what happened."""
+    message = problem.message
+    for known in (problem.source, problem.patient):
+        message = message.removeprefix(f"{known}: ") if known else message
+    ours = problem.error in set(Finding) or hasattr(errors, problem.error)
+    text = message if ours and message else f"{problem.error}: {message}".rstrip(": ")
+    where = "  ".join(filter(None, (problem.patient, problem.source)))
+    if where:
+        yield Line(where, depth, whole=True)
+    yield Line(text, depth + 1 if where else depth)
