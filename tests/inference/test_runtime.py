@@ -129,5 +129,6 @@ def test_the_default_encoder_has_parity_on_real_cells(data_root: Path) -> None:
     images = np.stack([np.asarray(Image.open(p).convert("RGB").resize((224, 224))) for p in paths])
     encoder = build_encoder(ModelConfig())
     expected, found = TorchRuntime(encoder)(images), OpenVinoRuntime(encoder)(images)
-    assert np.abs(expected).max() > 0.5, "features are alive"
-    assert np.abs(found - expected).max() <= 1e-4
+    largest = np.abs(expected).max()
+    assert largest > 0.5, "features are alive"
+    assert np.abs(found - expected).max() <= 1e-4 * largest

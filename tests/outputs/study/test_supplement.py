@@ -25,7 +25,7 @@ from millie.outputs.study.indeterminates import indeterminates
 from millie.outputs.study.overlap_proof import normalised, prove, similar_cells
 from millie.outputs.study.patient_flow import patient_flow
 from millie.outputs.study.records import Study, read_study
-from millie.outputs.study.subgroups import age_group, auc_interval, subgroups
+from millie.outputs.study.subgroups import SUBGROUP_HEADER, age_group, subgroup_rows, subgroups
 from millie.outputs.study.supplement import read_supplement
 from millie.statistics.rates import Counts, predictive_values, rate
 from millie.types import Cell, ImageKind, Patient, Problem, SourceRecord
@@ -217,13 +217,16 @@ def test_age_groups(age: float | None, group: str) -> None:
     assert age_group(age) == group
 
 
-def test_auc_of_separated_classes_has_an_exact_interval() -> None:
-    positive = np.array([True, True, False, False, False])
-    found = auc_interval(positive, np.array([0.9, 0.8, 0.1, 0.2, 0.3]))
-    assert found is not None
-    assert found[0] == found[2] == 1
-    assert found[1] == pytest.approx(0.025**0.5)
-    assert auc_interval(positive[:2], np.array([0.1, 0.2])) is None
+def test_auc_of_a_subgroup_is_delongs(study: Study) -> None:
+    bags = read_store(bags_of(study)).of(p.patient for p in study.patients)
+    groups = subgroups(study, bags)
+    rows = [dict(zip(SUBGROUP_HEADER, row, strict=True)) for row in subgroup_rows(groups)]
+    for group, row in zip(groups, rows, strict=True):
+        auc = group.auc
+        known = (auc.value, auc.low, auc.high) if auc else (None, None, None)
+        assert (row["auc"], row["auc_low"], row["auc_high"]) == known
+        assert (auc is None) == (0 in {group.n_positive, group.n_negative})
+    assert any(group.auc and "DeLong" in group.auc.method for group in groups)
 
 
 def test_indeterminates_move_figures_in_the_expected_directions(study: Study) -> None:
@@ -236,6 +239,20 @@ def test_indeterminates_move_figures_in_the_expected_directions(study: Study) ->
     none = indeterminates(study, PredictionConfig(min_cells=1, min_cells_negative=1))
     assert none.share.successes == 0
     assert none.ways[0].sensitivity == none.ways[2].sensitivity
+
+
+def test_the_limit_of_negatives_is_for_labels_that_mean_no_disease(study: Study) -> None:
+    """As in a prediction: AML is called from 50 cells on, a normal film only from 200 on."""
+    cells = 100
+    patients = [replace(p, n_cells=cells) for p in study.patients]
+    config = PredictionConfig(min_cells=50, min_cells_negative=200)
+    found = indeterminates(replace(study, patients=patients), config)
+    assert (found.negative, found.share.successes) == ((), 0)
+    relabelled = [replace(p, call="normal" if p.call == "AML" else p.call) for p in patients]
+    other = replace(study, classes=("APL", "normal"), patients=relabelled)
+    normal = sum(p.call == "normal" for p in relabelled)
+    assert normal > 0
+    assert indeterminates(other, config).share.successes == normal
 
 
 def test_characteristics_say_what_is_missing(study: Study) -> None:

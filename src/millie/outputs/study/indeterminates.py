@@ -1,8 +1,8 @@
 """What indeterminate results do to the figures: counted as errors, left out, or not given.
 
-Owns the three ways of counting. A cross-validation calls every patient; a prediction does not: too
-few cells and a person decides (``prediction.min_cells``, ``prediction.min_cells_negative``). These
-two gates are applied here to the calls of the study. The other gates (blur, scale, unlike the
+Owns the three ways of counting. A cross-validation calls every patient; a prediction gives no call
+below ``prediction.min_cells`` cells, and no negative one below ``prediction.min_cells_negative``.
+These two gates are applied here to the calls of the study. The other gates (blur, scale, unlike the
 training patients) need the images and are not part of it.
 """
 
@@ -36,13 +36,15 @@ class Indeterminates:
 
     Attributes:
         min_cells: below it no class is given.
-        min_cells_negative: below it the positive class alone is given.
+        min_cells_negative: below it no label that means no disease is given.
+        negative: those labels, as far as the study has them.
         share: of patients that would be indeterminate; ``share_positive``: of the positive class.
         ways: the three ways of counting.
     """
 
     min_cells: int
     min_cells_negative: int
+    negative: tuple[str, ...]
     share: Rate
     share_positive: Rate
     ways: tuple[Counting, ...]
@@ -53,7 +55,9 @@ def indeterminates(study: Study, config: PredictionConfig) -> Indeterminates:
     positive = np.array([p.label == study.positive for p in study.patients], bool)
     called = np.array([p.call == study.positive for p in study.patients], bool)
     cells = np.array([p.n_cells for p in study.patients])
-    unsure = (cells < config.min_cells) | (~called & (cells < config.min_cells_negative))
+    negative = tuple(c for c in study.classes if c.lower() in config.negative_labels)
+    healthy = np.array([p.call in negative for p in study.patients], bool)
+    unsure = (cells < config.min_cells) | (healthy & (cells < config.min_cells_negative))
     # An error for either class: a positive not called, a negative called.
     worst = np.where(unsure, ~positive, called)
     ways = (
@@ -64,6 +68,7 @@ def indeterminates(study: Study, config: PredictionConfig) -> Indeterminates:
     return Indeterminates(
         config.min_cells,
         config.min_cells_negative,
+        negative,
         rate(int(unsure.sum()), len(unsure)),
         rate(int((unsure & positive).sum()), int(positive.sum())),
         ways,
