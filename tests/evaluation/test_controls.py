@@ -77,14 +77,14 @@ def test_sources_are_judged_the_other_way_round() -> None:
         return source_verdict(name, SourceFinding(auc, "A: 3 AML"), HEADLINE)
 
     assert told(None) == "No AUC: A: 3 AML."
-    assert "not shown to be better than chance" in told(estimate(0.6, 0.4, 0.8))
-    assert "part of it belongs to sources" in told(estimate(0.7, 0.6, 0.8))
-    assert "in keeping with the headline" in told(estimate(0.9, 0.8, 0.96))
+    assert "not shown to beat chance" in told(estimate(0.6, 0.4, 0.8))
+    assert "part of it depends on the source" in told(estimate(0.7, 0.6, 0.8))
+    assert "consistent with the headline" in told(estimate(0.9, 0.8, 0.96))
     assert "not shown that" in told(estimate(0.5, 0.4, 0.6), "source_probe")
     assert "too few patients to rule it out" in told(estimate(1, 0.48, 1), "source_probe")
-    assert "open to the model" in told(estimate(0.9, 0.8, 0.95), "source_probe")
+    assert "the model can use whatever differs" in told(estimate(0.9, 0.8, 0.95), "source_probe")
     probed = ControlResult("source_probe", estimate(0.9, 0.8, 0.95), "")
-    assert "tell the sources apart" in overall([probed])
+    assert "reveal the source" in overall([probed])
     assert "Better than chance without" not in overall([probed])
 
 

@@ -90,8 +90,8 @@ def cell_part(cells: CellScores, positive: str, config: EvaluationConfig) -> dic
         "auc_within_positive": None,
         "confusion": None,
         "roc": None,
-        "protocol": "Cells of test patients of the first repeat, each scored alone by networks "
-        "that never saw a cell label; intervals resample patients.",
+        "protocol": "Cells of test patients in the first repeat, each scored alone by networks "
+        "trained on diagnoses only; intervals by bootstrap over patients.",
     }
     if target is None:
         return part

@@ -38,16 +38,16 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 CONTROLS = {
-    "background": "The same pipeline on crops whose cell is painted over, with a disc of 18 um "
-    "that hides its outline: only the surroundings (stain, light, camera, red cells) are left.",
+    "background": "The same pipeline on crops whose cell is painted over with a disc of 18 um, "
+    "which hides its outline: only the surroundings (stain, light, camera, red cells) remain.",
     "bag_size": "The number of cells of a patient alone (logistic regression).",
     "image_files": "Number, size, shape, scale and folder depth of the image files alone "
     "(logistic regression); no pixel is read.",
-    "shuffled_labels": "The same pipeline with diagnoses dealt out at random: anything above "
-    "chance is a leak between training and test.",
+    "shuffled_labels": "The same pipeline with randomly permuted diagnoses: anything above chance "
+    "is a leak between training and test.",
     "leave_one_source_out": "The same pipeline, tested on the patients of a source (site and "
     "scanner) by a model trained on the other sources.",
-    "source_probe": "The source told from a patient's mean embedding (logistic regression).",
+    "source_probe": "The source predicted from a patient's mean embedding (logistic regression).",
 }
 
 _SUSPICIOUS = 0.7  # an AUC from which "not shown" must not be read as "absent"
@@ -192,18 +192,18 @@ def source_verdict(name: str, found: SourceFinding, headline: Estimate) -> str:
     told = f"AUC {auc.value:.2f} ({auc.low:.2f} to {auc.high:.2f})"
     if name == "source_probe":
         if auc.low <= 0.5:
-            said = _not_shown(auc, "that the embeddings tell the source")
+            said = _not_shown(auc, "that the embeddings reveal the source")
             return f"{told}: {said} ({found.told})."
         return (
-            f"{told}: the embeddings tell the source ({found.told}), so whatever differs between "
-            "sources is open to the model."
+            f"{told}: the embeddings reveal the source ({found.told}), so the model can use "
+            "whatever differs between sources."
         )
     if auc.low <= 0.5:
-        means = "at sources it was not trained on the model is not shown to be better than chance"
+        means = "on sources that it was not trained on, the model is not shown to beat chance"
     elif auc.high < headline.value:
-        means = f"worse than the headline (AUC {headline.value:.2f}): part of it belongs to sources"
+        means = f"below the headline (AUC {headline.value:.2f}): part of it depends on the source"
     else:
-        means = f"in keeping with the headline (AUC {headline.value:.2f})"
+        means = f"consistent with the headline (AUC {headline.value:.2f})"
     return f"{told} within sources: {means} ({found.told})."
 
 
@@ -231,7 +231,7 @@ def overall(results: Sequence[ControlResult]) -> str:
     if left_out is not None and left_out.auc is None:
         sentences.append("Whether it holds at another source is not known.")
     if probed is not None and probed.loud:
-        sentences.append("The embeddings tell the sources apart.")
+        sentences.append("The embeddings reveal the source.")
     return " ".join(sentences)
 
 

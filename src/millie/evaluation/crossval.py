@@ -228,42 +228,43 @@ def protocol(study: Study, splits: Splits) -> list[str]:
     networks = training.ensemble
     if networks > 1:
         choice = (
-            f"Each training part was dealt into shares and each of {networks} networks left one "
-            "out; temperature and threshold (balanced logistic regression) were fitted on these "
-            "out-of-fold probabilities of the training part; the networks' probabilities were "
-            "averaged."
+            f"Each training part was divided into {networks} shares; each of {networks} networks "
+            "was trained without one of them. Temperature and threshold (balanced logistic "
+            "regression) were fitted on the probabilities of the shares left out, within the "
+            "training part. The probabilities of the networks were averaged."
         )
     elif training.validation_fraction > 0:
         choice = (
-            f"{training.validation_fraction:.0%} of the training patients were cut off for early "
+            f"{training.validation_fraction:.0%} of the training patients were held out for early "
             "stopping; temperature and threshold (balanced logistic regression) were fitted on "
             "them."
         )
     else:
         choice = "No patient was held out inside the training part: threshold 0.5, temperature 1."
+    repeats = "1 repeat" if splits.repeats == 1 else f"{splits.repeats} repeats"
     dealing = (
-        f"{splits.folds}-fold cross-validation, {splits.repeats} repeat(s), stratified by "
-        f"diagnosis, split by patient (seed {splits.seed}); every patient is tested once a "
-        "repeat and no patient is in two parts of a fold."
+        f"{splits.folds}-fold cross-validation, {repeats}, split by patient and stratified by "
+        f"diagnosis (seed {splits.seed}). Every patient is tested once in each repeat; no patient "
+        "is in two parts of a fold."
     )
     testing = (
-        "Nothing was chosen on test patients; each was scored once a repeat, on all cells, "
-        "without augmentation."
+        "Test patients were used for no choice of settings; each was scored once in each repeat, "
+        "on all cells, without augmentation."
     )
     averaging = (
-        "Probabilities are averaged over repeats for each patient before intervals are made, so "
-        "that n is a number of patients; with several repeats that average is an ensemble, and "
-        "the AUC of single repeats and of single folds are given beside it."
+        "Each patient's probabilities were averaged over repeats before intervals were computed, "
+        "so that n is the number of patients. With several repeats this average is an ensemble; "
+        "the AUCs of single repeats and single folds are given beside it."
     )
-    labels = "Cell labels were used for figures on single cells only, never for training."
+    labels = "Cell labels were used for single-cell figures only, never for training."
     if ENCODERS[study.config.model.encoder].typed:
         labels = (
-            "Labels of these patients' cells were used for figures on single cells only; the "
-            "encoder has learnt the cell types of healthy donors, and the look of cells, without "
-            "any label, from several sets: where these patients are among them, from theirs too."
+            "Labels of these patients' cells were used for single-cell figures only. The encoder "
+            "was trained on the cell types of healthy donors and on unlabelled cells of several "
+            "data sets, which may include cells of these patients."
         )
     colours = (
-        "Crops of all sources were given the colours of the largest one (Reinhard 2001); the "
+        "The colours of all sources were matched to those of the largest one (Reinhard 2001); the "
         "statistics of each fold come from its training part alone."
     )
     transferred = [colours] if training.colour_transfer else []
