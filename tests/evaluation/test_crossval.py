@@ -38,7 +38,7 @@ def config() -> Config:
         "model.hidden=[8]", "model.dropout=0", "training.optimiser=adamw",
         "training.learning_rate=0.03", "training.max_epochs=6", "training.ensemble=2",
         "training.validation_fraction=0", "evaluation.folds=2", "evaluation.repeats=2",
-        "evaluation.bootstrap=100",
+        "evaluation.bootstrap=100", "model.aggregator=max", "training.weight_decay=0.01",
     ])  # fmt: skip
 
 
