@@ -7,9 +7,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from millie.outputs.figure_files import pdf_bytes, svg_uri, write_figures
@@ -28,7 +25,7 @@ from millie.outputs.figures import (
     roc_lines_figure,
     scatter_figure,
 )
-from millie.statistics.curves import recall_points, roc_band, roc_points
+from millie.statistics.curves import roc_band
 from millie.statistics.decision_curve import decision_curve, useful_range
 
 HOSTILE = "<b>$x_{1}$ & \"'\u0000\u202e"
@@ -41,22 +38,6 @@ def svg(figure: Figure) -> str:
     text = base64.b64decode(content).decode()
     ElementTree.fromstring(text)  # noqa: S314 - our own drawing, to see that it is XML
     return text
-
-
-@settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.booleans(), st.integers(0, 8)), min_size=2, max_size=40).filter(
-        lambda rows: len({row[0] for row in rows}) == 2
-    )
-)
-def test_area_under_the_points_is_the_share_of_ordered_pairs(rows: list[tuple[bool, int]]) -> None:
-    positive = np.array([row[0] for row in rows])
-    score = np.array([row[1] for row in rows], dtype=float)
-    fpr, tpr = roc_points(positive, score)
-    assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
-    above, below = score[positive][:, None], score[~positive][None, :]
-    pairs = ((above > below) + 0.5 * (above == below)).mean()
-    assert np.trapezoid(tpr, fpr) == pytest.approx(pairs)
 
 
 def test_band_holds_the_curve_and_is_the_same_for_the_same_seed() -> None:
@@ -123,14 +104,6 @@ def test_files_are_written_once_and_again_when_the_figure_changes(tmp_path: Path
     write_figures(tmp_path, {"a": histogram_figure(np.array([0.5, 0.9]), "x")})
     assert pdf.stat().st_mtime_ns != stamp
     assert pdf_bytes(histogram_figure(np.array([0.5, 0.9]), "x")) == pdf.read_bytes()
-
-
-def test_recall_ends_at_all_positives_and_precision_at_their_share() -> None:
-    positive = np.array([True, False, True, False, False])
-    score = np.array([0.9, 0.8, 0.8, 0.3, 0.1])
-    recall, precision = recall_points(positive, score)
-    np.testing.assert_allclose(recall, [0.5, 1, 1, 1])
-    np.testing.assert_allclose(precision, [1, 2 / 3, 0.5, 0.4])
 
 
 def test_net_benefit_of_a_perfect_model_is_the_prevalence() -> None:

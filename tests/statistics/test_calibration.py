@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax, softmax
 
 from millie.errors import ConfigError
 from millie.statistics.calibration import (
@@ -121,3 +122,25 @@ def test_calibration_error_sees_overconfidence() -> None:
     assert calibration_error(truth == 1, good[:, 1]) < 0.03
     assert calibration_error(truth == 1, bad[:, 1]) > 0.08
     assert brier(truth == 1, good[:, 1]) < brier(truth == 1, bad[:, 1])
+
+
+@pytest.mark.parametrize("positive", [[True, False], [True, True], [False, False]])
+def test_brier_is_the_mean_squared_distance_with_one_class_too(positive: list[bool]) -> None:
+    p = np.array([0.0, 0.9])
+    expected = ((p - np.array(positive)) ** 2).mean()
+    assert brier(np.array(positive), p) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_temperature_equals_a_direct_search(classes: int) -> None:
+    """The cross entropy and its prior by SciPy, on a fine grid of temperatures."""
+    rng = np.random.default_rng(classes)
+    logits = rng.normal(scale=2.5, size=(60, classes))
+    truth = np.array([rng.choice(classes, p=row) for row in softmax(logits / 1.7, axis=1)])
+    grid = np.geomspace(*TEMPERATURE_RANGE, 4_001)
+    loss = [
+        np.log(t) ** 2 / 2 - log_softmax(logits / t, axis=1)[np.arange(60), truth].sum()
+        for t in grid
+    ]
+    found = fit_temperature(softmax(logits, axis=1), truth)
+    assert found == pytest.approx(grid[int(np.argmin(loss))], rel=2e-3)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from MLstatkit import Delong_test
 from scipy import stats
+from sklearn.metrics import roc_auc_score
 
 from millie.errors import ConfigError
 from millie.statistics.intervals import (
+    Estimate,
     clopper_pearson,
     corrected_resampled,
     delong_components,
@@ -19,6 +22,7 @@ from millie.statistics.intervals import (
     patient_bootstrap,
 )
 from millie.statistics.metrics import roc_auc
+from millie.statistics.rates import rate
 
 
 def slow_delong(positive: np.ndarray, score: np.ndarray) -> tuple[float, float]:
@@ -52,6 +56,34 @@ def test_delong_equals_the_pairwise_definition(
     assert delong_components(positive, score)[0] == pytest.approx(area, abs=1e-12)
     assert delong_variance(positive, score) == pytest.approx(variance, abs=1e-12)
     assert roc_auc(positive, score) == pytest.approx(area, abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(3, 40), m=st.integers(3, 40), shift=st.floats(-1, 2),
+    seed=st.integers(0, 999), decimals=st.sampled_from([0, 1, 9]),
+)  # fmt: skip
+def test_delong_equals_mlstatkit(n: int, m: int, shift: float, seed: int, decimals: int) -> None:
+    positive, score = draw(n, m, shift, seed, decimals)
+    noise = np.random.default_rng(seed + 1).normal(scale=0.7, size=n + m)
+    other = np.round(score + noise, decimals)
+    ours = delong_difference(positive, score, other)
+    assume(ours.high - ours.low > 1e-6)  # else MLstatkit resamples
+    *_, first, second, facts = Delong_test(positive, score, other)
+    assert facts["method"] == "delong"
+    assert first == pytest.approx(roc_auc_score(positive, score), abs=1e-12)
+    assert roc_auc(positive, score) == pytest.approx(first, abs=1e-12)
+    assert ours.value == pytest.approx(first - second, abs=1e-12)
+    half = stats.norm.ppf(0.975) * np.sqrt(facts["var_diff"])
+    assert (ours.high - ours.low) / 2 == pytest.approx(half, rel=1e-9)
+
+
+def test_delong_variance_is_that_of_mlstatkits_interval() -> None:
+    positive, score = draw(60, 40, 0.5, 0, decimals=1)
+    _, _, (low, high), _ = Delong_test(positive, score, -score, return_auc=False)
+    assert 0 < low < high < 1  # not cut
+    variance = ((high - low) / 2 / stats.norm.ppf(0.975)) ** 2
+    assert delong_variance(positive, score) == pytest.approx(variance, rel=1e-9)
 
 
 def test_delong_agrees_with_the_bootstrap() -> None:
@@ -108,10 +140,15 @@ def test_paired_difference_is_narrower_than_unpaired() -> None:
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 1), (0, 22), (21, 22), (22, 22), (30, 60)])
-def test_clopper_pearson_equals_scipy(k: int, n: int) -> None:
-    ours = clopper_pearson(k, n)
-    theirs = stats.binomtest(k, n).proportion_ci(0.95, method="exact")
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_clopper_pearson_equals_its_closed_form(k: int, n: int, confidence: float) -> None:
+    """Quantiles of the beta distribution; 0 and 1 where none or all succeed."""
+    tail = (1 - confidence) / 2
+    low = stats.beta.ppf(tail, k, n - k + 1) if k else 0.0
+    high = stats.beta.ppf(1 - tail, k + 1, n - k) if k < n else 1.0
+    ours, share = clopper_pearson(k, n, confidence), rate(k, n, confidence)
+    assert (ours.low, ours.high) == pytest.approx((low, high), abs=1e-9)
+    assert (share.value, share.low, share.high) == (ours.value, ours.low, ours.high)
 
 
 @pytest.mark.parametrize(("k", "n"), [(-1, 3), (4, 3), (0, 0)])
@@ -151,6 +188,63 @@ def test_bootstrap_keeps_classes_and_is_reproducible() -> None:
     first = patient_bootstrap(strata, statistic, 100, np.random.default_rng(4))
     assert set(drawn) == {(5, 3)}
     assert first == patient_bootstrap(strata, statistic, 100, np.random.default_rng(4))
+
+
+def test_bootstrap_equals_resampling_written_out() -> None:
+    positive, score = draw(52, 30, 1.2, 5)
+    members = [np.flatnonzero(~positive), np.flatnonzero(positive)]
+    rng = np.random.default_rng(7)
+    drawn = [m[rng.integers(0, len(m), (500, len(m)))] for m in members]
+    values = [roc_auc(positive[i], score[i]) for i in np.concatenate(drawn, axis=1)]
+    found = patient_bootstrap(
+        positive, lambda i: roc_auc(positive[i], score[i]), 500, np.random.default_rng(7)
+    )
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
+
+
+def test_bca_is_given_where_it_is_asked_for_and_exists() -> None:
+    positive, score = draw(52, 30, 1.2, 5)
+
+    def interval(score: np.ndarray, method: str) -> Estimate:
+        return patient_bootstrap(
+            positive, lambda i: roc_auc(positive[i], score[i]), 400, np.random.default_rng(0),
+            method=method,
+        )  # fmt: skip
+
+    plain, better = interval(score, "percentile"), interval(score, "BCa")
+    assert "BCa" in better.method
+    assert better.value == plain.value
+    assert better.low < plain.low  # the distribution of an AUC has its tail below
+    separated = interval(positive.astype(float), "BCa")
+    assert (separated.low, separated.high) == (1, 1)
+    assert "percentile (BCa is undefined)" in separated.method
+
+
+@pytest.mark.parametrize("method", ["percentile", "BCa"])
+def test_a_single_patient_of_a_class_is_part_of_every_resample(method: str) -> None:
+    drawn: list[np.ndarray] = []
+
+    def statistic(index: np.ndarray) -> float:
+        drawn.append(index)
+        return float(index.mean())
+
+    rng = np.random.default_rng(0)
+    found = patient_bootstrap(["A", "B", "B", "B"], statistic, 100, rng, method=method)
+    assert found.low < found.value < found.high
+    assert all((index == 0).sum() == 1 for index in drawn)
+    alone = patient_bootstrap(["A", "B"], statistic, 100, rng, method=method)
+    assert (alone.low, alone.high) == (alone.value, alone.value)
+
+
+def test_an_undefined_resample_leaves_the_interval_undefined() -> None:
+    found = patient_bootstrap(
+        ["A"] * 5,
+        lambda i: float("nan") if (i == 0).sum() > 1 else 0.5,
+        200,
+        np.random.default_rng(0),
+    )
+    assert found.value == 0.5
+    assert np.isnan([found.low, found.high]).all()
 
 
 def test_one_class_has_no_auc() -> None:

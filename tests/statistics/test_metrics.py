@@ -14,6 +14,7 @@ from millie.statistics.metrics import (
     confusion,
     macro_auc,
     make_calls,
+    precision_recall,
     roc,
     roc_auc,
     sensitivity,
@@ -73,6 +74,29 @@ def test_balanced_accuracy_is_the_mean_of_recalls() -> None:
     assert balanced_accuracy(truth, calls) == pytest.approx((2 / 3 + 1) / 2)
 
 
+@pytest.mark.parametrize(
+    ("truth", "calls", "value"),
+    [
+        ([0, 0], [0, 0], 1.0),
+        ([0, 0], [0, 1], 0.5),
+        ([0, 0], [2, 2], 0.0),
+        ([0, 2, 2], [1, 2, 1], 0.25),
+    ],
+)
+def test_balanced_accuracy_counts_the_classes_that_occur(
+    truth: list[int], calls: list[int], value: float
+) -> None:
+    """Without a warning where a class is called that no patient has."""
+    assert balanced_accuracy(np.array(truth), np.array(calls)) == value
+
+
+def test_recall_ends_at_all_positives_and_precision_at_their_share() -> None:
+    positive = np.array([True, False, True, False, False])
+    precision, recall = precision_recall(positive, np.array([0.9, 0.8, 0.8, 0.3, 0.1]))
+    np.testing.assert_allclose(recall, [0.5, 1, 1, 1])
+    np.testing.assert_allclose(precision, [1, 2 / 3, 0.5, 0.4])
+
+
 def test_positive_class_is_as_wanted_or_apl_or_the_rarest() -> None:
     assert choose_positive(["AML", "APL"], ["AML"], None) == "APL"
     assert choose_positive(["AML", "APL"], ["AML"], "AML") == "AML"
@@ -81,7 +105,9 @@ def test_positive_class_is_as_wanted_or_apl_or_the_rarest() -> None:
         choose_positive(["AML", "APL"], [], "CML")
 
 
-@pytest.mark.parametrize("figure", [roc_auc, average_precision, roc, sensitivity, specificity])
+@pytest.mark.parametrize(
+    "figure", [roc_auc, average_precision, roc, precision_recall, sensitivity, specificity]
+)
 def test_one_class_is_refused(figure) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ConfigError, match="needs both classes"):
         figure(np.ones(3, bool), np.ones(3, bool))

@@ -1,7 +1,8 @@
 """From raw to usable probabilities: temperature, threshold, and how far they can be trusted.
 
 Owns what is fitted on probabilities of patients that were not trained on, always inside a training
-part. Knows no network.
+part. Knows no network. SciPy and scikit-learn take a second to load and only fitting needs them:
+they are loaded where they are used.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
+import scipy
 
 from millie.errors import ConfigError
 from millie.statistics.intervals import clopper_pearson
@@ -68,7 +67,7 @@ def fit_temperature(probabilities: Floats, truth: NDArray[np.intp]) -> float:
         return float(-np.log(chosen).sum() + log_temperature**2 / 2)
 
     bounds = (math.log(TEMPERATURE_RANGE[0]), math.log(TEMPERATURE_RANGE[1]))
-    return math.exp(float(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+    return math.exp(float(scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
 def balanced_threshold(positive: Bools, probability: Floats) -> float:
@@ -89,6 +88,8 @@ def balanced_threshold(positive: Bools, probability: Floats) -> float:
 
     Source: Platt, Advances in Large Margin Classifiers (1999), with equal class weights.
     """
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - see the top
+
     if not both_classes(positive):
         raise ConfigError("a threshold needs patients of both classes")
     odds = np.clip(probability, _TINY, 1 - _TINY)
@@ -98,7 +99,7 @@ def balanced_threshold(positive: Bools, probability: Floats) -> float:
     if slope <= 0:
         return 0.5
     low, high = float(log_odds.min()), float(log_odds.max())
-    return float(expit(min(max(-intercept / slope, low), high)))
+    return float(scipy.special.expit(min(max(-intercept / slope, low), high)))
 
 
 def calibration_error(positive: Bools, probability: Floats, bins: int = 10) -> float:
@@ -115,8 +116,17 @@ def calibration_error(positive: Bools, probability: Floats, bins: int = 10) -> f
 
 
 def brier(positive: Bools, probability: Floats) -> float:
-    """Mean squared distance between probability and outcome; a coin gives 0.25."""
-    return float(np.mean((probability - positive) ** 2))
+    """Mean squared distance between probability and outcome; a coin gives 0.25.
+
+    Args:
+        positive: (n,), of one class or both.
+        probability: (n,) of the positive class.
+
+    Source: Brier, Monthly Weather Review 78:1 (1950).
+    """
+    from sklearn.metrics import brier_score_loss  # noqa: PLC0415 - see the top
+
+    return float(brier_score_loss(positive, probability, pos_label=True))
 
 
 def reliability(

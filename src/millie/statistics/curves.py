@@ -1,7 +1,5 @@
-"""Points of the curves a report draws, from the predictions on disk.
+"""The ROC curve a report draws, with its band over resampled patients, from predictions on disk.
 
-Owns the step curves of sensitivity against false positives (with its band over resampled patients)
-and of precision against recall.
 The numbers of a study and their intervals come from ``metrics.json``, never from here.
 """
 
@@ -11,6 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from millie.statistics.intervals import patient_band
+from millie.statistics.metrics import roc
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -41,36 +42,6 @@ class RocBand:
     n_negative: int
 
 
-def roc_points(positive: Bools, score: Floats) -> tuple[Floats, Floats]:
-    """False-positive rate and sensitivity at every distinct threshold, from (0, 0) to (1, 1).
-
-    Args:
-        positive: (n,) True for the positive class; both classes occur.
-        score: (n,) higher means more positive; equal scores move together.
-    """
-    order = np.argsort(-score, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
-    hits = np.cumsum(positive[order])[last]
-    misses = last + 1 - hits
-    return (
-        np.concatenate([[0.0], misses / (~positive).sum()]),
-        np.concatenate([[0.0], hits / positive.sum()]),
-    )
-
-
-def recall_points(positive: Bools, score: Floats) -> tuple[Floats, Floats]:
-    """Recall and precision at every distinct threshold, from the strictest to the loosest.
-
-    Args:
-        positive: (n,) True for the positive class; at least one.
-        score: (n,) higher means more positive; equal scores move together.
-    """
-    order = np.argsort(-score, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
-    hits = np.cumsum(positive[order])[last]
-    return hits / positive.sum(), hits / (last + 1)
-
-
 def roc_band(
     positive: Bools,
     score: Floats,
@@ -81,33 +52,28 @@ def roc_band(
     """The ROC curve with a percentile band over patients resampled within their class.
 
     Args:
-        positive: (n,) True for the positive class; both classes occur.
+        positive: (n,) True for the positive class.
         score: (n,) one value a patient, repeats averaged before.
         rng: source of randomness; the same state gives the same band.
         resamples: draws of patients.
         confidence: of the pointwise band.
 
+    Raises:
+        ConfigError: only one class.
+
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13; vertical
     averaging: Fawcett, Pattern Recognition Letters 27:861 (2006).
     """
+    curve = roc(positive, score)
     grid = np.linspace(0, 1, _GRID)
-    above, below = score[positive], score[~positive]
-    truth = np.arange(len(score)) < len(above)
-    drawn = np.empty((resamples, _GRID))
-    for i in range(resamples):
-        sample = np.concatenate([rng.choice(above, len(above)), rng.choice(below, len(below))])
-        drawn[i] = _height(grid, *roc_points(truth, sample))
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    fpr, tpr = roc_points(positive, score)
-    return RocBand(fpr, tpr, grid, low, high, len(above), len(below))
+    called = score[:, None] >= np.append(np.inf, np.unique(score)[::-1])
 
+    def height(drawn: NDArray[np.intp]) -> Floats:
+        hits, alarms = called[drawn[positive[drawn]]], called[drawn[~positive[drawn]]]
+        # Of points above each other the last counts, which is the highest.
+        reached: Floats = np.interp(grid, alarms.mean(axis=0), hits.mean(axis=0))
+        return reached
 
-def _height(grid: Floats, fpr: Floats, tpr: Floats) -> Floats:
-    """Sensitivity reached at each false-positive rate of the grid."""
-    # Of points above each other the highest counts: search from the right.
-    right = np.searchsorted(fpr, grid, side="right") - 1
-    following = np.minimum(right + 1, len(fpr) - 1)
-    run = fpr[following] - fpr[right]
-    share = np.divide(grid - fpr[right], run, out=np.zeros_like(grid), where=run > 0)
-    height: Floats = tpr[right] + share * (tpr[following] - tpr[right])
-    return height
+    low, high = patient_band(positive, height, resamples, rng, confidence)
+    n_positive = int(positive.sum())
+    return RocBand(curve.fpr, curve.tpr, grid, low, high, n_positive, len(positive) - n_positive)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from millie.statistics.intervals import patient_band
+
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -59,12 +61,9 @@ def decision_curve(
     called = probability[:, None] >= GRID[None, :]
     hits, alarms = called & positive[:, None], called & ~positive[:, None]
     gain = (hits - odds * alarms).astype(np.float64)
-    members = [np.flatnonzero(positive), np.flatnonzero(~positive)]
-    drawn = np.empty((resamples, len(GRID)))
-    for i in range(resamples):
-        sample = np.concatenate([rng.choice(m, len(m)) for m in members if len(m)])
-        drawn[i] = gain[sample].mean(axis=0)
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    low, high = patient_band(
+        positive, lambda drawn: gain[drawn].mean(axis=0), resamples, rng, confidence
+    )
     share = float(positive.mean())
     return DecisionCurve(GRID, gain.mean(axis=0), low, high, share - odds * (1 - share), share)
 

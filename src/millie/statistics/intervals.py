@@ -1,18 +1,21 @@
 """Intervals for the figures of a study.
 
 Owns the statistics only: each function takes numbers of independent patients and returns an
-:class:`Estimate` that names its method. Repeats of a cross-validation are never independent
-patients: average them per patient first, or use :func:`corrected_resampled`.
+:class:`Estimate` that names its method, or the two ends of a band. Repeats of a cross-validation
+are never independent patients: average them per patient first, or use :func:`corrected_resampled`.
+
+``scipy.stats`` takes most of a second to load: SciPy loads it when an interval is first computed.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from millie.errors import ConfigError
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
     Bools = NDArray[np.bool_]
-    Statistic = Callable[[NDArray[np.intp]], float]
+    Drawn = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +60,13 @@ def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> Es
     """
     if not 0 <= successes <= trials or trials < 1:
         raise ConfigError(f"{successes} of {trials}: expected 0 <= successes <= trials, trials > 0")
-    alpha = 1 - confidence
-    low = 0.0 if successes == 0 else stats.beta.ppf(alpha / 2, successes, trials - successes + 1)
-    high = (
-        1.0
-        if successes == trials
-        else stats.beta.ppf(1 - alpha / 2, successes + 1, trials - successes)
-    )
+    test = scipy.stats.binomtest(successes, trials)
+    found = test.proportion_ci(confidence_level=confidence, method="exact")
     return Estimate(
-        successes / trials, float(low), float(high), f"Clopper-Pearson, {successes}/{trials}"
+        successes / trials,
+        float(found.low),
+        float(found.high),
+        f"Clopper-Pearson, {successes}/{trials}",
     )
 
 
@@ -85,9 +86,9 @@ def delong_components(positive: Bools, score: Floats) -> tuple[float, Floats, Fl
     _check_two_classes(positive)
     above, below = score[positive], score[~positive]
     m, n = len(above), len(below)
-    ranks = stats.rankdata(np.concatenate([above, below]))
-    v10 = (ranks[:m] - stats.rankdata(above)) / n
-    v01 = 1 - (ranks[m:] - stats.rankdata(below)) / m
+    ranks = scipy.stats.rankdata(np.concatenate([above, below]))
+    v10 = (ranks[:m] - scipy.stats.rankdata(above)) / n
+    v01 = 1 - (ranks[m:] - scipy.stats.rankdata(below)) / m
     return float(v10.mean()), v10, v01
 
 
@@ -122,7 +123,7 @@ def delong_interval(positive: Bools, score: Floats, confidence: float = 0.95) ->
             area, min(exact.low, area), max(exact.high, area),
             f"exact on the smaller class ({smaller}): DeLong's variance is 0",
         )  # fmt: skip
-    z = stats.norm.ppf(0.5 + confidence / 2)
+    z = scipy.stats.norm.ppf(0.5 + confidence / 2)
     centre = math.log(area / (1 - area))
     half = float(z) * math.sqrt(variance) / (area * (1 - area))
     low, high = (1 / (1 + math.exp(-x)) for x in (centre - half, centre + half))
@@ -145,41 +146,105 @@ def delong_difference(
         raise ConfigError("a paired DeLong interval needs two patients of each class")
     d10, d01 = a10 - b10, a01 - b01
     sd = math.sqrt(d10.var(ddof=1) / len(d10) + d01.var(ddof=1) / len(d01))
-    z = float(stats.norm.ppf(0.5 + confidence / 2))
+    z = float(scipy.stats.norm.ppf(0.5 + confidence / 2))
     value = auc_a - auc_b
     return Estimate(value, value - z * sd, value + z * sd, "DeLong, paired")
 
 
 def patient_bootstrap(
-    strata: Sequence[str],
-    statistic: Statistic,
+    strata: Sequence[str] | Bools,
+    statistic: Callable[[Drawn], float],
     resamples: int,
     rng: np.random.Generator,
     confidence: float = 0.95,
+    method: Literal["percentile", "BCa"] = "percentile",
 ) -> Estimate:
-    """Percentile interval over resampled patients, each class keeping its size.
+    """Bootstrap interval over resampled patients, each class keeping its size.
+
+    A class with a single patient cannot be resampled: that patient is part of every resample.
+    Where the statistic is undefined (NaN) for a resample, so is the interval.
 
     Args:
         strata: class of each patient.
         statistic: takes indices of the drawn patients (with repetition), returns the figure. All
             repeats of a patient move together, so that they are not counted as independent.
         resamples: at least 100.
-        rng: source of randomness.
-        confidence: of the interval.
+        rng: source of randomness; the same state gives the same interval.
+        confidence: of the interval, between 0 and 1.
+        method: ``BCa`` corrects bias and skewness of the percentiles. Where it does not exist (all
+            resamples, or all but a few, give the same figure) the percentiles are given, and
+            ``Estimate.method`` says so.
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13; BCa: ch. 14.3.
     """
-    classes = np.asarray(strata)
-    members = [np.flatnonzero(classes == name) for name in sorted(set(strata))]
-    values = np.empty(resamples)
-    for i in range(resamples):
-        values[i] = statistic(np.concatenate([rng.choice(m, len(m)) for m in members]))
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    value = statistic(np.arange(len(classes)))
+    value = float(statistic(np.arange(len(strata))))
+    low, high, used = _interval(strata, statistic, resamples, rng, confidence, method)
     return Estimate(
         value, float(low), float(high),
-        f"bootstrap of patients within classes, percentile, {resamples} resamples",
+        f"bootstrap of patients within classes, {used}, {resamples} resamples",
     )  # fmt: skip
+
+
+def patient_band(
+    strata: Sequence[str] | Bools,
+    statistic: Callable[[Drawn], Floats],
+    resamples: int,
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+) -> tuple[Floats, Floats]:
+    """Lower and upper end of the pointwise percentile band of a curve, patients resampled.
+
+    Args:
+        strata: class of each patient; a single patient of a class is part of every resample.
+        statistic: takes indices of the drawn patients, returns the (G,) heights of the curve.
+        resamples: draws of patients.
+        rng: source of randomness; the same state gives the same band.
+        confidence: of the band at each of its points, between 0 and 1.
+
+    Returns:
+        (G,) lower and (G,) upper ends.
+
+    Source: as for :func:`patient_bootstrap`.
+    """
+    low, high, _ = _interval(strata, statistic, resamples, rng, confidence, "percentile")
+    return low, high
+
+
+def _interval(
+    strata: Sequence[str] | Bools,
+    statistic: Callable[[Drawn], float] | Callable[[Drawn], Floats],
+    resamples: int,
+    rng: np.random.Generator,
+    confidence: float,
+    method: Literal["percentile", "BCa"],
+) -> tuple[Floats, Floats, str]:
+    """Both ends, and the method that gave them."""
+    classes = np.asarray(strata)
+    members = [np.flatnonzero(classes == name) for name in np.unique(classes)]
+    alone = [patients for patients in members if len(patients) == 1]  # refused by SciPy
+    several = [patients for patients in members if len(patients) > 1]
+
+    def figure(*drawn: Drawn) -> Floats:
+        return np.asarray(statistic(np.concatenate([*alone, *drawn])), dtype=np.float64)
+
+    if not several:
+        return figure(), figure(), method
+    common = {"vectorized": False, "confidence_level": confidence}
+    with warnings.catch_warnings():
+        # The ends are NaN then, which is for the caller to see, and here for BCa.
+        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+        found = scipy.stats.bootstrap(
+            several, figure, n_resamples=resamples, method="percentile", rng=rng, **common
+        )
+        ends, used = found.confidence_interval, "percentile"
+        if method == "BCa":
+            with np.errstate(divide="ignore", invalid="ignore"):
+                better = scipy.stats.bootstrap(
+                    several, figure, n_resamples=0, method="BCa", bootstrap_result=found, **common
+                ).confidence_interval
+            exists = np.isfinite([better.low, better.high]).all()
+            ends, used = (better, "BCa") if exists else (ends, "percentile (BCa is undefined)")
+    return ends.low, ends.high, used
 
 
 def corrected_resampled(
@@ -205,7 +270,7 @@ def corrected_resampled(
         raise ConfigError(f"{len(values)} folds: an interval over folds needs at least 2")
     mean, count = float(np.mean(values)), len(values)
     sd = math.sqrt(float(np.var(values, ddof=1)) * (1 / count + test_share))
-    half = float(stats.t.ppf(0.5 + confidence / 2, count - 1)) * sd
+    half = float(scipy.stats.t.ppf(0.5 + confidence / 2, count - 1)) * sd
     return Estimate(
         mean, mean - half, mean + half,
         f"mean of {count} folds, corrected resampled t (Nadeau-Bengio)",

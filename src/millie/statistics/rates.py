@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from millie.statistics.intervals import clopper_pearson
+
 Floats = NDArray[np.float64]
 
 _DRAWS = 20_000
@@ -42,16 +44,20 @@ class Rate:
 
 
 def rate(successes: int, n: int, confidence: float = 0.95) -> Rate:
-    """A share with its interval.
+    """A share with its exact interval, :func:`millie.statistics.intervals.clopper_pearson`.
 
-    Source: Clopper and Pearson, Biometrika 26:404 (1934).
+    Args:
+        successes: 0 to ``n``.
+        n: patients; 0 gives a rate without values.
+        confidence: of the interval.
+
+    Raises:
+        ConfigError: more successes than patients, or fewer than 0.
     """
     if n == 0:
         return Rate(0, 0, None, None, None)
-    from scipy.stats import binomtest  # noqa: PLC0415 - takes a second; predictions need no rates
-
-    found = binomtest(successes, n).proportion_ci(confidence_level=confidence, method="exact")
-    return Rate(successes, n, successes / n, float(found.low), float(found.high))
+    found = clopper_pearson(successes, n, confidence)
+    return Rate(successes, n, found.value, found.low, found.high)
 
 
 @dataclass(frozen=True, slots=True)

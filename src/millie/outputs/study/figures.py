@@ -27,8 +27,9 @@ from millie.outputs.figures import (
 )
 from millie.outputs.page import percent
 from millie.outputs.study.records import Matrix, Study, matrix, measure_of, read_components
-from millie.statistics.curves import Bools, Floats, recall_points, roc_band
+from millie.statistics.curves import Bools, Floats, roc_band
 from millie.statistics.decision_curve import DecisionCurve, decision_curve
+from millie.statistics.metrics import precision_recall
 from millie.statistics.rates import Counts, PredictiveValues, predictive_values
 
 PREVALENCES = np.geomspace(0.01, 0.5, 60)
@@ -120,7 +121,7 @@ def _auc_words(study: Study) -> str:
 
 def _precision_recall(study: Study) -> Figure:
     positive, score = outcomes(study)
-    recall, precision = recall_points(positive, score)
+    precision, recall = precision_recall(positive, score)
     title = f"{study.positive} vs the rest"
     return precision_recall_figure(recall, precision, float(positive.mean()), title)
 

@@ -9,19 +9,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from millie.files import Value
 from millie.outputs.study.bag_facts import BagFacts
 from millie.outputs.study.records import Study, StudyPatient
-from millie.statistics.curves import roc_points
-from millie.statistics.rates import Counts, Rate, rate
+from millie.statistics.intervals import Estimate, delong_interval
+from millie.statistics.metrics import both_classes
+from millie.statistics.rates import Counts, Rate
 
 AGE_LIMITS = (18, 40, 60)
 """Years: children, young and middle adults, and those above."""
-
-_RESAMPLES = 1000
-_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +29,7 @@ class Subgroup:
         kind: what it is a part by.
         name: of the part.
         n_positive: patients of the positive class; ``n_negative`` all others.
-        auc: of the positive class with its interval (value, low, high), or None where a class is
-            missing.
+        auc: of the positive class with its DeLong interval, or None where a class is missing.
         sensitivity: at the study's thresholds; also ``specificity``.
     """
 
@@ -41,7 +37,7 @@ class Subgroup:
     name: str
     n_positive: int
     n_negative: int
-    auc: tuple[float, float, float] | None
+    auc: Estimate | None
     sensitivity: Rate
     specificity: Rate
 
@@ -93,44 +89,11 @@ def _figures(
     called = np.array([p.call == positive_class for p in patients], bool)
     score = np.array([p.probability for p in patients])
     counts = Counts.of(positive, called)
+    auc = delong_interval(positive, score) if both_classes(positive) else None
     return Subgroup(
         kind, name, int(positive.sum()), int((~positive).sum()),
-        auc_interval(positive, score), counts.sensitivity, counts.specificity,
+        auc, counts.sensitivity, counts.specificity,
     )  # fmt: skip
-
-
-def auc_interval(
-    positive: NDArray[np.bool_], score: NDArray[np.float64], confidence: float = 0.95
-) -> tuple[float, float, float] | None:
-    """ROC AUC with a percentile interval over patients resampled within their class.
-
-    Where the classes are separated, resampling says nothing: the interval is then the exact one of
-    all successes among the smaller class.
-
-    Returns:
-        value, low, high; None where a class is missing.
-    """
-    if positive.all() or not positive.any():
-        return None
-    above, below = score[positive], score[~positive]
-    area = _area(above, below)
-    if area in {0.0, 1.0}:
-        smaller = min(len(above), len(below))
-        exact = rate(round(area * smaller), smaller, confidence)
-        return area, float(exact.low or 0.0), float(exact.high or 0.0)
-    rng = np.random.default_rng(_SEED)
-    drawn = [
-        _area(rng.choice(above, len(above)), rng.choice(below, len(below)))
-        for _ in range(_RESAMPLES)
-    ]
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return area, float(low), float(high)
-
-
-def _area(above: NDArray[np.float64], below: NDArray[np.float64]) -> float:
-    score = np.concatenate([above, below])
-    fpr, tpr = roc_points(np.arange(len(score)) < len(above), score)
-    return round(float(np.trapezoid(tpr, fpr)), 12)
 
 
 SUBGROUP_HEADER = (
@@ -143,7 +106,8 @@ def subgroup_rows(groups: Sequence[Subgroup]) -> list[Sequence[Value]]:
     """Rows of ``subgroups.csv``."""
     return [
         (
-            g.kind, g.name, g.n_positive, g.n_negative, *(g.auc or (None, None, None)),
+            g.kind, g.name, g.n_positive, g.n_negative,
+            *((g.auc.value, g.auc.low, g.auc.high) if g.auc else (None, None, None)),
             g.sensitivity.value, g.sensitivity.low, g.sensitivity.high,
             g.specificity.value, g.specificity.low, g.specificity.high,
         )
