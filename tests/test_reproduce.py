@@ -159,9 +159,9 @@ def test_data_are_found_below_and_above(data: Path) -> None:
 
 
 def test_missing_data_say_what_to_get(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"nothing is there.*\n.*imagebank"):
+    with pytest.raises(MissingFileError, match=r"no data set found.*\n.*imagebank"):
         gather.gather(experiment("apl-blood"), data)
-    with pytest.raises(MissingFileError, match=r"found in .*: apl_aml/, pbc_cells/"):
+    with pytest.raises(MissingFileError, match=r"Content of .*: apl_aml/, pbc_cells/"):
         gather.gather(experiment("marrow"), data)
     with pytest.raises(MissingFileError, match="is not a folder"):
         gather.gather(experiment("apl-blood"), data / "nowhere")
@@ -194,7 +194,7 @@ def test_a_set_that_lies_deeper_is_to_be_moved(data: Path, tmp_path: Path) -> No
     shutil.copytree(data / "apl_aml", tmp_path / "apl_aml" / "unzipped" / "DeepAPL")
     absent = gather.find(DATASETS["apl_aml"], tmp_path)
     assert isinstance(absent, gather.Missing)
-    assert f"too shallow: put this folder, named apl_aml, into {tmp_path}: " in absent.message
+    assert f"too high: put this folder, named apl_aml, into {tmp_path}: " in absent.message
     assert "--root" not in absent.message
 
 
@@ -205,8 +205,8 @@ def test_only_experiments_with_several_sources_transfer_colours(tmp_path: Path) 
     store = Store(tmp_path)
     known = experiment("all-aml-normal")
     assert run.of_colours(experiment("apl-aml"), store, config) == ()
-    assert "not transferred" in run.of_colours(known, store, Config())[0]
-    assert "there is one source" in run.of_colours(known, store, config)[0]
+    assert "no colour transfer" in run.of_colours(known, store, Config())[0]
+    assert "there is only one source" in run.of_colours(known, store, config)[0]
 
 
 def test_settings_that_are_not_the_profiles_are_told() -> None:
@@ -216,7 +216,7 @@ def test_settings_that_are_not_the_profiles_are_told() -> None:
     told = deviations.of_profile("paper", own)
     assert told[-1] == "training.mode = frozen (end_to_end in the profile)"
     assert len(told) == 1 + len(deviations.DEVIATIONS["paper"])
-    assert deviations.of_profile("mine", own) == ("profile mine: see the settings",)
+    assert deviations.of_profile("mine", own) == ("profile mine: see its settings",)
 
 
 def test_a_cell_cut_twice_is_found_again() -> None:
@@ -254,7 +254,7 @@ def test_cells_seen_in_training_get_a_row_without_them(
     monkeypatch.setattr(cell_tests, "seen_cells", two_seen)
     found, _ = cell_tests.run_external(known, cohorts, external)
     assert [r.test.name for r in found] == ["healthy_promyelocyte", "healthy_promyelocyte_unseen"]
-    assert "2 of its cells were found again" in " ".join(found[0].caveats)
+    assert "2 of its cells also occur" in " ".join(found[0].caveats)
     total = plain[0].n_target + plain[0].n_other
     assert found[1].n_target + found[1].n_other == total - 2
 
@@ -316,7 +316,7 @@ def test_judged_cells_have_auc_and_interval_or_a_reason() -> None:
     few = cell_tests.judge(TEST, cells[:8], 0.5, config, ())
     assert "at least 10" in few.why
     other = cell_tests.judge(replace(TEST, score="ALL"), cells, 0.5, config, ())
-    assert "no patient with ALL" in other.why
+    assert "no patients with ALL" in other.why
 
 
 def test_reproduction_leaves_table_page_and_panels(reproduced: run.Reproduction) -> None:

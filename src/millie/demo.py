@@ -1,7 +1,7 @@
-"""The demonstration: a drawn cohort through the whole method, from images to reports.
+"""The demonstration: a synthetic cohort through the whole method, from images to reports.
 
-Owns the story that ``millie demo`` tells; every step is the pipeline's own. The numbers show that
-the method runs, not how well it works on patients.
+Owns the steps of ``millie demo``; each is the pipeline's own. The figures show that the method
+runs, not how well it works on patients.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _NEW_PATIENTS_PER_CLASS = 2
 
 @dataclass(frozen=True, slots=True)
 class DemoResult:
-    """Where the demo's results lie.
+    """Where the demo's results are.
 
     Attributes:
         study: the cross-validation on the training cohort.

@@ -51,9 +51,9 @@ def test_a_damaged_bag_is_named_and_does_not_hide_the_others(store: Store, add: 
 
 
 def test_a_missing_store_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="no store at"):
+    with pytest.raises(MissingFileError, match="no bag store at"):
         Store(tmp_path / "nowhere").bags()
-    with pytest.raises(MissingFileError, match="is no bag store"):
+    with pytest.raises(MissingFileError, match="is not a bag store"):
         _ = Store(tmp_path).description
 
 
@@ -136,7 +136,7 @@ def test_verify_names_a_bag_under_a_wrong_name(store: Store, add: Add) -> None:
     add("p").rename(store.root / "q.h5")
     (problem,) = store.verify()
     assert (problem.patient, problem.source) == ("p", "q.h5")
-    assert "rename it p.h5" in problem.message
+    assert "rename it to p.h5" in problem.message
 
 
 def test_embeddings_are_read_back_as_float16(add: Add) -> None:

@@ -158,7 +158,7 @@ def test_bags_and_runtimes_that_do_not_fit_are_refused(
     bundle = make_bundle(networks=3)
     with pytest.raises(NoCellsError, match="patient 'p' has no cells"):
         predict_bag(bundle, make_bag(0), runtime, CONFIG)
-    with pytest.raises(ConfigError, match="expects 32 px over 25"):
+    with pytest.raises(ConfigError, match=r"expects 32 px .25"):
         predict_bag(bundle, make_bag(3, size_um=10), runtime, CONFIG)
     with pytest.raises(ConfigError, match="2 runtimes for 3 networks"):
         predict_bag(bundle, make_bag(3), [runtime, runtime], CONFIG)

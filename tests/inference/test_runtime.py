@@ -104,7 +104,7 @@ def test_features_that_are_not_finite_are_refused() -> None:
     encoder = new_encoder("resnet_small")
     with torch.no_grad():
         next(iter(encoder.parameters())).fill_(torch.nan)
-    with pytest.raises(BundleError, match="not finite"):
+    with pytest.raises(BundleError, match="non-finite"):
         TorchRuntime(encoder)(noise(1))
 
 

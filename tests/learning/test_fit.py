@@ -103,7 +103,7 @@ def test_an_existing_folder_is_refused_before_training(
 
 
 def test_no_store_is_named(config: Config, tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="no store at"):
+    with pytest.raises(MissingFileError, match="no bag store at"):
         fit(Store(tmp_path / "nothing"), config)
 
 

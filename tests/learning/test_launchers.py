@@ -38,7 +38,9 @@ def test_every_command_but_training_is_refused_before_it_reads_its_words(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, command, "a", "b", "--out", "c") == 2
-    assert f"millie {command} runs in one process, and WORLD_SIZE is 2" in capsys.readouterr().err
+    assert (
+        f"millie {command} runs in a single process, but WORLD_SIZE is 2" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.usefixtures("two_processes")
@@ -46,12 +48,12 @@ def test_training_is_let_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "train", str(tmp_path / "none"), "--out", str(tmp_path / "out")) == 2
-    assert "runs in one process" not in capsys.readouterr().err
+    assert "runs in a single process" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("two_processes")
 def test_one_process_of_a_launcher_may_do_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="crossval runs in one process, and WORLD_SIZE is 2"):
+    with pytest.raises(ConfigError, match="crossval runs in a single process, but WORLD_SIZE is 2"):
         check_alone("crossval")
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert not launched()

@@ -125,7 +125,7 @@ def test_identical_cells_do_not_change_the_gradient(
 
 def test_other_fusions_are_refused(toy_store: Store, tiny_encoder: Callable[[], Encoder]) -> None:
     source = StoredCells(toy_store)
-    with pytest.raises(ConfigError, match="aggregator=max only"):
+    with pytest.raises(ConfigError, match=r"only with model\.aggregator=max"):
         exact_backward(end_to_end(tiny_encoder, "mean"), source, one_step(source), 4)
 
 

@@ -96,7 +96,7 @@ def test_who_is_left_by_another_process_ends_and_says_so(tmp_path: Path, how: st
     second.kill()
     assert first.exitcode == 0
     told = json.loads((tmp_path / "left.json").read_text())
-    assert "another training process died, never came or was not heard of" in told["message"]
+    assert "another training process died, never started or has been silent for" in told["message"]
     assert told["sums"] == [[3.0, 3.0], [1.0, 1.0], None], "a weight that nobody used has none"
 
 
@@ -107,7 +107,7 @@ def test_who_waits_for_processes_that_never_come_is_told(
                         ("MASTER_PORT", str(free_port()))):  # fmt: skip
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(parallel, "PATIENCE", timedelta(seconds=1))
-    with pytest.raises(TrainingError, match="never came"), joined():
+    with pytest.raises(TrainingError, match="never started"), joined():
         pytest.fail("joined a group of one")
 
 

@@ -112,7 +112,7 @@ def test_digest_follows_content_and_patients() -> None:
 
 
 def test_a_patient_without_cells_is_named() -> None:
-    with pytest.raises(NoCellsError, match="no cells of b"):
+    with pytest.raises(NoCellsError, match="no cells for b"):
         EmbeddedCells({"a": np.zeros((2, 3)), "b": np.zeros((0, 3))})
 
 

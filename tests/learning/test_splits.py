@@ -101,7 +101,7 @@ def test_a_class_smaller_than_the_folds_is_refused() -> None:
 
 
 def test_one_class_is_refused() -> None:
-    with pytest.raises(TrainingError, match="one class only"):
+    with pytest.raises(TrainingError, match="have the same class"):
         make_splits(cohort(A=9), 3, 1, 0)
 
 
@@ -112,7 +112,7 @@ def test_one_fold_is_refused() -> None:
 
 def test_a_patient_in_two_parts_is_named() -> None:
     fold = Fold(0, 0, ("a", "b"), (), ("b", "c"))
-    with pytest.raises(ManifestError, match="b stand in two parts"):
+    with pytest.raises(ManifestError, match="b are in two parts"):
         check_splits(Splits(2, 1, 0, (fold,)))
 
 
@@ -123,7 +123,7 @@ def test_a_patient_never_tested_is_named() -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match="do not exist"):
+    with pytest.raises(MissingFileError, match="no splits at"):
         load_splits(tmp_path / "splits.json")
 
 
@@ -131,7 +131,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_file_without_splits_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "splits.json"
     path.write_text(text)
-    with pytest.raises(ManifestError, match="holds no splits"):
+    with pytest.raises(ManifestError, match="is not a file of splits"):
         load_splits(path)
 
 
@@ -141,5 +141,5 @@ def test_a_saved_overlap_is_refused(tmp_path: Path) -> None:
     data = json.loads(path.read_text())
     data["assignments"][0]["train"].append(data["assignments"][0]["test"][0])
     path.write_text(json.dumps(data))
-    with pytest.raises(ManifestError, match="stand in two parts"):
+    with pytest.raises(ManifestError, match="are in two parts"):
         load_splits(path)

@@ -42,9 +42,9 @@ def test_settings_are_verified_before_torch_is_loaded() -> None:
 
 def test_what_the_bundle_fixes_cannot_be_set(bundle: Path) -> None:
     assert settings_for(bundle, None, ["prediction.batch_size=3"]).prediction.batch_size == 3
-    with pytest.raises(ConfigError, match="'crops' settings belong to the model tiny 1"):
+    with pytest.raises(ConfigError, match="'crops' settings are fixed by the model tiny 1"):
         settings_for(bundle, None, ["crops.size_px=64"])
-    with pytest.raises(ConfigError, match="which labels mean no disease belongs to the model"):
+    with pytest.raises(ConfigError, match=r"prediction\.negative_labels is fixed by the model"):
         settings_for(bundle, None, ['prediction.negative_labels=["AML"]'])
     with pytest.raises(MissingFileError, match="neither a folder nor shipped"):
         settings_for("no-such-model", None, [])

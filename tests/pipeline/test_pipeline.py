@@ -112,7 +112,7 @@ def test_one_bad_patient_does_not_stop_the_others(
 def test_settings_of_the_model_cannot_be_changed_when_predicting(
     bundle: Path, films: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="'crops' settings belong to the model"):
+    with pytest.raises(ConfigError, match="'crops' settings are fixed by the model"):
         pipeline.predict(str(bundle), [films], tmp_path, settings=["crops.size_px=64"])
 
 
@@ -145,7 +145,7 @@ def test_nothing_usable_is_an_error_with_the_reason(tiny_config: Config, tmp_pat
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "x.jpg").write_bytes(b"no image")
-    with pytest.raises(NoCellsError, match=r"no patient gave a usable cell.*not a readable image"):
+    with pytest.raises(NoCellsError, match=r"no usable cells in any patient.*not a readable image"):
         pipeline.segment(pipeline.read_cohort([bad]), tmp_path / "s", tiny_config)
 
 

@@ -161,10 +161,10 @@ class BagReader:
     def _read_head(self) -> None:
         schema = self._file.attrs.get("schema")
         if schema is None or "cells/table" not in self._file:
-            raise StoreError(f"{self.path} is a sealed file but not a bag: name a bag file")
+            raise StoreError(f"{self.path} is a millie file but not a bag: give a bag file")
         if int(schema) != SCHEMA:
             raise StoreError(
-                f"{self.path} has schema {int(schema)}, this version reads {SCHEMA}: cut the bag "
+                f"{self.path} has schema {int(schema)}, this version reads {SCHEMA}: segment "
                 "again, or use the millie version that wrote it"
             )
         data = json.loads(scalar_text(self._file["meta"]))

@@ -201,8 +201,8 @@ def read_errors(path: Path) -> Iterator[None]:
         raise
     except (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise StoreError(
-            f"{path} cannot be read ({error}): it is damaged or of another kind; delete it and "
-            "run the step that writes it again"
+            f"{path} cannot be read ({error}): it is damaged or not the right kind of file; delete "
+            "it and run the step that writes it again"
         ) from error
 
 
@@ -229,7 +229,7 @@ def _write_errors(path: Path) -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         raise StoreError(
             f"cannot write {path} ({error}): check free space and permissions, then run again; "
-            "what was finished is kept"
+            "finished work is kept"
         ) from error
 
 

@@ -87,7 +87,9 @@ class Store:
             MissingFileError: the folder does not exist.
         """
         if not self.root.is_dir():
-            raise MissingFileError(f"no store at {self.root}: name the folder that segment wrote")
+            raise MissingFileError(
+                f"no bag store at {self.root}: give the folder that `millie segment` wrote"
+            )
         found: list[BagSummary] = []
         problems: list[Problem] = []
         for path in sorted(self.root.glob("*.h5")):
@@ -149,19 +151,19 @@ class Store:
         """
         path = self.root / DESCRIPTION
         if not path.is_file():
-            raise MissingFileError(f"{self.root} is no bag store: it has no {DESCRIPTION}")
+            raise MissingFileError(f"{self.root} is not a bag store: it has no {DESCRIPTION}")
         with read_errors(path):
             text = path.read_text(encoding="utf-8")
             data = json.loads(text)
             if text != _description_text(data["store"]):
                 raise StoreError(
-                    f"{path} has changed since it was written: run segment again to restore it"
+                    f"{path} has changed since it was written: run `millie segment` again"
                 )
             body = data["store"]
             if body["schema"] != SCHEMA:
                 raise StoreError(
-                    f"{path} has schema {body['schema']}, this version reads {SCHEMA}: cut the "
-                    "bags again, or use the millie version that wrote them"
+                    f"{path} has schema {body['schema']}, this version reads {SCHEMA}: segment "
+                    "again, or use the millie version that wrote it"
                 )
             return StoreDescription(
                 name=body["name"],
@@ -220,7 +222,7 @@ class Store:
             patient = _summary(path).patient
             if path != self.path_of(patient):
                 raise StoreError(
-                    f"{path} holds patient '{patient}': rename it {self.path_of(patient).name}"
+                    f"{path} holds patient '{patient}': rename it to {self.path_of(patient).name}"
                 )
         except DataError as error:
             return [_problem(patient, path, error)]

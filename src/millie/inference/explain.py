@@ -223,8 +223,8 @@ class _Spill:
             self._file.flush()
         except OSError as error:
             raise StoreError(
-                f"no room for features in the folder of temporary files, {tempfile.gettempdir()} "
-                f"({error}): free some, or set TMPDIR to another folder"
+                f"no space for features in the temporary folder {tempfile.gettempdir()} ({error}): "
+                "free some, or set TMPDIR to another folder"
             ) from error
         self._rows += len(cells)
 

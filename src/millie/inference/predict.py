@@ -172,8 +172,8 @@ def _checked(
     got = (reader.meta.size_px, reader.meta.size_um)
     if got != (manifest.size_px, manifest.size_um):
         raise ConfigError(
-            f"{reader.path} holds crops of {got[0]} px over {got[1]} um, {bundle.name} expects "
-            f"{manifest.size_px} px over {manifest.size_um} um: cut the bag with its settings"
+            f"{reader.path} holds crops of {got[0]} px ({got[1]} um), but {bundle.name} expects "
+            f"{manifest.size_px} px ({manifest.size_um} um): segment again with its settings"
         )
     dims = {r.dim for r in runtimes} | {network.dim for network in bundle.networks}
     if len(runtimes) not in {1, len(bundle.networks)} or len(dims) != 1:

@@ -260,7 +260,7 @@ def one_thread() -> Iterator[None]:
 def _finite(features: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     if not np.isfinite(features).all():
         raise BundleError(
-            f"the encoder gave features that are not finite (runtime {name}): its weights are "
-            "damaged; fetch or train the model again"
+            f"the encoder returned non-finite features (runtime {name}): its weights are damaged; "
+            "download or train the model again"
         )
     return features

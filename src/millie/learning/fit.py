@@ -1,4 +1,4 @@
-"""The model that is kept: trained on every labelled patient, calibrated out of fold, bundled.
+"""The final model: trained on every labelled patient, calibrated out of fold, bundled.
 
 How well it works on new patients is measured by :mod:`millie.evaluation.crossval` with the same
 procedure inside each fold; nothing here is a figure of merit. Owns what goes into a bundle.
@@ -95,8 +95,8 @@ def fit(
     """
     if config.training.colour_transfer:
         raise ConfigError(
-            "training.colour_transfer=true: a bundle cannot know the colours of the sources that "
-            "it will meet; train with --set training.colour_transfer=false"
+            "training.colour_transfer=true: a model cannot know the colours of sources it has not "
+            "seen; train with --set training.colour_transfer=false"
         )
     who = participants(store)
     positive = choose_positive(who.classes, list(who.labels.values()), config.evaluation.positive)
@@ -236,7 +236,7 @@ def _provenance(
     if auc is not None:
         found["out_of_fold_auc"] = auc
         found["out_of_fold_note"] = (
-            "of single networks on the training patients that each left out; used for calibration, "
+            "single networks on the training patients each of them left out; used for calibration, "
             "not a measure of performance: see `millie crossval`"
         )
     return found
@@ -254,19 +254,19 @@ def out_of_fold_auc(ensemble: Ensemble, cast: Cast) -> float | None:
 
 
 def model_card(name: str, fitted: Fitted) -> str:
-    """A short card in Markdown: what the model is, from what, and what it must not be used for."""
+    """A short card in Markdown: what the model is, its training data, and its intended use."""
     facts: Mapping[str, Any] = fitted.provenance
     counts = ", ".join(f"{n} {label}" for label, n in facts["n_by_class"].items())
     return f"""# {name}
 
 {RESEARCH_USE_ONLY}
 
-Tells {", ".join(fitted.classes)} apart from images of leukocytes; `{fitted.positive}` is called
-from a calibrated probability of {fitted.threshold:.3f} on.
+Classifies patients as {", ".join(fitted.classes)} from images of their leukocytes;
+`{fitted.positive}` is called at a calibrated probability of {fitted.threshold:.3f} or more.
 
 - Trained on {facts["n_patients"]} patients ({counts}) of `{facts["cohort"]}`, from diagnoses alone;
   no cell was labelled.
 - Networks: {len(fitted.networks)}, probabilities averaged, temperature {fitted.temperature:.2f}.
-- Performance is not stated here: it is what `millie crossval` measures with the same settings, and
-  what data from another source show.
+- Performance is not stated here: measure it with `millie crossval` and the same settings, and on
+  data from another source.
 """

@@ -60,6 +60,6 @@ def tensorboard() -> ModuleType:
         return importlib.import_module("torch.utils.tensorboard")
     except ImportError as error:
         raise MissingPackageError(
-            "training.log=tensorboard needs the package tensorboard: "
+            "training.log=tensorboard needs the tensorboard package: "
             "pip install 'millie[tensorboard]', or set training.log=csv"
         ) from error

@@ -180,8 +180,8 @@ def check_exact(network: MilNetwork) -> None:
     """
     if not isinstance(network.aggregator, MaxAggregator):
         raise ConfigError(
-            "training.exact_gradient works with model.aggregator=max only: other fusions pass a "
-            "gradient to every cell; set training.exact_gradient=false"
+            "training.exact_gradient works only with model.aggregator=max: other aggregators pass "
+            "a gradient to every cell; set training.exact_gradient=false"
         )
 
 

@@ -50,9 +50,9 @@ def check_alone(command: str) -> None:
     """
     if launched() and command not in PARALLEL:
         raise ConfigError(
-            f"millie {command} runs in one process, and WORLD_SIZE is "
-            f"{os.environ['WORLD_SIZE']}: start it without torchrun or accelerate; only "
-            f"{', '.join(sorted(PARALLEL))} shares its work between processes"
+            f"millie {command} runs in a single process, but WORLD_SIZE is "
+            f"{os.environ['WORLD_SIZE']}: start it without torchrun or accelerate; only millie "
+            f"{', '.join(sorted(PARALLEL))} can share its work between processes"
         )
 
 
@@ -163,7 +163,7 @@ def joined() -> Iterator[Team]:
         with _in_contact():
             group.init_process_group(backend, timeout=PATIENCE)
     except ValueError as error:
-        raise ConfigError(f"the variables of the launcher make no sense: {error}") from error
+        raise ConfigError(f"the launcher's environment variables are invalid: {error}") from error
     try:
         yield team()
     finally:
@@ -182,7 +182,7 @@ def _in_contact() -> Iterator[None]:
     except RuntimeError as error:  # whatever the backend raises: each has its own kinds
         cause = str(error).splitlines()[0]
         raise TrainingError(
-            f"another training process died, never came or was not heard of for {PATIENCE} "
-            f"({cause}): see what the others say, then run the same command again; training goes "
-            "on at its last checkpoint"
+            f"another training process died, never started or has been silent for {PATIENCE} "
+            f"({cause}): check the output of the others, then run the same command again; training "
+            "resumes from the last checkpoint"
         ) from error

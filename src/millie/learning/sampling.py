@@ -69,10 +69,12 @@ class EmbeddedCells:
     def __init__(self, features: Mapping[str, NDArray[np.floating]]) -> None:
         empty = sorted(p for p, f in features.items() if len(f) == 0)
         if empty:
-            raise NoCellsError(f"no cells of {', '.join(empty)}: leave these patients out")
+            raise NoCellsError(f"no cells for {', '.join(empty)}: leave these patients out")
         widths = {f.shape[1] for f in features.values()}
         if len(widths) != 1:
-            raise ConfigError(f"embeddings with {sorted(widths)} features: expected one width")
+            raise ConfigError(
+                f"embeddings with {sorted(widths)} features: expected the same number for all"
+            )
         self.dim = widths.pop()
         self._packed = torch.empty(sum(map(len, features.values())), self.dim)
         self._bags: dict[str, torch.Tensor] = {}

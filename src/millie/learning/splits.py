@@ -116,14 +116,14 @@ def check_classes(labels: Mapping[str, str], at_least: int, purpose: str) -> Non
     counts = Counter(labels.values())
     if len(counts) < 2:
         raise TrainingError(
-            f"patients of one class only ({dict(counts)}): expected at least two diagnoses; "
+            f"all patients have the same class ({dict(counts)}): at least two are needed; "
             "check the label column of the manifest"
         )
     small = {name: n for name, n in sorted(counts.items()) if n < at_least}
     if small:
         raise TrainingError(
-            f"too few patients for {purpose}: {small}, expected at least {at_least} of each "
-            "class; use fewer folds, add patients or leave the class out"
+            f"too few patients for {purpose}: {small}; at least {at_least} of each class are "
+            "needed. Use fewer folds, add patients or leave the class out"
         )
 
 
@@ -177,8 +177,8 @@ def check_splits(splits: Splits) -> None:
         twice = sorted(p for p, n in counts.items() if n > 1)
         if twice:
             raise ManifestError(
-                f"repeat {a.repeat}, fold {a.fold}: {', '.join(twice)} stand in two parts; "
-                "expected each patient in one of train, validation and test"
+                f"repeat {a.repeat}, fold {a.fold}: {', '.join(twice)} are in two parts; "
+                "each patient must be in exactly one of train, validation and test"
             )
         tested.update((a.repeat, p) for p in a.test)
     for repeat in range(splits.repeats):
@@ -198,13 +198,13 @@ def load_splits(path: Path) -> Splits:
         ManifestError: not JSON of this form, or a patient in two parts.
     """
     if not path.is_file():
-        raise MissingFileError(f"splits {path} do not exist; `millie crossval` writes them")
+        raise MissingFileError(f"no splits at {path}; `millie crossval` writes them")
     try:
         splits = _parse(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError) as error:
         raise ManifestError(
-            f"{path} holds no splits ({type(error).__name__}: {error}); expected JSON with "
-            "folds, repeats, seed and assignments; remove it to have it written again"
+            f"{path} is not a file of splits ({type(error).__name__}: {error}); expected JSON with "
+            "folds, repeats, seed and assignments. Delete it to have it written again"
         ) from error
     check_splits(splits)
     return splits

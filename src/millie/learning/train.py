@@ -329,12 +329,12 @@ def check_task(task: Task) -> None:
     missing = [name for name in task.classes if name not in present]
     if missing:
         raise TrainingError(
-            f"no training patient of {', '.join(missing)}: expected every class; use fewer folds, "
-            "a smaller training.validation_fraction, or more patients"
+            f"no training patients with {', '.join(missing)}: every class is needed; use fewer "
+            "folds, a smaller training.validation_fraction, or more patients"
         )
     both = sorted(set(task.train) & set(task.validation))
     if both:
-        raise TrainingError(f"{', '.join(both)} stand in training and validation part")
+        raise TrainingError(f"{', '.join(both)} are in both the training and the validation part")
 
 
 def task_digest(network: MilNetwork, source: CellSource, task: Task, config: Config) -> str:
@@ -356,7 +356,7 @@ def task_digest(network: MilNetwork, source: CellSource, task: Task, config: Con
 def _check_finite(loss: float, epoch: int, config: Config) -> None:
     if not math.isfinite(loss):
         raise TrainingError(
-            f"the loss is {loss} in epoch {epoch}: training has diverged; lower "
-            f"training.learning_rate (now {config.training.learning_rate:g}) and look for cells "
+            f"the loss is {loss} in epoch {epoch}: training has diverged. Lower "
+            f"training.learning_rate (now {config.training.learning_rate:g}) and check for cells "
             "with extreme features"
         )

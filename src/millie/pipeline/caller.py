@@ -89,13 +89,13 @@ def settings_for(bundle: str | Path, file: Path | None, words: Sequence[str]) ->
     for stage in ("crops", "model"):
         if settings.digest(stage) != own.digest(stage):
             raise ConfigError(
-                f"'{stage}' settings belong to the model {manifest.name} {manifest.version} and "
-                "can't be changed when predicting; train another bundle with them"
+                f"'{stage}' settings are fixed by the model {manifest.name} {manifest.version} and "
+                "cannot be changed when predicting; train another model with them"
             )
     if settings.prediction.negative_labels != own.prediction.negative_labels:
         raise ConfigError(
-            f"which labels mean no disease belongs to the model {manifest.name} {manifest.version} "
-            "(prediction.negative_labels) and can't be changed when predicting"
+            f"prediction.negative_labels is fixed by the model {manifest.name} {manifest.version} "
+            "and cannot be changed when predicting"
         )
     return settings
 

@@ -98,8 +98,8 @@ def check_same_settings(bags: Store, config: Config) -> None:
     other = [s for s in _CUTTING_STAGES if theirs.digest(s) != config.digest(s)]
     if other:
         raise ConfigError(
-            f"{bags.root} is being cut with other settings ({', '.join(other)}): every shard needs "
-            "the same --config, --profile and --set. To cut it again with new settings, run once "
+            f"{bags.root} is being written with other settings ({', '.join(other)}): every shard "
+            "needs the same --config, --profile and --set. To redo it with new settings, run once "
             "without --shard, or give another --out"
         )
 
@@ -139,8 +139,8 @@ def _strangers(bags: Store, cohort: Cohort) -> list[Problem]:
     return [
         Problem(
             "", path.name, "StoreError",
-            f"{path} is left from another cohort and would be trained on: delete it, or name "
-            "another folder for this cohort's store",
+            f"{path} is left from another cohort and would be used for training: delete it, or "
+            "give this cohort another folder",
         )
         for path in sorted(bags.root.glob("*.h5"))
         if path.name not in known
@@ -167,4 +167,4 @@ def _summarise(
 def _nothing_usable(summary: SegmentResult) -> str:
     shown = "; ".join(p.message for p in summary.failures[:3])
     more = f" and {len(summary.failures) - 3} more" if len(summary.failures) > 3 else ""
-    return f"no patient gave a usable cell: {shown}{more}"
+    return f"no usable cells in any patient: {shown}{more}"

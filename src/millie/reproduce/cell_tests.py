@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from millie.types import Cohort, Problem
 
 _FEWEST = 10
-_UNSEEN = "without the cells that were found again among the training cells"
-_INDEPENDENT = "donors are unknown: cells are taken for independent, the interval is too narrow"
+_UNSEEN = "without the cells that also occur among the training cells"
+_INDEPENDENT = "donors unknown: cells are treated as independent, so the interval is too narrow"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +108,7 @@ def run_external(
         caveats = (*test.caveats, *lacking, _INDEPENDENT)
         unseen = [cell for cell in own if (cell.patient, cell.source) not in seen]
         n_seen = len(own) - len(unseen)
-        told = (f"{n_seen} of its cells were found again among the training cells",) * (n_seen > 0)
+        told = (f"{n_seen} of its cells also occur among the training cells",) * (n_seen > 0)
         wanted_config = run.config.evaluation
         results.append(judge(test, own, threshold, wanted_config, (*caveats, *told)))
         if n_seen and results[-1].auc is not None:
@@ -156,7 +156,7 @@ def judge(
     target = np.array([side == 0 for side, _ in kept], bool)
     n_target, n_other = int(target.sum()), int((~target).sum())
     if cells and test.score not in cells[0].probabilities:
-        return CellTestResult(test, caveats=caveats, why=f"no patient with {test.score} is there")
+        return CellTestResult(test, caveats=caveats, why=f"no patients with {test.score}")
     if min(n_target, n_other) < _FEWEST:
         why = f"{n_target} target cells and {n_other} others: at least {_FEWEST} of each are needed"
         return CellTestResult(test, n_target, n_other, caveats=caveats, why=why)
@@ -198,4 +198,4 @@ def _interval(
 
 def _absent(test: CellTest, cohorts: Mapping[str, Cohort]) -> str:
     absent = [name for name in test.datasets if name not in cohorts]
-    return f"{', '.join(absent)} is not there" if absent else "no cell of the wanted types"
+    return f"{', '.join(absent)} not found" if absent else "no cells of the types tested"

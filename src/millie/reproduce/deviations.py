@@ -23,27 +23,27 @@ _SET_ELSEWHERE = {("model", "encoder"), ("model", "aggregator"), ("training", "c
 
 DEVIATIONS: dict[str, tuple[str, ...]] = {
     "default": (
-        "our own method: another segmentation, the cell alone, fusion by kind of cell",
-        "its encoder has learnt the cell types of PBC: healthy promyelocytes are no test of it",
-        "it has also seen, without any label, cells of the patients of apl_aml, of test parts too",
+        "our own method: other segmentation, isolated cells, fusion by kind of cell",
+        "its encoder was trained on cell types of PBC: healthy promyelocytes do not test it",
+        "the encoder also saw, without labels, cells of apl_aml patients, test parts included",
     ),
     "whole-crop": (
-        "our own method: crops of a fixed size in um, another segmentation, encoder, optimiser",
+        "our own method: crops of a fixed size in um; other segmentation, encoder and optimiser",
     ),
     "paper": (
         "pool5 maps are averaged to 512 features; the paper does not say how they become a vector",
         "widths of the FC layers (1,024 and 512), patience and momentum are not in the paper",
-        "test patients are scored once without augmentation; the paper augments at test time too",
-        "200 px are taken as 200 px: the 12.8 um that the paper gives for them do not hold",
-        "eight patients a step; the paper does not state the size of a step",
+        "test patients are scored once, without augmentation; the paper augments at test time",
+        "200 px are kept as 200 px: the 12.8 um that the paper states for them is wrong",
+        "eight patients per step; the paper does not state the step size",
     ),
     "released-code": (
         "crops stay at 200 px; the code resizes them to 128",
         "pool5 maps are averaged to 512 features; the code flattens them to 8,192",
         "input is normalised for the weights in use; the code subtracts means in BGR, 0 to 255",
-        "both flips and no turns; the code turns by 90 degrees and has one flip",
-        "classes are weighed; in the code they take turns",
-        "all cells at test; the code takes up to 500",
+        "both flips, no rotation; the code rotates by 90 degrees and flips one way",
+        "classes are weighted; in the code they alternate",
+        "all cells at test; the code uses up to 500",
         "folds by patient; the code tests on every third file of a listing",
         "the background component is not cropped as a cell",
     ),
@@ -65,7 +65,7 @@ def with_weights(config: Config) -> tuple[Config, tuple[str, ...]]:
     except MissingWeightsError as error:
         model = wanted.model_copy(update={"encoder": STAND_IN})
         reason = str(error).partition(". ")[0]
-        told = f"{STAND_IN} in place of {wanted.encoder}, whose ImageNet weights are missing here"
+        told = f"{STAND_IN} in place of {wanted.encoder}, whose ImageNet weights are unavailable"
         return config.model_copy(update={"model": model}), (f"{told} ({reason})",)
     return config, ()
 
@@ -76,7 +76,7 @@ def of_profile(profile: str, config: Config) -> tuple[str, ...]:
     Settings that an experiment itself sets (folds, class, colours) and the encoder, for which
     :func:`with_weights` speaks, are not counted.
     """
-    told = DEVIATIONS.get(profile, (f"profile {profile}: see the settings",))
+    told = DEVIATIONS.get(profile, (f"profile {profile}: see its settings",))
     if profile not in profiles():
         return told
     own, used = load(profile=profile).model_dump(), config.model_dump()

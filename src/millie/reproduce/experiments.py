@@ -108,18 +108,18 @@ class Experiment:
 
 
 _COMMON = (
-    "folds are dealt by patient and stratified by diagnosis; the paper's are random, seed unknown",
-    "stopping and threshold are fixed inside each training part; the paper does not say on what",
-    "the paper's +- is a standard deviation over folds; the interval here is one of the mean",
+    "folds are split by patient and stratified by diagnosis; the paper's are random, seed unknown",
+    "stopping and threshold are set within each training part; the paper does not say on what data",
+    "the paper's +- is a standard deviation over folds; the interval here is that of the mean",
 )
 _HEALTHY = (
     "promyelocytes of healthy donors: this tests the recognition of promyelocytes, not of APL"
 )
-_BY_IMAGE = "patients are unknown: images of one person may lie in two folds, which flatters"
+_BY_IMAGE = "patients unknown: images of one person may be in two folds, which flatters the result"
 _MOST_CAMERA = (
-    "every class but one comes from a camera of its own: colour and sharpness give it away"
+    "all classes but one come from their own camera: colour and sharpness give the class away"
 )
-_BLAST_CAMERA = "most lymphoblasts come from a camera that took no healthy film"
+_BLAST_CAMERA = "most lymphoblasts come from a camera that took no healthy films"
 _MYELOID = ("promyelocyte", "myelocyte", "metamyelocyte", "immature granulocyte")
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -131,7 +131,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             title="ALL, AML and normal blood films",
             parts=(
                 Part("all_idb1", {"ALL": "ALL", "normal": "normal"}, {"ALL": 57, "normal": 69},
-                     "fields of ALL and of healthy persons (the public set has 49 and 59)"),
+                     "fields of ALL and of healthy donors (the public set has 49 and 59)"),
                 Part("ash", {"AML": "AML"}, {"AML": 63}, "fields of AML from the ASH image bank"),
             ),
             positive="ALL",
@@ -143,7 +143,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             ),
             cell_tests=(
                 CellTest(
-                    "all_idb2", "lymphoblasts against cells of healthy persons, ALL-IDB2 alone",
+                    "all_idb2", "lymphoblasts against cells of healthy donors, ALL-IDB2 alone",
                     "external", ("all_idb2",), "ALL", ("lymphoblast",), ("no blast",),
                     caveats=("not in the paper", _BLAST_CAMERA),
                 ),
@@ -151,18 +151,18 @@ EXPERIMENTS: dict[str, Experiment] = {
                     "lymphoblast", "lymphoblasts against all others", "external",
                     ("all_idb2", "pbc"), "ALL", ("lymphoblast",), ("no blast", *_MYELOID),
                     (130, 260),
-                    ("ALL-IDB2 was cut out of ALL-IDB1: the model has seen these very cells",),
+                    ("ALL-IDB2 was cut from ALL-IDB1: the model has seen these very cells",),
                 ),
                 CellTest(
                     "myeloid", "immature myeloid cells against all others", "external",
                     ("all_idb2", "pbc"), "AML", _MYELOID, ("no blast", "lymphoblast"),
                     (130, 260),
-                    ("immature myeloid cells come from another camera than the others",),
+                    ("immature myeloid cells come from a different camera than the others",),
                 ),
                 CellTest(
                     "blast_marks", "marked blasts against other cells of ALL-IDB1", "marks",
                     ("all_idb1",), "ALL", ("lymphoblast",),
-                    caveats=("the others are cells of healthy fields; unmarked ones are out",),
+                    caveats=("others: cells of healthy fields; unmarked ALL cells are left out",),
                 ),
             ),
             differences=(*_COMMON, _BY_IMAGE, _MOST_CAMERA),
@@ -202,12 +202,12 @@ EXPERIMENTS: dict[str, Experiment] = {
             folds=3,
             printed=(
                 Printed("AUC of patients, mean of folds", "0.96 +- 0.02", 0.96, "auc_folds"),
-                Printed("AUC of patients, as against Sidhom's 0.86", "0.94", 0.94, "auc"),
+                Printed("AUC of patients, compared with Sidhom's 0.86", "0.94", 0.94, "auc"),
             ),
             cell_tests=(
                 CellTest("promyelocyte", "promyelocytes of the test patients", "own",
                          ("apl_aml",), "APL", ("promyelocyte",),
-                         caveats=("not in the paper; technologists' types, one each",)),
+                         caveats=("not in the paper; cell types by technologists, rated once",)),
                 CellTest(
                     "healthy_promyelocyte", "promyelocytes of healthy donors against all others",
                     "external", ("pbc",), "APL", ("promyelocyte",), most=(611, 3000),
@@ -217,7 +217,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             differences=(
                 *_COMMON,
                 "the split behind the paper's 0.94 is not stated; ours is that of the folds",
-                "only the patients that are there: see the counts",
+                "only the patients available: see the counts",
             ),
         ),
         Experiment(
@@ -242,7 +242,7 @@ EXPERIMENTS: dict[str, Experiment] = {
                          ("marrow_riechert",), "AML", ("myeloblast", "blast")),
             ),
             differences=(*_COMMON,
-                         "the paper does not say between which classes its AUC of 0.99 is"),
+                         "the paper does not say which classes its AUC of 0.99 separates"),
         ),
     )
 }  # fmt: skip
@@ -250,7 +250,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 POOLING = "pooling"
 POOLING_FIGURE = "Supplementary Fig. 1"
-POOLING_CLAIM = "maximum higher than attention and generalised mean, no values printed"
+POOLING_CLAIM = "maximum better than attention and generalised mean; no values given"
 
 
 def names() -> tuple[str, ...]:

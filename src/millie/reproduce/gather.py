@@ -65,7 +65,7 @@ def find(dataset: Dataset, data: Path) -> Path | Missing:
                 place = f"put this folder, named {dataset.name}, into {data}: "
                 return Missing(dataset.name, str(error).replace("give --root ", place))
     where = f"put it into {data / dataset.name}. Source: {dataset.source}"
-    return Missing(dataset.name, f"{dataset.name} ({dataset.summary}) is not there: {where}")
+    return Missing(dataset.name, f"{dataset.name} ({dataset.summary}) not found: {where}")
 
 
 def gather(experiment: Experiment, data: Path) -> Gathered:
@@ -76,7 +76,7 @@ def gather(experiment: Experiment, data: Path) -> Gathered:
             message names every missing set.
     """
     if not data.is_dir():
-        raise MissingFileError(f"{data} is not a folder; name the one that holds the data sets")
+        raise MissingFileError(f"{data} is not a folder; give the one that holds the data sets")
     patients: list[Patient] = []
     problems: list[Problem] = []
     roots, missing = {}, []
@@ -91,18 +91,18 @@ def gather(experiment: Experiment, data: Path) -> Gathered:
         problems += cohort.problems
     joined = Cohort(experiment.name, tuple(patients), tuple(problems))
     if len(joined.labels) < 2:
-        there = f"only {', '.join(joined.labels)} is" if joined.labels else "nothing is"
+        there = f"only {', '.join(joined.labels)}" if joined.labels else "no data set"
         told = "\n".join(absent.message for absent in missing)
         raise MissingFileError(
-            f"{experiment.name} ({experiment.title}): {there} there, at least two classes are "
-            f"needed\n{told}\nfound in {data}: {_listed(data)}"
+            f"{experiment.name} ({experiment.title}): {there} found, at least two classes are "
+            f"needed\n{told}\nContent of {data}: {_listed(data)}"
         )
     return Gathered(joined, roots, tuple(missing))
 
 
 def shortfalls(experiment: Experiment, gathered: Gathered) -> tuple[str, ...]:
     """In words, where the patients that are there are not those that the paper counts."""
-    found = [f"without {absent.dataset}: it is not there" for absent in gathered.missing]
+    found = [f"without {absent.dataset}, which was not found" for absent in gathered.missing]
     counts = gathered.counts()
     printed: Counter[str] = Counter()
     for part in experiment.parts:

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 _TITLES = {
     "a": "ROC of patients",
-    "b": "calls and diagnoses of patients",
-    "c": "ROC of cells, each alone",
-    "d": "calls and types of cells",
+    "b": "confusion of patients",
+    "c": "ROC of single cells",
+    "d": "confusion of single cells",
     "e": "cells in two dimensions, by diagnosis",
     "f": "cells in two dimensions, by type",
     "g": "flagged cells",
@@ -75,7 +75,7 @@ def _of_tests(tests: Sequence[CellTestResult]) -> dict[str, Figure]:
     if not done:
         return {}
     curves = {result.test.title: result.roc for result in done if result.roc is not None}
-    found = {"c": roc_lines_figure(curves, "Cells, one at a time")}
+    found = {"c": roc_lines_figure(curves, "Single cells")}
     first = done[0]
     if first.confusion is not None:
         columns = (f"not called {first.test.score}", f"called {first.test.score}")

@@ -116,7 +116,7 @@ def pooled_line(row: Pooled) -> str:
     mean, low, high = row.auc_folds
     told = f"{row.experiment}, {row.aggregator}: AUC {mean:.3f} ({low:.3f} to {high:.3f})"
     if row.difference is None:
-        return f"{told}, mean of {row.n_folds} folds; the others are compared with it"
+        return f"{told}, mean of {row.n_folds} folds; the reference for the others"
     d = row.difference
     return (
         f"{told}; {d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f}), p {d.p:.3f}, Holm {d.p_holm:.3f}"

@@ -112,10 +112,10 @@ def zoom(image: Crops, factor: float) -> Crops:
 
 
 CHANGES = (
-    Change("Blur", "standard deviation, px of the crop", (0, 0.5, 1, 2, 3), blur),
+    Change("Blur", "blur, standard deviation in px of the crop", (0, 0.5, 1, 2, 3), blur),
     Change("JPEG quality", "quality", (100, 90, 70, 50, 30), compress),
-    Change("Hue", "turn, fraction of the circle", (0, 0.02, 0.04, 0.08), turn_hue),
-    Change("Scale", "size of the cell, factor", (1, 0.8, 0.9, 1.1, 1.25), zoom, moves=True),
+    Change("Hue", "hue rotation, fraction of the circle", (0, 0.02, 0.04, 0.08), turn_hue),
+    Change("Scale", "scale factor", (1, 0.8, 0.9, 1.1, 1.25), zoom, moves=True),
 )
 
 
@@ -198,9 +198,9 @@ def measure_robustness(
         curve = _size_curve(setting, bag_sizes, measure, positive=called)
         curves += [curve] if curve["points"] else []
     protocol = (
-        f"The folds of the first repeat were trained again; at most {CELLS} cells a patient were "
-        f"changed; sub-bags: {_DRAWS} draws a patient."
-        + (" Colours were not transferred." if config.training.colour_transfer else "")
+        f"The folds of the first repeat were retrained; at most {CELLS} cells per patient were "
+        f"changed; sub-bags: {_DRAWS} draws per patient."
+        + (" No colour transfer." if config.training.colour_transfer else "")
     )
     text = json.dumps({"protocol": protocol, "curves": curves}, indent=1, allow_nan=False)
     return write_text(study / "robustness.json", text + "\n")
@@ -339,8 +339,8 @@ def _size_curve(
         points.append({**_point(size, _mean(shares, setting.config)), "n": len(shares)})
     counted = ", ".join(f"{point['x']:.0f}: {point['n']}" for point in points)
     return {
-        "name": f"{measure.capitalize()} by cells a bag",
-        "x_label": f"cells a bag (patients at {counted})",
+        "name": f"{measure.capitalize()} by cells per bag",
+        "x_label": f"cells per bag (patients: {counted})",
         "measure": measure,
         "points": points,
     }

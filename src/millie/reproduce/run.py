@@ -165,15 +165,18 @@ def of_colours(known: Experiment, store: Store, config: Config) -> tuple[str, ..
     if not known.colour_transfer:
         return ()
     if not config.training.colour_transfer:
-        return ("colours are not transferred between the sources",)
+        return ("no colour transfer between sources",)
     n_sources = len(set(sources_of(store, [bag.patient for bag in store.index()]).values()))
     if n_sources < 2:
-        return ("colours are not transferred: there is one source",)
+        return ("no colour transfer: there is only one source",)
     done = (
-        f"colours of {n_sources} cameras or sites are transferred after cells are cut, by "
-        "statistics of each training part; the paper transfers whole images, on what is not said"
+        f"colour transfer between {n_sources} cameras or sites, on the crops, with statistics of "
+        "each training part; the paper transfers whole images, with statistics it does not state"
     )
-    return done, "the model of all patients that scores cells of other sets is trained without it"
+    return (
+        done,
+        "the model trained on all patients, which scores other sets, has no colour transfer",
+    )
 
 
 def _test_cells(
@@ -189,7 +192,7 @@ def _test_cells(
         return own, tuple(missing), []
     if not cohorts:
         results = [
-            CellTestResult(t, why=f"{', '.join(t.datasets)} is not there", caveats=t.caveats)
+            CellTestResult(t, why=f"{', '.join(t.datasets)} not found", caveats=t.caveats)
             for t in known.cell_tests
             if t.where == "external"
         ]

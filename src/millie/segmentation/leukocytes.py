@@ -202,8 +202,8 @@ def _enlarged_too_far(
     return (
         f"{width_px} x {height_px} px at {um_px:.3g} um/px ({source}) are "
         f"{width_px * um_px / 1000:.1f} x {height_px * um_px / 1000:.1f} mm, which would be "
-        f"enlarged to {enlarged / 1e6:.0f} MP; check the um/px, and if they are right cut it into "
-        f"fields or set segmentation.working_um_px={um_px:.3g}"
+        f"enlarged to {enlarged / 1e6:.0f} MP; check the um/px, and if it is right split the image "
+        f"into fields or set segmentation.working_um_px={um_px:.3g}"
     )
 
 

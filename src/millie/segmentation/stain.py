@@ -188,7 +188,7 @@ def _refusal(
     100 % in both, on photographs with a bright even area and on other stains below 40 and 57 %.
     """
     if _share(valid) < 0.3:
-        return "no background: the image is nearly black"
+        return "no background: the image is almost black"
     r, g, b = cv2.split(pixels)
     spread = picked(np.maximum(np.maximum(r, g), b) - np.minimum(np.minimum(r, g), b), valid)
     of_red, of_green, of_blue = cv2.split(density)
@@ -204,14 +204,16 @@ def _refusal(
     empty = _share(valid & (np.abs(total) < _STAINED))
     reasons = {
         "no stained cells: the image is empty": _share(stained) < 0.001,
-        "greyscale: leukocytes are told from red cells by colour": (quantile(spread, 0.99) < _GREY),
+        "greyscale: colour is needed to tell leukocytes from red cells": (
+            quantile(spread, 0.99) < _GREY
+        ),
         "no background: no bright, even area between cells": (
             max(background_rgb) < 80 or empty < 0.02
         ),
         "not a blood film: the background is coloured": (
             min(background_rgb) < 0.4 * max(background_rgb) or green < 0.82 * min(red, blue)
         ),
-        "not a blood film: its colours are not those of a Romanowsky stain": not romanowsky,
+        "not a blood film: the colours are not those of a Romanowsky stain": not romanowsky,
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
