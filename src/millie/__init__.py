@@ -20,20 +20,7 @@ example, by ``help(millie.predict)`` and so on. Nothing heavy is imported before
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from millie.config import Config
-    from millie.pipeline import (
-        crossval,
-        detect,
-        load_bundle,
-        predict,
-        prepare,
-        read_cohort,
-        segment,
-        train,
-    )
+from typing import Any
 
 __version__ = "0.1.0"
 

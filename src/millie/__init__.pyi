@@ -1,0 +1,13 @@
+# What `import millie` offers, for editors and type checkers; __init__.py imports it when it is used.
+from millie.config import Config as Config
+from millie.pipeline import crossval as crossval
+from millie.pipeline import detect as detect
+from millie.pipeline import load_bundle as load_bundle
+from millie.pipeline import predict as predict
+from millie.pipeline import prepare as prepare
+from millie.pipeline import read_cohort as read_cohort
+from millie.pipeline import segment as segment
+from millie.pipeline import train as train
+
+__all__: list[str]
+__version__: str
