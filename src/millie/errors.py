@@ -7,7 +7,7 @@ Each is also a builtin, so that a caller who knows only Python catches the right
     ├── DataError (ValueError)              the data is there but cannot be used
     │   ├── ImageError                      not a usable image
     │   │   └── ImageTooLargeError          refused from its header, before decoding
-    │   ├── ScaleError                      um/px unknown and not to be found, or implausible
+    │   ├── ScaleError                      um/px unknown and not estimable, or implausible
     │   ├── ManifestError                   a manifest or a published layout breaks its rules
     │   ├── StoreError                      a bag file is damaged, unfinished or of another schema
     │   ├── BundleError                     a model bundle is damaged, altered or of another schema
@@ -40,7 +40,7 @@ class MillieError(Exception):
 class ConfigError(MillieError, ValueError):
     """An argument or configuration value is unknown, of the wrong type or out of range.
 
-    Use it for what a person typed; what a person's file contains is a :class:`DataError`.
+    Use it for what the user typed; for the content of a user's file see :class:`DataError`.
     """
 
 
@@ -49,11 +49,11 @@ class DataError(MillieError, ValueError):
 
 
 class ImageError(DataError):
-    """A file is not a usable image: no image, cut short, empty, or of an unsupported kind."""
+    """A file is not a usable image: another kind of file, truncated, empty or unsupported."""
 
 
 class ImageTooLargeError(ImageError):
-    """An image's header announces more pixels or bytes than the limits allow; not decoded."""
+    """An image's header states more pixels or bytes than the limits allow; not decoded."""
 
 
 class ScaleError(DataError):
@@ -97,7 +97,7 @@ class TrainingError(MillieError, RuntimeError):
 
 
 class _Silence:
-    """Who is inside; the list of warning filters that is restored when nobody is.
+    """Counts users; the list of warning filters is restored when the last one leaves.
 
     ``warnings.catch_warnings`` saves and restores one list for the whole process: two threads that
     enter and leave it crosswise leave all warnings off for good. Images are decoded in threads and

@@ -30,7 +30,7 @@ class _Disk(io.FileIO):
     """A file that keeps its first failed write and lets the later ones go.
 
     HDF5 cannot close a file that it cannot write: the descriptor, and with it the space on a full
-    disk, would stay taken. So HDF5 is told that all went well, and we look afterwards.
+    disk, would stay taken. So HDF5 sees every write succeed, and the failure is checked afterwards.
     """
 
     failure: OSError | None = None

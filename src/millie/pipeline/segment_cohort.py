@@ -1,8 +1,7 @@
 """From a cohort to its bag store: one unit a patient, and the record of who has no bag.
 
 Owns which patients a store holds after a run: those of the cohort, under the settings of the run,
-with the others named. What happens to one patient is ``patient``; the store's
-files are ``bags``.
+with the others listed. What happens to one patient is in ``patient``, the files are in ``bags``.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ def fill_store(
 ) -> SegmentResult:
     """Cut every patient's cells into the bag store; finished patients are skipped.
 
-    A patient that fails has no bag afterwards, even where an earlier run had cut one from other
-    files or settings: nobody is trained on or called by images that were not named now.
+    A patient that fails has no bag afterwards, even if an earlier run made one from other files or
+    settings: only the images given now are used for training or calls.
 
     Args:
         cohort: patients and what was wrong when they were read.
@@ -134,7 +133,7 @@ def _failure(outcome: Outcome) -> Problem:
 
 
 def _strangers(bags: Store, cohort: Cohort) -> list[Problem]:
-    """Bags of patients that the cohort does not have: training would use them all the same."""
+    """Bags of patients that are not in the cohort: training would use them all the same."""
     known = {bags.path_of(p.id).name for p in cohort.patients}
     return [
         Problem(

@@ -42,7 +42,7 @@ LAYOUT_1 = Layout(
     tree="""\
 ROOT/
 ├── im/Im001_1.jpg ... Im108_0.jpg      (_1: ALL, _0: healthy)
-└── xyc/Im001_1.xyc ... Im108_0.xyc     (centres of blasts: x y, one a line)""",
+└── xyc/Im001_1.xyc ... Im108_0.xyc     (centres of blasts: x y, one per line)""",
 )
 LAYOUT_2 = Layout(
     name="all_idb2",

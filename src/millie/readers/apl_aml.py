@@ -226,7 +226,7 @@ def _read_file(path: Path, root: Path, patient: str) -> _File:
 
 
 def cell_type(folder: str) -> str:
-    """The type that a class folder stands for, typing errors (``Arifact``) put right.
+    """The type that a class folder stands for, with typing errors (``Arifact``) corrected.
 
     A folder like no published one gives its own name in lower case.
     """

@@ -89,7 +89,7 @@ def prepare(root: Path, classes: _Classes) -> Cohort:
         *count_notes(counts, classes.published, "images"),
     ]
     pools = _pools(single, classes)
-    text = f"patients unknown: cells dealt into {len(pools)} pools of about {POOL_CELLS}"
+    text = f"patients unknown: cells split at random into {len(pools)} pools of about {POOL_CELLS}"
     problems.append(note("", "", f"{text}; a pool is not a patient"))
     return Cohort(classes.layout.name, pools, tuple(problems))
 
@@ -264,7 +264,7 @@ _MARROW = _Classes(
 )
 
 _POOLED = (
-    "Not published: cells are dealt at random into pools of about 500. A pool is not a patient; do "
+    "Not published: cells are split at random into pools of about 500. A pool is not a patient; do "
     "not compute intervals over pools."
 )
 

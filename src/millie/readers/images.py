@@ -30,14 +30,14 @@ OTHER_PICTURES = frozenset({
     ".webp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".dcm", ".svs", ".ndpi",
     ".mrxs", ".scn", ".czi", ".vsi", ".lif", ".nd2", ".bif", ".raw", ".dng", ".nef", ".cr2", ".arw",
 })  # fmt: skip
-"""Extensions of pictures that are not read: one in a patient's folder is named, not passed over."""
+"""Extensions of images that cannot be read: one in a patient's folder is reported, not ignored."""
 
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-"""Names, in lower case, of what file managers leave behind: passed over without a word."""
+"""Names, in lower case, of what file managers leave behind: silently ignored."""
 
 
 _RESULT, _DRAWN = "predictions.json", "overlays"
-"""By this file an output of ``millie predict`` is known; its pictures are drawn upon, no images."""
+"""Mark an output of ``millie predict``: its overlays are not images of a patient."""
 
 
 def read_image(source: ImageSource, config: ReadingConfig) -> Field:

@@ -71,7 +71,7 @@ _MARROW_LAYOUT = Layout(
 ROOT/
 ├── {LIST}        (image, diagnosis; optional patient, um_px, age, sex, site)
 ├── images/*.jpg         (fields of view)
-└── cells/<image>.csv    (optional: y0, x0, y1, x1, type; one cell a line)""",
+└── cells/<image>.csv    (optional: y0, x0, y1, x1, type; one cell per line)""",
 )
 
 

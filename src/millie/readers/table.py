@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 MAX_AGE_YEARS = 130.0
 
 SPREADSHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".parquet"})
-"""Endings of tables that are not read, and are told how to become one that is."""
+"""Extensions of tables that cannot be read; the message says to save them as CSV."""
 
 _TOLD_SEPARATOR = re.compile(r"sep=([,;\t])\r?\n", re.IGNORECASE)  # what Excel writes and hides
 
