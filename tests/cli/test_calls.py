@@ -10,7 +10,8 @@ from rich.cells import cell_len
 
 from millie.cli.calls import call_lines
 from millie.cli.console import prediction_table
-from millie.types import Prediction
+from millie.outputs.patient.records import PatientResult
+from millie.types import Prediction, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,12 +30,17 @@ def _call(
     state: str = "APL_SUSPECT",
     reasons: tuple[str, ...] = (),
     probabilities: Mapping[str, float] = FOUR,
-) -> Prediction:
+) -> PatientResult:
     likely = max(probabilities, key=lambda label: probabilities[label])
-    none = np.zeros((0, len(probabilities)), np.float32)
+    return PatientResult(patient, state, reasons, likely, dict(probabilities), 1256)
+
+
+def _prediction(result: PatientResult) -> Prediction:
+    none = np.zeros((0, len(result.probabilities)), np.float32)
     return Prediction(
-        patient, state, reasons, likely, dict(probabilities), none, {}, 1256, "model 1", "0" * 64
-    )
+        result.patient, result.state, result.reasons, result.label, result.probabilities, none, {},
+        result.n_cells, "model 1", "0" * 64,
+    )  # fmt: skip
 
 
 CALLS = [_call("Patient_00"), _call(LONG, "URGENT_INDETERMINATE", REASONS), _call("患者九号")]
@@ -85,7 +91,7 @@ def test_a_pipe_gets_one_line_a_patient(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
-    prediction_table(CALLS)
+    prediction_table([_prediction(call) for call in CALLS])
     title, blank, _, *rows = capsys.readouterr().out.rstrip("\n").split("\n")
     assert title.startswith("For research use only")
     assert not blank
@@ -93,6 +99,19 @@ def test_a_pipe_gets_one_line_a_patient(
     assert rows[1].endswith("; ".join(REASONS))
     assert "[red]" in rows[1]
     assert "\x1b" not in rows[1]
+
+
+def test_a_patient_without_a_result_has_its_row(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lost = Problem("P1", "", "NoCellsError", "P1: no cells in 3 images", fatal=True)
+    prediction_table([_prediction(_call("P0"))], [lost, lost])
+    rows = capsys.readouterr().out.split("\n")[3:]
+    assert [row.split() for row in rows if row] == [
+        ["P0", "APL_SUSPECT", "0.01", "0.20", "0.72", "0.07", "1,256"], ["P1", "FAILED"],
+    ]  # fmt: skip
+    assert call_lines([PatientResult.from_problem(lost)], None, 20)[-1].endswith("FAILED")
 
 
 def test_no_call_is_said_in_words() -> None:

@@ -2,7 +2,7 @@
 
 Owns what is given up where the width is small: first the reasons move below their patient, then
 the classes shrink to the most likely one, then a long name gets a line of its own. The state and
-the reasons are never cut.
+the reasons are never cut. Why a patient has no result is told with the other problems.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from millie.cli.lines import Line, printable, wrapped
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from millie.types import Prediction
+    from millie.outputs.patient.records import PatientResult
 
 _GAP = "  "
 _NAME = 12
@@ -38,29 +38,29 @@ class _Column:
 
 
 def call_lines(
-    predictions: Sequence[Prediction], truth: Mapping[str, str] | None, width: int
+    results: Sequence[PatientResult], truth: Mapping[str, str] | None, width: int
 ) -> list[str]:
     """The table as lines of at most ``width`` columns.
 
     Args:
-        predictions: of one model.
+        results: of one model.
         truth: what is known of each patient; None: nothing.
         width: of the screen.
     """
-    if not predictions:
+    if not results:
         return ["No patient could be called."]
-    names = [printable(p.patient) for p in predictions]
+    names = [printable(p.patient) for p in results]
     longest = max(map(cell_len, ["patient", *names]))
-    columns = _columns(predictions, truth, _all_classes(predictions))
+    columns = _columns(results, truth, _all_classes(results))
     if width - _width_of(columns) < min(longest, _NAME):
-        columns = _columns(predictions, truth, [_most_likely(predictions)])
+        columns = _columns(results, truth, [_most_likely(results)])
     name_width = min(longest, max(width - _width_of(columns), len("patient")))
-    reasons = ["; ".join(map(printable, p.reasons)) for p in predictions]
+    reasons = ["; ".join(map(printable, p.reasons)) for p in results]
     room = width - name_width - _width_of(columns) - len(_GAP)
     beside = any(reasons) and max(map(cell_len, reasons)) <= room
     lines = [_row("patient", [c.heading for c in columns], columns, name_width)]
     lines[0] += _GAP + "reason" if beside else ""
-    for i, one in enumerate(predictions):
+    for i, one in enumerate(results):
         fits = cell_len(names[i]) <= name_width
         lines += [] if fits else [names[i]]
         row = _row(names[i] if fits else "", [c.cells[i] for c in columns], columns, name_width)
@@ -71,28 +71,25 @@ def call_lines(
 
 
 def _columns(
-    predictions: Sequence[Prediction], truth: Mapping[str, str] | None, classes: list[_Column]
+    results: Sequence[PatientResult], truth: Mapping[str, str] | None, classes: list[_Column]
 ) -> list[_Column]:
-    known = (
-        [_Column("truth", tuple(truth.get(p.patient, "") for p in predictions))] if truth else []
-    )
-    states = _Column("state", tuple(p.state for p in predictions))
-    cells = _Column("cells", tuple(f"{p.n_cells:,}" for p in predictions), number=True)
+    known = [_Column("truth", tuple(truth.get(p.patient, "") for p in results))] if truth else []
+    states = _Column("state", tuple(p.state for p in results))
+    counts = tuple("" if p.failed else f"{p.n_cells:,}" for p in results)
+    cells = _Column("cells", counts, number=True)
     return [*known, states, *classes, cells]
 
 
-def _all_classes(predictions: Sequence[Prediction]) -> list[_Column]:
-    labels = dict.fromkeys(label for p in predictions for label in p.probabilities)
+def _all_classes(results: Sequence[PatientResult]) -> list[_Column]:
+    labels = dict.fromkeys(label for p in results for label in p.probabilities)
     return [
-        _Column(
-            label, tuple(_decimal(p.probabilities.get(label)) for p in predictions), number=True
-        )
+        _Column(label, tuple(_decimal(p.probabilities.get(label)) for p in results), number=True)
         for label in labels
     ]
 
 
-def _most_likely(predictions: Sequence[Prediction]) -> _Column:
-    cells = tuple(f"{p.label} {_decimal(p.probabilities.get(p.label))}" for p in predictions)
+def _most_likely(results: Sequence[PatientResult]) -> _Column:
+    cells = tuple(f"{p.label} {_decimal(p.probabilities.get(p.label))}".strip() for p in results)
     return _Column("most likely", cells)
 
 

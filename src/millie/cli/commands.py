@@ -92,15 +92,16 @@ def demo(
         result = drawn.run(
             out, patients, seed, chosen_config(config, "default", settings), progress
         )
-    show.prediction_table(result.prediction.predictions, result.truth)
+    calls = result.prediction
+    show.prediction_table(calls.predictions, calls.problems, result.truth)
     show.say("Cross-validation on synthetic films (shows that it runs, not how well):")
     for line in result.study.lines:
         show.say(f"  {line}")
     show.say(f"Study report   -> {result.study.report}")
-    show.say(f"Patient report -> {result.prediction.report}")
+    show.say(f"Patient report -> {calls.report}")
     if open_report:
-        typer.launch(result.prediction.report.resolve().as_uri())
-    finish(result.prediction.problems, every=every)
+        typer.launch(calls.report.resolve().as_uri())
+    finish(calls.problems, every=every)
 
 
 @app.command()
@@ -320,7 +321,7 @@ def predict(
         show.progress_bars() as progress,
     ):
         result = pipeline.predict(bundle, inputs, out, config, words, opened, progress)
-    show.prediction_table(result.predictions)
+    show.prediction_table(result.predictions, result.problems)
     show.say(f"Report -> {result.report}")
     finish(result.problems, every=every)
 

@@ -20,6 +20,7 @@ from rich.text import Text
 from millie.cli.calls import call_lines
 from millie.cli.lines import Line, printable, wrapped
 from millie.cli.problems import failures, notes
+from millie.outputs.patient.records import results_of
 from millie.types import RESEARCH_USE_ONLY
 
 if TYPE_CHECKING:
@@ -68,10 +69,13 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
 
 
 def prediction_table(
-    predictions: Sequence[Prediction], truth: Mapping[str, str] | None = None
+    predictions: Sequence[Prediction],
+    problems: Sequence[Problem] = (),
+    truth: Mapping[str, str] | None = None,
 ) -> None:
-    """Print the call for each patient, beside what was drawn where that is known."""
-    _print("\n".join([RESEARCH_USE_ONLY, "", *call_lines(predictions, truth, _width()), ""]))
+    """Print the rows of ``predictions.csv``, beside the true diagnosis where that is known."""
+    lines = call_lines(results_of(predictions, problems), truth, _width())
+    _print("\n".join([RESEARCH_USE_ONLY, "", *lines, ""]))
 
 
 def list_problems(problems: Sequence[Problem], *, every: bool = False) -> bool:

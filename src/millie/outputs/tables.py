@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from millie.bags.store import BagReader, Store
 from millie.errors import DataError, MissingFileError
 from millie.files import Value, unquote_formula, write_csv, write_text
-from millie.outputs.patient.records import ModelFacts, PatientResult, PredictionRun
+from millie.outputs.patient.records import ModelFacts, PatientResult, PredictionRun, results_of
 from millie.types import Prediction, Problem, Winner
 
 SCHEMA = 1
@@ -110,12 +110,7 @@ def write_predictions(
     Raises:
         DataError: a prediction and its bag differ in their number of cells.
     """
-    called = {p.patient for p in predictions}
-    lost: dict[str, PatientResult] = {}
-    for problem in problems:
-        if problem.fatal and problem.patient and problem.patient not in called:
-            lost.setdefault(problem.patient, PatientResult.from_problem(problem))
-    results = (*map(PatientResult.from_prediction, predictions), *lost.values())
+    results = results_of(predictions, problems)
     moment = (created or datetime.now(UTC)).isoformat(timespec="seconds")
     run = PredictionRun(out, moment, model, store.root, results, tuple(problems))
     columns = [_PROBABILITY + label for label in model.labels]

@@ -6,7 +6,7 @@ Owns the shapes between ``predictions.json`` and the reports. Reading and writin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -118,6 +118,19 @@ class PatientResult:
     def failed(self) -> bool:
         """Whether there is no result."""
         return self.error is not None
+
+
+def results_of(
+    predictions: Iterable[Prediction], problems: Iterable[Problem] = ()
+) -> tuple[PatientResult, ...]:
+    """The rows of a run: each prediction, then each patient whom a problem left without one."""
+    called = [PatientResult.from_prediction(prediction) for prediction in predictions]
+    found = {result.patient for result in called}
+    lost: dict[str, PatientResult] = {}
+    for problem in problems:
+        if problem.fatal and problem.patient and problem.patient not in found:
+            lost.setdefault(problem.patient, PatientResult.from_problem(problem))
+    return (*called, *lost.values())
 
 
 @dataclass(frozen=True, slots=True)
