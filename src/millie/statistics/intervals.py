@@ -10,14 +10,13 @@ are never independent patients: average them per patient first, or use :func:`co
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy
 
-from millie.errors import ConfigError
+from millie.errors import ConfigError, no_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -230,9 +229,7 @@ def _interval(
     if not several:
         return figure(), figure(), method
     common = {"vectorized": False, "confidence_level": confidence}
-    with warnings.catch_warnings():
-        # The ends are NaN then, which is for the caller to see, and here for BCa.
-        warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+    with no_warnings():  # of a degenerate sample: its ends are NaN, which is for the caller to see
         found = scipy.stats.bootstrap(
             several, figure, n_resamples=resamples, method="percentile", rng=rng, **common
         )

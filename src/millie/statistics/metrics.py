@@ -11,13 +11,12 @@ too, which the page of a single patient should not pay: the functions that need 
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from millie.errors import ConfigError
+from millie.errors import ConfigError, no_warnings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,10 +132,8 @@ def balanced_accuracy(truth: NDArray[np.intp], calls: NDArray[np.intp]) -> float
     """Mean over the classes that occur of the share called right."""
     from sklearn.metrics import balanced_accuracy_score  # noqa: PLC0415 - see the top
 
-    with warnings.catch_warnings():
-        # A class that is called but does not occur, or a single class: what is wanted here.
-        warnings.filterwarnings("ignore", "y_pred contains classes not in y_true")
-        warnings.filterwarnings("ignore", "A single label was found")
+    # A class that is called but does not occur, or a single class: what is wanted here.
+    with no_warnings():
         return float(balanced_accuracy_score(truth, calls))
 
 
