@@ -219,7 +219,7 @@ def _check(client: distributed.Client, shared: Path | None) -> None:
     for name, facts in found.items():
         if isinstance(facts, BaseException):
             raise MissingError(
-                f"worker {name} could not say what it is ({facts!r}): stop it, or mend its "
+                f"worker {name} did not report its versions ({facts!r}): stop it, or fix its "
                 "environment"
             ) from facts
     check_workers(found, shared)
@@ -227,6 +227,6 @@ def _check(client: distributed.Client, shared: Path | None) -> None:
 
 def _lost(error: BaseException) -> MissingError:
     return MissingError(
-        f"the {_WHAT} is gone ({error}): start it and run the same command again; what is "
-        "finished is kept"
+        f"the {_WHAT} is gone ({error}): start it and run the same command again; finished "
+        "work is kept"
     )

@@ -209,7 +209,7 @@ def _check(shared: Path | None) -> None:
             answers = ray.get(list(asked.values()), timeout=WORKERS_S)
         except RayError as error:
             raise MissingError(
-                f"a node of the {_WHAT} could not say what it is ({error}): stop it, or mend its "
+                f"a node of the {_WHAT} did not report its versions ({error}): stop it, or fix its "
                 "environment"
             ) from error
     check_workers(dict(zip(asked, answers, strict=True)), shared)

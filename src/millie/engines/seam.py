@@ -136,8 +136,8 @@ class ProcessEngine:
                 return pool.submit(run_unit, work, unit).result()
         return Outcome(
             unit.id, "failed", error="WorkerDied",
-            message="each worker process was killed while doing this unit, twice with nothing "
-            "else running (out of memory, or a crash in a decoder)",
+            message="the worker process was killed every time, twice with nothing else running "
+            "(out of memory, or a crash in an image decoder)",
         )  # fmt: skip
 
     @staticmethod

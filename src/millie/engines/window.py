@@ -143,8 +143,8 @@ def _first_outcome(window: Sequence[_Submitted[Job]], resubmissions: int) -> Out
     except WorkerLostError as error:
         return Outcome(
             first.unit.id, "failed", error="WorkerDied",
-            message="each worker that took this unit was killed while doing it, at last with "
-            f"nothing else running (out of memory, or a crash in a decoder): {error}",
+            message="the worker was killed every time, at last with nothing else running (out of "
+            f"memory, or a crash in an image decoder): {error}",
         )  # fmt: skip
 
 
