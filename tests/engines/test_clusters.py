@@ -167,7 +167,7 @@ def test_a_dask_run_without_workers_ends_in_words(distributed: ModuleType) -> No
         distributed.Client(cluster.scheduler_address, set_as_default=False) as client,
     ):
         outcomes = DaskEngine(client, patience_s=0.5).map(slow, [Unit("a", 0)])
-        with pytest.raises(MissingError, match=r"no worker for 0\.5 s: .*what is finished is kept"):
+        with pytest.raises(MissingError, match=r"no worker for 0\.5 s: .*finished work is kept"):
             next(outcomes)
 
 

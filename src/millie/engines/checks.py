@@ -140,7 +140,7 @@ def no_workers(what: str, seconds: float) -> MissingError:
     """The error for a cluster on which nothing can run."""
     return MissingError(
         f"the {what} has had no worker for {seconds:g} s: start workers and run the same command "
-        "again; what is finished is kept"
+        "again; finished work is kept"
     )
 
 
