@@ -110,7 +110,7 @@ def test_draw_steps(benchmark: BenchmarkFixture) -> None:
 def test_train_encoder(
     benchmark: BenchmarkFixture, precision: torch.dtype, layout: torch.memory_format
 ) -> None:
-    encoder = build_encoder(ModelConfig())
+    encoder = build_encoder(ModelConfig(encoder="efficientnet_lite0"))
     for weight in encoder.parameters():
         if weight.ndim == 4:
             weight.data = weight.data.contiguous(memory_format=layout)

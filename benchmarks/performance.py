@@ -29,7 +29,7 @@ from PIL import Image
 from millie import pipeline
 from millie.bags.loading import collate
 from millie.bags.store import BagMeta, BagReader, CellCrop, Store, write_bag, write_embeddings
-from millie.config import Config, ModelConfig, PredictionConfig, ReadingConfig
+from millie.config import Config, ModelConfig, PredictionConfig, ReadingConfig, load
 from millie.engines.seam import ProcessEngine, SerialEngine, available_cores
 from millie.inference.embed import cache_key
 from millie.inference.runtime import feature_runtime, one_thread
@@ -144,7 +144,8 @@ def cells_of(count: int, side_px: int, rng: np.random.Generator) -> Iterator[Cel
 
 def cross_validation(folder: Path) -> None:
     """82 patients, 22 of the rarer class, 56 cells each with 1280 cached features."""
-    config = Config().with_settings(["crops.size_px=32", "evaluation.repeats=10"])
+    words = ["crops.size_px=32", "evaluation.repeats=10"]
+    config = load(profile="whole-crop").with_settings(words)  # the figures before were made so
     encoder = build_encoder(config.model)
     runtime = feature_runtime(encoder, config.prediction)
     key = cache_key(runtime, runtime.digest, "keep")
@@ -170,7 +171,7 @@ def cross_validation(folder: Path) -> None:
         f"{wall:.0f} s wall, {cpu:.0f} s CPU")  # fmt: skip
 
 
-def ingest(folder: Path) -> None:
+def cut_cells(folder: Path) -> None:
     images, n_bytes = folder / "films", 0
     for patient in range(8):
         (images / f"p{patient}").mkdir(parents=True)
@@ -209,7 +210,9 @@ def one_patient(folder: Path) -> None:
     )
     shell = time.perf_counter() - started
     settings = [word for word in words if word != "--set"]
-    pipeline.predict("apl-blood", [images], folder / "warm", settings=settings, engine=SerialEngine())
+    pipeline.predict(
+        "apl-blood", [images], folder / "warm", settings=settings, engine=SerialEngine()
+    )
     parts: dict[str, float] = {}
 
     def note(what: str, _done: int, _total: int) -> None:
@@ -242,7 +245,7 @@ def main() -> None:
         root = Path(temporary)
         parts: dict[str, Callable[[], None]] = {
             "one_patient": lambda: one_patient(root),
-            "ingest": lambda: ingest(root),
+            "cut cells": lambda: cut_cells(root),
             "stages_of_a_field": lambda: stages_of_a_field(root),
             "encoders": encoders,
             "training_steps": training_steps,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,31 @@ def test_every_setting_explains_itself() -> None:
         kind = type(getattr(Config(), stage))
         assert kind.__doc__
     assert "[training]" in to_toml(Config())
+
+
+def stated(profile: str) -> set[tuple[str, str]]:
+    """Fields that a profile's file sets."""
+    text = (resources.files("millie") / "profiles" / f"{profile}.toml").read_text(encoding="utf-8")
+    return {(stage, field) for stage, own in tomllib.loads(text).items() for field in own}
+
+
+@pytest.mark.parametrize("profile", ["paper", "released-code"])
+def test_published_methods_do_not_follow_the_default(profile: str) -> None:
+    """What differs between the default and the former one is stated in a published method."""
+    default, former = Config().model_dump(), load(profile="whole-crop").model_dump()
+    moved = {
+        (stage, field)
+        for stage, own in default.items()
+        for field, value in own.items()
+        if former[stage][field] != value
+    }
+    assert moved == stated("whole-crop")
+    assert moved <= stated(profile)
+
+
+def test_the_default_is_the_recipe_of_the_shipped_model() -> None:
+    folder = resources.files("millie") / "bundles" / "apl-blood" / "config.toml"
+    shipped = tomllib.loads(folder.read_text(encoding="utf-8"))
+    default = Config().model_dump(mode="json")
+    for stage in ("segmentation", "crops", "model", "augment", "training", "prediction"):
+        assert shipped[stage] == {k: v for k, v in default[stage].items() if v is not None}

@@ -13,9 +13,10 @@ For research use only. On the command line: ``millie --help``. In Python::
     model = millie.train("store", "my-model")       # a model from all patients
     millie.predict(model.out, "new_patients.csv", "calls")
 
-Functions take paths as text or :class:`pathlib.Path`, settings as :class:`Config`, and give back
-small objects with a table: ``rows()``, ``to_dict()``, ``to_frame()``. Each is explained, with an
-example, by ``help(millie.predict)`` and so on. Nothing heavy is imported before it is used.
+Functions take paths as text or :class:`pathlib.Path` and settings as :class:`Config` (``predict``,
+whose model brings its own, as ``stage.field=value``). They give back small objects with a table:
+``rows()``, ``to_dict()``, ``to_frame()``. Each is explained, with an example, by
+``help(millie.predict)`` and so on. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations

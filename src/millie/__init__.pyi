@@ -1,4 +1,4 @@
-# What `import millie` offers, for editors and type checkers; __init__.py imports it when it is used.
+# What `import millie` offers, for editors and type checkers; imported only when it is used.
 from millie.config import Config as Config
 from millie.pipeline import crossval as crossval
 from millie.pipeline import detect as detect
@@ -9,5 +9,8 @@ from millie.pipeline import read_cohort as read_cohort
 from millie.pipeline import segment as segment
 from millie.pipeline import train as train
 
-__all__: list[str]
+__all__ = [
+    "Config", "__version__", "crossval", "detect", "load_bundle", "predict", "prepare",
+    "read_cohort", "segment", "train",
+]  # fmt: skip
 __version__: str

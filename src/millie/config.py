@@ -186,6 +186,9 @@ class EvaluationConfig(_Stage):
         None, description="Class of the binary numbers; None: APL if present, else the rarest."
     )
     bootstrap: int = Field(2000, ge=100, description="Resamples of patients.")
+    bootstrap_method: Literal["percentile", "BCa"] = Field(
+        "percentile", description="BCa: corrected for bias and skewness (Efron 1993, ch. 14.3)."
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1)
     seed: int = Field(0, ge=0)
 

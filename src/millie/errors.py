@@ -109,11 +109,11 @@ class _Silence:
         self._inside = 0
         self._saved = ExitStack()
 
-    def enter(self) -> None:
+    def enter(self, category: type[Warning]) -> None:
         with self._lock:
             if self._inside == 0:
                 self._saved.enter_context(warnings.catch_warnings())
-                warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore", category)
             self._inside += 1
 
     def leave(self) -> None:
@@ -127,9 +127,9 @@ _SILENCE = _Silence()  # one, because the list of filters is one
 
 
 @contextmanager
-def no_warnings() -> Iterator[None]:
-    """No warning is shown while any thread is inside; afterwards all are as before."""
-    _SILENCE.enter()
+def no_warnings(category: type[Warning] = Warning) -> Iterator[None]:
+    """No warning of a category is shown while any thread is inside; then all are as before."""
+    _SILENCE.enter(category)
     try:
         yield
     finally:

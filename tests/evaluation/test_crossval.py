@@ -13,7 +13,7 @@ import pytest
 from millie.config import Config, load
 from millie.errors import ConfigError, TrainingError
 from millie.evaluation import folds as folds_module
-from millie.evaluation.crossval import CrossvalResult, crossval
+from millie.evaluation.crossval import StudyResult, crossval
 from millie.evaluation.folds import read_fold
 from millie.learning.ensemble import Material
 from millie.learning.sampling import EmbeddedCells, StoredCells, whole_bag
@@ -48,7 +48,7 @@ def finished(
     toy_material: Material,
     config: Config,
     tmp_path_factory: pytest.TempPathFactory,
-) -> CrossvalResult:
+) -> StudyResult:
     out = tmp_path_factory.mktemp("cv")
     return crossval(toy_store, config, out, material=toy_material)
 
@@ -57,13 +57,13 @@ def rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
-def test_planted_cells_are_found(finished: CrossvalResult) -> None:
+def test_planted_cells_are_found(finished: StudyResult) -> None:
     assert finished.metrics["headline"]["auc"]["value"] > 0.9
     assert finished.metrics["cells"]["target"] == "promyelocyte"
     assert finished.metrics["cells"]["auc"]["value"] > 0.9
 
 
-def test_files_have_their_columns_and_rows(finished: CrossvalResult) -> None:
+def test_files_have_their_columns_and_rows(finished: StudyResult) -> None:
     predictions = rows(finished.out / "predictions.csv")
     assert list(predictions[0]) == [
         "patient", "label", "repeat", "fold", "probability_AML", "probability_APL", "threshold",
@@ -87,7 +87,7 @@ def test_files_have_their_columns_and_rows(finished: CrossvalResult) -> None:
 
 
 def test_probabilities_sum_to_one_and_calls_follow_the_threshold(
-    finished: CrossvalResult,
+    finished: StudyResult,
 ) -> None:
     for row in rows(finished.out / "predictions.csv"):
         apl = float(row["probability_APL"])
@@ -95,7 +95,7 @@ def test_probabilities_sum_to_one_and_calls_follow_the_threshold(
         assert (row["call"] == "APL") == (apl >= float(row["threshold"]))
 
 
-def test_metrics_hold_every_part(finished: CrossvalResult) -> None:
+def test_metrics_hold_every_part(finished: StudyResult) -> None:
     metrics = json.loads((finished.out / "metrics.json").read_text())
     assert metrics["classes"] == ["AML", "APL"]
     assert metrics["positive"] == "APL"
@@ -114,7 +114,7 @@ def test_metrics_hold_every_part(finished: CrossvalResult) -> None:
     assert any("ROC AUC" in line for line in finished.lines())
 
 
-def test_saved_splits_are_those_that_were_used(finished: CrossvalResult) -> None:
+def test_saved_splits_are_those_that_were_used(finished: StudyResult) -> None:
     splits = load_splits(finished.out / "splits.json")
     assert splits == finished.splits
     tested = {
@@ -125,7 +125,7 @@ def test_saved_splits_are_those_that_were_used(finished: CrossvalResult) -> None
 
 
 def test_a_second_run_reads_all_folds_and_writes_the_same_bytes(
-    finished: CrossvalResult, toy_store: Store, toy_material: Material, config: Config,
+    finished: StudyResult, toy_store: Store, toy_material: Material, config: Config,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     before = {name: (finished.out / name).read_bytes() for name in TABLES}
@@ -136,7 +136,7 @@ def test_a_second_run_reads_all_folds_and_writes_the_same_bytes(
 
 @pytest.mark.parametrize("after", ["an epoch", "a fold"])
 def test_killed_and_run_again_gives_the_same_bytes(
-    finished: CrossvalResult, toy_store: Store, toy_material: Material, config: Config,
+    finished: StudyResult, toy_store: Store, toy_material: Material, config: Config,
     tmp_path: Path, after: str,
 ) -> None:  # fmt: skip
     def kill(what: str, done: int, _total: int) -> None:
@@ -157,7 +157,7 @@ def test_killed_and_run_again_gives_the_same_bytes(
 
 
 def test_a_changed_setting_or_a_damaged_fold_is_run_again(
-    finished: CrossvalResult, toy_store: Store, toy_material: Material, config: Config,
+    finished: StudyResult, toy_store: Store, toy_material: Material, config: Config,
     tmp_path: Path,
 ) -> None:  # fmt: skip
     crossval(toy_store, config, tmp_path, material=toy_material)

@@ -51,7 +51,8 @@ def test_everything_a_bundle_needs(toy_store: Store, config: Config) -> None:
 def test_bundle_loads_and_reproduces_its_golden_sample(
     toy_store: Store, config: Config, tmp_path: Path
 ) -> None:
-    folder = fit_bundle(toy_store, config, tmp_path / "model", "toy")
+    folder = tmp_path / "model"
+    fit_bundle(toy_store, config, folder, "toy")
     bundle = load_bundle(folder)
     bundle.check()
     assert bundle.labels == ("AML", "APL")
@@ -72,8 +73,9 @@ def test_killed_and_run_again_gives_the_same_weights(
     with pytest.raises(KilledError):
         fit_bundle(toy_store, config, tmp_path / "a", "toy", kill)
     assert not (tmp_path / "a").exists()
-    first = load_bundle(fit_bundle(toy_store, config, tmp_path / "a", "toy"))
-    second = load_bundle(fit_bundle(toy_store, config, tmp_path / "b", "toy"))
+    for name in ("a", "b"):
+        fit_bundle(toy_store, config, tmp_path / name, "toy")
+    first, second = (load_bundle(tmp_path / name) for name in ("a", "b"))
     assert (
         first.manifest.files["weights.safetensors"] == second.manifest.files["weights.safetensors"]
     )
@@ -86,7 +88,8 @@ def test_end_to_end_bundle_carries_its_encoders(
     short = config.with_settings([
         "training.mode=end_to_end", "training.max_epochs=1", "training.ensemble=1",
     ])  # fmt: skip
-    bundle = load_bundle(fit_bundle(toy_store, short, tmp_path / "model", "toy"))
+    fit_bundle(toy_store, short, tmp_path / "model", "toy")
+    bundle = load_bundle(tmp_path / "model")
     assert bundle.manifest.encoder.trained
     assert bundle.networks[0].encoder is not None
     with torch.no_grad():

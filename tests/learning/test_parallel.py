@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
+from millie import pipeline
 from millie.bags.store import Store
 from millie.config import Config
 from millie.errors import TrainingError
@@ -32,6 +33,9 @@ SETTINGS = [
     "training.optimiser=sgd", "training.learning_rate=0.01", "model.hidden=[8]",
     "model.aggregator=max",
 ]  # fmt: skip
+
+
+MODEL = ["model.encoder=resnet_small", "model.pretrained=false", "training.ensemble=1"]
 
 
 def train_once(root: Path, words: list[str]) -> dict[str, Any]:
@@ -62,6 +66,14 @@ def one_of_two(rank: int, port: int, root: Path, words: list[str], out: Path) ->
     (out / f"{rank}.json").write_text(json.dumps(train_once(root, words)))
 
 
+def one_of_two_trains_a_model(rank: int, port: int, root: Path, out: Path) -> None:
+    """As ``torchrun -m millie train`` does; writes what each process was given back."""
+    launch(rank, port)
+    config = Store(root).description.config.with_settings([*SETTINGS, *MODEL])
+    found = pipeline.train(root, out / "model", config)
+    (out / f"{rank}.json").write_text(json.dumps(found.to_dict()))
+
+
 def exchange_and_be_left(rank: int, port: int, out: Path, how: str) -> None:
     """Add up three gradients; then process 1 leaves, and 0 writes what it is told of that."""
     launch(rank, port)
@@ -80,6 +92,23 @@ def exchange_and_be_left(rank: int, port: int, out: Path, how: str) -> None:
             processes.wait()
         except TrainingError as error:
             (out / "left.json").write_text(json.dumps({"sums": found, "message": str(error)}))
+
+
+def test_two_processes_train_one_model_and_both_are_told(toy_store: Store, tmp_path: Path) -> None:
+    spawn, port = multiprocessing.get_context("spawn"), free_port()
+    both = [
+        spawn.Process(target=one_of_two_trains_a_model, args=(rank, port, toy_store.root, tmp_path))
+        for rank in range(2)
+    ]
+    for process in both:
+        process.start()
+    for process in both:
+        process.join(300)
+        assert process.exitcode == 0
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert first == second
+    assert [row["n_patients"] for row in first["rows"]] == [6, 6]
+    assert (tmp_path / "model" / "bundle.json").is_file()
 
 
 @pytest.mark.parametrize("how", ["dies", "hangs"])

@@ -26,7 +26,7 @@ from millie.outputs.figures import (
     scatter_figure,
 )
 from millie.statistics.curves import roc_band
-from millie.statistics.decision_curve import decision_curve, useful_range
+from millie.statistics.decision_curve import decision_curve
 
 HOSTILE = "<b>$x_{1}$ & \"'\u0000\u202e"
 
@@ -104,16 +104,3 @@ def test_files_are_written_once_and_again_when_the_figure_changes(tmp_path: Path
     write_figures(tmp_path, {"a": histogram_figure(np.array([0.5, 0.9]), "x")})
     assert pdf.stat().st_mtime_ns != stamp
     assert pdf_bytes(histogram_figure(np.array([0.5, 0.9]), "x")) == pdf.read_bytes()
-
-
-def test_net_benefit_of_a_perfect_model_is_the_prevalence() -> None:
-    positive = np.array([True] * 3 + [False] * 7)
-    rng = np.random.default_rng(0)
-    curve = decision_curve(positive, np.where(positive, 1.0, 0.0), rng, resamples=50)
-    np.testing.assert_allclose(curve.model, 0.3)
-    assert useful_range(curve) == (0.01, 0.99)
-    nothing = decision_curve(positive, np.full(10, 0.3), np.random.default_rng(0), resamples=50)
-    below = nothing.threshold <= 0.3
-    np.testing.assert_allclose(nothing.model[below], nothing.treat_all[below], atol=1e-12)
-    np.testing.assert_allclose(nothing.model[~below], 0)
-    assert useful_range(nothing) is None

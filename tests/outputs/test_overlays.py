@@ -13,13 +13,13 @@ from millie.bags.store import BagReader
 from millie.errors import ImageError, MissingFileError
 from millie.outputs.gallery import Album
 from millie.outputs.overlays import (
+    Mark,
     draw_boxes,
     draw_outlines,
     overlay_names,
     safe_names,
     write_overlays,
 )
-from millie.outputs.patient.evidence import Evidence, Mark
 from millie.types import Cell, CellRegion, Field, ImageKind, SourceRecord
 
 from .conftest import MakeBag, field_image, read_field
@@ -121,16 +121,12 @@ def test_scale_bar_stands_where_it_hides_no_cell() -> None:
     assert (drawn != 200).any(axis=2)[200:, 250:].any()
 
 
-def evidence(marks: dict[int, Mark]) -> Evidence:
-    return Evidence("APL", "AML", (), (), marks)
-
-
 def test_fields_get_overlays_and_crops_one_contact_sheet(tmp_path: Path, make_bag: MakeBag) -> None:
     kinds = (ImageKind.FIELD, ImageKind.CELL, ImageKind.CELL)
     store = make_bag("p", kinds=kinds)
     with BagReader(store.path_of("p")) as bag:
         lost = write_overlays(
-            tmp_path / "o", Album(bag), evidence({1: Mark("1", supports=True)}), range(6),
+            tmp_path / "o", Album(bag), {1: Mark("1", supports=True)}, range(6),
             read_field,
         )  # fmt: skip
     assert lost == []
@@ -150,9 +146,9 @@ def test_fields_that_are_gone_or_have_changed_are_named(tmp_path: Path, make_bag
         return replace(read_field(record), sha256="0" * 64)
 
     with BagReader(store.path_of("p")) as bag:
-        lost = write_overlays(tmp_path / "o", Album(bag), evidence({}), range(6), reader)
+        lost = write_overlays(tmp_path / "o", Album(bag), {}, range(6), reader)
         assert lost == [f"slide/im{i}.jpg" for i in range(3)]
-        assert write_overlays(tmp_path / "o", Album(bag), evidence({}), range(6), None) == lost
+        assert write_overlays(tmp_path / "o", Album(bag), {}, range(6), None) == lost
 
 
 def test_a_field_called_cells_does_not_collide_with_the_contact_sheet() -> None:

@@ -17,7 +17,7 @@ from millie.bags.store import Store
 from millie.config import Config
 from millie.engines.seam import Engine, ProcessEngine, SerialEngine
 from millie.errors import BundleError, ConfigError, MissingFileError
-from millie.pipeline import caller as calling
+from millie.pipeline import caller
 from millie.pipeline.caller import loading, settings_for
 from millie.types import Prediction
 
@@ -93,7 +93,7 @@ def test_what_is_wrong_with_a_model_is_said_as_soon_as_it_is_known(
     def fail(_bundle: object, _config: object) -> None:
         raise BundleError("weights are not finite")
 
-    monkeypatch.setattr(calling, "_load", fail)
+    monkeypatch.setattr(caller, "_load", fail)
     config = settings_for(bundle, None, [])
 
     def cut() -> None:

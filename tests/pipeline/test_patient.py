@@ -12,9 +12,9 @@ import pytest
 
 from millie.bags.store import BagReader, Store
 from millie.errors import NoCellsError
-from millie.pipeline import patient as ingest
+from millie.pipeline import patient as one_patient
 from millie.pipeline import read_cohort
-from millie.pipeline.patient import IngestTask, ingest_patient
+from millie.pipeline.patient import PatientTask, segment_patient
 from millie.synthetic import CellType, draw_cell
 from millie.types import ImageKind, ImageSource, Patient, PixelSize
 
@@ -28,7 +28,7 @@ def patient(films: Path) -> Patient:
 
 
 def _bag(store: Path, patient: Patient, config: Config) -> BagReader:
-    ingest_patient(IngestTask(patient, store, config))
+    segment_patient(PatientTask(patient, store, config))
     return BagReader(Store(store).path_of(patient.id))
 
 
@@ -46,22 +46,22 @@ def test_a_drawn_field_gives_its_cells(
 def test_again_is_skipped_and_other_settings_are_not(
     patient: Patient, tiny_config: Config, tmp_path: Path
 ) -> None:
-    task = IngestTask(patient, tmp_path, tiny_config)
-    first = ingest_patient(task)
-    again = ingest_patient(task)
+    task = PatientTask(patient, tmp_path, tiny_config)
+    first = segment_patient(task)
+    again = segment_patient(task)
     assert again["skipped"] is True
     assert again["n_cells"] == first["n_cells"]
     other = replace(task, config=tiny_config.with_settings(["crops.size_um=20"]))
-    assert "skipped" not in ingest_patient(other)
+    assert "skipped" not in segment_patient(other)
 
 
 def test_other_code_cuts_the_bag_anew(
     patient: Patient, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = IngestTask(patient, tmp_path, tiny_config)
-    ingest_patient(task)
-    monkeypatch.setattr(ingest, "code_digest", lambda *_: "another release")
-    assert "skipped" not in ingest_patient(task)
+    task = PatientTask(patient, tmp_path, tiny_config)
+    segment_patient(task)
+    monkeypatch.setattr(one_patient, "code_digest", lambda *_: "another release")
+    assert "skipped" not in segment_patient(task)
 
 
 def test_the_same_images_give_the_same_bytes(
@@ -80,8 +80,8 @@ def test_a_broken_file_is_named_and_the_rest_counts(
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
     images = (*patient.images, ImageSource(broken, "broken.jpg"))
-    summary = ingest_patient(
-        IngestTask(replace(patient, images=images), tmp_path / "store", tiny_config)
+    summary = segment_patient(
+        PatientTask(replace(patient, images=images), tmp_path / "store", tiny_config)
     )
     assert summary["n_cells"] >= 5
     assert [(p["source"], p["error"]) for p in summary["problems"]] == [
@@ -93,9 +93,9 @@ def test_a_patient_without_any_cell_says_why(tiny_config: Config, tmp_path: Path
     empty = tmp_path / "empty.png"
     cv2.imwrite(str(empty), np.full((300, 400, 3), 235, np.uint8))
     source = ImageSource(empty, "empty.png", ImageKind.FIELD, PixelSize(0.12))
-    task = IngestTask(Patient("p", "APL", (source,)), tmp_path / "store", tiny_config)
+    task = PatientTask(Patient("p", "APL", (source,)), tmp_path / "store", tiny_config)
     with pytest.raises(NoCellsError, match="p: no cells in 1 images"):
-        ingest_patient(task)
+        segment_patient(task)
     assert not Store(tmp_path / "store").path_of("p").exists()
 
 
@@ -130,18 +130,18 @@ def test_smudge_cells_are_left_out_on_demand(tiny_config: Config, tmp_path: Path
     config = tiny_config.with_settings(["crops.keep_smudge=false"])
     if flagged:
         with pytest.raises(NoCellsError, match="no cell"):
-            ingest_patient(IngestTask(patient, tmp_path / "dropped", config))
+            segment_patient(PatientTask(patient, tmp_path / "dropped", config))
 
 
 def test_a_copy_of_an_image_counts_once(
     patient: Patient, tiny_config: Config, tmp_path: Path
 ) -> None:
-    alone = ingest_patient(IngestTask(patient, tmp_path / "a", tiny_config))
+    alone = segment_patient(PatientTask(patient, tmp_path / "a", tiny_config))
     copy = tmp_path / "copy.jpg"
     copy.write_bytes(patient.images[0].path.read_bytes())
     images = (*patient.images, replace(patient.images[0], path=copy, name="copy.jpg"))
-    task = IngestTask(replace(patient, images=images), tmp_path / "b", tiny_config)
-    twice = ingest_patient(task)
+    task = PatientTask(replace(patient, images=images), tmp_path / "b", tiny_config)
+    twice = segment_patient(task)
     assert twice["n_cells"] == alone["n_cells"]
     assert [(p["source"], p["note"]) for p in twice["problems"]] == [("copy.jpg", True)]
 
@@ -154,8 +154,8 @@ def test_a_field_in_which_no_cells_are_looked_for_is_named(
     cv2.imwrite(str(noise), pixels)
     source = ImageSource(noise, "noise.png", ImageKind.FIELD, PixelSize(0.12))
     images = (*patient.images, source)
-    task = IngestTask(replace(patient, images=images), tmp_path / "store", tiny_config)
-    summary = ingest_patient(task)
+    task = PatientTask(replace(patient, images=images), tmp_path / "store", tiny_config)
+    summary = segment_patient(task)
     (problem,) = summary["problems"]
     assert (problem["source"], problem["error"]) == ("noise.png", "ImageError")
     assert "not searched for cells (not a blood film" in problem["message"]
@@ -168,15 +168,15 @@ def test_an_empty_field_without_scale_is_not_blamed_on_the_scale(
     empty = tmp_path / "empty.bmp"  # not packed, so no decompression bomb
     cv2.imwrite(str(empty), np.full((600, 600, 3), 235, np.uint8))
     source = ImageSource(empty, "empty.bmp", ImageKind.FIELD)
-    task = IngestTask(Patient("p", None, (source,)), tmp_path / "store", tiny_config)
+    task = PatientTask(Patient("p", None, (source,)), tmp_path / "store", tiny_config)
     with pytest.raises(NoCellsError, match=r"\(empty\.bmp: not searched for cells") as caught:
-        ingest_patient(task)
+        segment_patient(task)
     assert "um/px" not in str(caught.value)
 
 
 def test_a_slide_gives_all_its_cells(patient: Patient, tiny_config: Config, tmp_path: Path) -> None:
     slide = replace(patient, images=(replace(patient.images[0], kind=ImageKind.SLIDE),))
-    assert ingest_patient(IngestTask(slide, tmp_path, tiny_config))["n_cells"] >= 5
+    assert segment_patient(PatientTask(slide, tmp_path, tiny_config))["n_cells"] >= 5
 
 
 def test_other_facts_of_the_patient_cut_the_bag_anew(
@@ -201,8 +201,8 @@ def test_a_crop_without_an_outline_is_left_out_on_demand_and_named(
     )
     patient = Patient("p", None, sources)
     config = tiny_config.with_settings(["crops.keep_unoutlined=true"])
-    kept = ingest_patient(IngestTask(patient, tmp_path / "kept", config))
+    kept = segment_patient(PatientTask(patient, tmp_path / "kept", config))
     assert (kept["n_cells"], kept["problems"]) == (2, [])
-    left = ingest_patient(IngestTask(patient, tmp_path / "left", tiny_config))
+    left = segment_patient(PatientTask(patient, tmp_path / "left", tiny_config))
     assert left["n_cells"] == 1
     assert [(p["source"], p["note"]) for p in left["problems"]] == [("blank.png", True)]

@@ -194,10 +194,10 @@ def test_bootstrap_equals_resampling_written_out() -> None:
     positive, score = draw(52, 30, 1.2, 5)
     members = [np.flatnonzero(~positive), np.flatnonzero(positive)]
     rng = np.random.default_rng(7)
-    drawn = [m[rng.integers(0, len(m), (500, len(m)))] for m in members]
+    drawn = [m[rng.integers(0, len(m), (200, len(m)))] for m in members]
     values = [roc_auc(positive[i], score[i]) for i in np.concatenate(drawn, axis=1)]
     found = patient_bootstrap(
-        positive, lambda i: roc_auc(positive[i], score[i]), 500, np.random.default_rng(7)
+        positive, lambda i: roc_auc(positive[i], score[i]), 200, np.random.default_rng(7)
     )
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
 

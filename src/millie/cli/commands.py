@@ -27,6 +27,7 @@ from millie.cli.options import (
     shard_of,
     table_path,
 )
+from millie.engines.launchers import check_alone
 
 app = typer.Typer(
     name="millie",
@@ -61,10 +62,7 @@ def before_each_command(
     ] = False,
 ) -> None:
     """Refuse under a launcher what several processes would do several times."""
-    if os.environ.get("WORLD_SIZE", "1") != "1":  # torch is imported only where it may be needed
-        from millie.learning.parallel import check_alone
-
-        check_alone(str(context.invoked_subcommand))
+    check_alone(str(context.invoked_subcommand))
 
 
 @app.command()
@@ -244,9 +242,12 @@ def train(
 
     chosen = chosen_config(config, profile, settings)
     with show.progress_bars() as progress:
-        folder = pipeline.train(store, out, chosen, name, study, progress).out
+        trained = pipeline.train(store, out, chosen, name, study, progress)
     if os.environ.get("RANK", "0") == "0":  # of several training processes the first one speaks
-        show.say(f"Model -> {folder}\nTo use it: millie predict {folder} INPUT... --out DIR")
+        show.say(
+            f"Model -> {trained.out}\nTo use it: millie predict {trained.out} INPUT... --out DIR"
+        )
+        finish(trained.problems)
 
 
 @app.command()

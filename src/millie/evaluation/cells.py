@@ -128,7 +128,9 @@ def _auc(
 
     strata = [str(diagnoses[m[0]]) for m in members]
     rng = np.random.default_rng(config.seed)
-    found = patient_bootstrap(strata, statistic, config.bootstrap, rng, config.confidence)
+    found = patient_bootstrap(
+        strata, statistic, config.bootstrap, rng, config.confidence, config.bootstrap_method
+    )
     counts = {"n_target": int(target.sum()), "n_other": int((~target).sum())}
     return {**found.to_dict(), **counts}
 

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from millie.bags.store import BagReader
 from millie.evaluation.colours import sources_of
-from millie.evaluation.crossval import CrossvalResult, crossval, open_study
+from millie.evaluation.crossval import StudyResult, crossval, open_study
 from millie.evaluation.sources import SourceFinding, leave_one_source_out, probe_source
 from millie.files import write_text
 from millie.learning.material import participants
@@ -92,7 +92,7 @@ def run_controls(
     out: Path,
     progress: Progress = silent,
     *,
-    main: CrossvalResult,
+    main: StudyResult,
     names: Sequence[str] = tuple(CONTROLS),
 ) -> list[ControlResult]:
     """Run the controls of a finished cross-validation and write ``controls.json``.
@@ -135,7 +135,7 @@ class _Runs:
     config: Config
     out: Path
     progress: Progress
-    main: CrossvalResult
+    main: StudyResult
 
     def shortcut(self, name: str) -> Estimate:
         """AUC of a control that sees no cell."""
@@ -277,7 +277,7 @@ def _file_features(store: Store) -> dict[str, list[float]]:
 
 
 def _by_features(
-    features: Mapping[str, Sequence[float]], store: Store, main: CrossvalResult, config: Config
+    features: Mapping[str, Sequence[float]], store: Store, main: StudyResult, config: Config
 ) -> Estimate:
     """AUC of a logistic regression on a few numbers a patient, by the splits of the headline."""
     labels = participants(store).labels

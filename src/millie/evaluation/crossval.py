@@ -56,7 +56,7 @@ _LINES = {
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CrossvalResult:
+class StudyResult:
     """What a cross-validation found and wrote.
 
     Attributes:
@@ -76,8 +76,8 @@ class CrossvalResult:
         counts = ", ".join(f"{n} {name}" for name, n in self.metrics["n_by_class"].items())
         found = [
             (
-                f"{self.metrics['n_patients']} patients ({counts}), {self.splits.folds} folds x "
-                f"{self.splits.repeats} repeats; {self.metrics['positive']} against the rest"
+                f"{self.metrics['n_patients']} patients ({counts}), {self.splits.folds} folds, "
+                f"repeats: {self.splits.repeats}; {self.metrics['positive']} against the rest"
             )
         ]
         for name, e in self.figures().items():
@@ -97,7 +97,7 @@ def crossval(
     *,
     labels: Mapping[str, str] | None = None,
     material: Material | None = None,
-) -> CrossvalResult:
+) -> StudyResult:
     """Cross-validate a configuration on a store.
 
     Args:
@@ -127,7 +127,7 @@ def crossval(
     _write_colours(study, splits, out)
     results = _run_folds(study, splits, out, progress)
     metrics = _write_results(study, results, splits, store, out)
-    return CrossvalResult(out, metrics, splits, who.problems)
+    return StudyResult(out, metrics, splits, who.problems)
 
 
 def open_study(
@@ -228,10 +228,11 @@ def protocol(study: Study, splits: Splits) -> list[str]:
     networks = training.ensemble
     if networks > 1:
         choice = (
-            f"Each training part was divided into {networks} shares; each of {networks} networks "
-            "was trained without one of them. Temperature and threshold (balanced logistic "
-            "regression) were fitted on the probabilities of the shares left out, within the "
-            "training part. The probabilities of the networks were averaged."
+            f"Each training part was divided into shares (at most {networks}, fewer where a class "
+            f"has fewer patients); each of {networks} networks was trained without one of them. "
+            "Temperature and threshold (balanced logistic regression) were fitted on the "
+            "probabilities of the shares left out, within the training part. The probabilities of "
+            "the networks were averaged."
         )
     elif training.validation_fraction > 0:
         choice = (

@@ -137,7 +137,9 @@ def _within_sources(study: Study, results: Mapping[str, FoldResult]) -> Estimate
     wanted = study.config.evaluation
     strata = [f"{g} {t}" for g, t in zip(group, truth, strict=True)]
     rng = np.random.default_rng(wanted.seed)
-    return patient_bootstrap(strata, statistic, wanted.bootstrap, rng, wanted.confidence)
+    return patient_bootstrap(
+        strata, statistic, wanted.bootstrap, rng, wanted.confidence, wanted.bootstrap_method
+    )
 
 
 def probe_source(study: Study, sources: Mapping[str, str]) -> SourceFinding:
@@ -226,5 +228,10 @@ def probe(
     strata = [names[i] for i in y]
     rng = np.random.default_rng(config.seed)
     return patient_bootstrap(
-        strata, lambda i: macro_auc(y[i], total[i]), config.bootstrap, rng, config.confidence
+        strata,
+        lambda i: macro_auc(y[i], total[i]),
+        config.bootstrap,
+        rng,
+        config.confidence,
+        config.bootstrap_method,
     )

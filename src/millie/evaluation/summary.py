@@ -131,7 +131,9 @@ def headline(
 
     def boot(statistic: Callable[[NDArray[np.intp]], float]) -> Estimate:
         rng = np.random.default_rng(config.seed)
-        return patient_bootstrap(strata, statistic, config.bootstrap, rng, confidence)
+        return patient_bootstrap(
+            strata, statistic, config.bootstrap, rng, confidence, config.bootstrap_method
+        )
 
     def repeats_auc(i: NDArray[np.intp]) -> float:
         return float(np.mean([metrics.roc_auc(positive[i], r[i]) for r in averaged.by_repeat]))

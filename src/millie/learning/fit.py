@@ -129,7 +129,7 @@ def fit_bundle(
     version: str = "1",
     material: tuple[Material, str] | None = None,
     card: Callable[[str, Fitted], str] | None = None,
-) -> Path:
+) -> Fitted:
     """Train on all labelled patients and write a bundle.
 
     Logs and checkpoints lie beside the bundle in ``<out>.training/`` (checkpoints until the bundle
@@ -146,7 +146,7 @@ def fit_bundle(
         card: writes the model card; None: a short one without figures.
 
     Returns:
-        the bundle's folder.
+        What was trained; of several processes one alone writes it.
 
     Raises:
         ConfigError: ``out`` exists.
@@ -159,7 +159,7 @@ def fit_bundle(
         fitted = fit(store, config, progress, folder=work, material=material)
         processes.wait()
     if not processes.leads:
-        return out
+        return fitted
     description = BundleDescription(
         name=name,
         version=version,
@@ -177,7 +177,7 @@ def fit_bundle(
     )  # fmt: skip
     for checkpoint in work.glob("*.checkpoint.safetensors"):
         checkpoint.unlink()
-    return out
+    return fitted
 
 
 def _limits(store: Store, patients: Sequence[str], progress: Progress) -> dict[str, float]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as group
 
+from millie.engines.launchers import launched
 from millie.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
@@ -27,33 +28,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-PARALLEL = frozenset({"train"})
-"""Commands that share their work between the processes of a launcher."""
-
-_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
 PATIENCE = timedelta(hours=1)
 """How long a process waits for the others: they do the same work and meet in every step, so one
 that is an hour late hangs or is cut off. One that dies is noticed at once."""
-
-
-def launched() -> bool:
-    """Whether a launcher started more processes than this one."""
-    return all(os.environ.get(name) for name in _VARIABLES) and os.environ["WORLD_SIZE"] != "1"
-
-
-def check_alone(command: str) -> None:
-    """Refuse a command that several processes would run several times, into the same files.
-
-    Raises:
-        ConfigError: a launcher started several processes, and the command is not in ``PARALLEL``.
-    """
-    if launched() and command not in PARALLEL:
-        raise ConfigError(
-            f"millie {command} runs in a single process, but WORLD_SIZE is "
-            f"{os.environ['WORLD_SIZE']}: start it without torchrun or accelerate; only millie "
-            f"{', '.join(sorted(PARALLEL))} can share its work between processes"
-        )
 
 
 @dataclass(frozen=True, slots=True)

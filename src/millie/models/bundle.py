@@ -98,6 +98,9 @@ class Bundle:
     golden: dict[str, Tensor]
     card: str
 
+    def __repr__(self) -> str:
+        return f"Bundle({self.name!r}, labels={self.labels}, networks={len(self.networks)})"
+
     @property
     def name(self) -> str:
         """Name and version, as outputs show them."""

@@ -21,7 +21,6 @@ from PIL import Image, ImageDraw, ImageFont
 from millie.errors import DataError, MissingError
 from millie.files import write_bytes
 from millie.outputs.gallery import Album, bar_length_um, jpeg_bytes
-from millie.outputs.patient.evidence import Evidence, Mark
 from millie.types import Cell, CellRegion, Field, ImageKind, SourceRecord
 
 FieldReader = Callable[[SourceRecord], Field]
@@ -45,6 +44,20 @@ _WHITE = (255, 255, 255)
 _SHEET_CELL_PX = 128
 _SHEET_COLUMNS = 10
 _SHEET_CELLS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A cell's name in one report.
+
+    Attributes:
+        text: a number for cells that speak for the focus, a letter for those against; both for a
+            cell that is the maximum of features of either kind.
+        supports: whether the cell speaks for the class in focus.
+    """
+
+    text: str
+    supports: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +127,7 @@ def _without_ending(name: str) -> str:
 def write_overlays(
     folder: Path,
     album: Album,
-    evidence: Evidence,
+    marks: Mapping[int, Mark],
     order: Sequence[int],
     read_field: FieldReader | None,
 ) -> list[str]:
@@ -123,7 +136,7 @@ def write_overlays(
     Args:
         folder: where the pictures go.
         album: the patient's cells.
-        evidence: whose marks the cells carry.
+        marks: of the cells that carry one, by index in the bag.
         order: indices of all cells, strongest evidence first.
         read_field: gives the fields' pixels; None: only the contact sheet is drawn.
 
@@ -138,11 +151,11 @@ def write_overlays(
             lost.append(record.name)
             continue
         cells = {n: c for n, c in enumerate(album.cells) if c.source == index}
-        _save(folder / name, draw_boxes(image, cells, evidence.marks, record.um_px))
+        _save(folder / name, draw_boxes(image, cells, marks, record.um_px))
     crops = {i for i, s in enumerate(album.sources) if s.kind is ImageKind.CELL}
     single = [n for n in order if album.cells[n].source in crops]
     if single:
-        _save(folder / CONTACT_SHEET, contact_sheet(album, single[:_SHEET_CELLS], evidence.marks))
+        _save(folder / CONTACT_SHEET, contact_sheet(album, single[:_SHEET_CELLS], marks))
     return lost
 
 

@@ -16,8 +16,8 @@ from millie.errors import DataError, MissingFileError
 from millie.files import write_text
 from millie.outputs.overlays import FieldReader
 from millie.outputs.patient.records import ModelFacts
+from millie.outputs.patient.tables import read_predictions, write_predictions
 from millie.outputs.patient.worklist import write_overlays_of, write_pages
-from millie.outputs.tables import read_predictions, write_predictions
 from millie.types import Prediction, Problem
 
 Progress = Callable[[str, int, int], None]

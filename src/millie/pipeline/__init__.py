@@ -16,7 +16,14 @@ from millie.bags.store import Store
 from millie.config import Config
 from millie.errors import ConfigError
 from millie.pipeline.detect_cells import detect_in_files
-from millie.pipeline.inputs import PathLike, bags_of_store, cohort_of, is_store, paths_of
+from millie.pipeline.inputs import (
+    PathLike,
+    bags_of_store,
+    cohort_of,
+    is_store,
+    paths_of,
+    settings_of,
+)
 from millie.pipeline.results import (
     CrossvalResult,
     DetectResult,
@@ -28,7 +35,7 @@ from millie.pipeline.segment_cohort import Progress, fill_store, silent
 from millie.readers.cohort import write_manifest
 from millie.readers.datasets import prepare as read_dataset
 from millie.readers.images import read_image
-from millie.types import Cohort, ImageSource, Problem, SourceRecord
+from millie.types import Cohort, ImageSource, SourceRecord
 
 if TYPE_CHECKING:
     from millie.engines.seam import Engine
@@ -87,7 +94,7 @@ def read_cohort(inputs: PathLike | Sequence[PathLike]) -> Cohort:
 
 
 def segment(
-    cohort: Cohort,
+    cohort: Cohort | PathLike | Sequence[PathLike],
     store: PathLike,
     config: Config | None = None,
     engine: Engine | None = None,
@@ -102,7 +109,7 @@ def segment(
     files or settings: nobody is trained on or called by images that were not named now.
 
     Args:
-        cohort: patients, from :func:`read_cohort`.
+        cohort: patients, from :func:`read_cohort`, or what that takes.
         store: folder of the bag store; made if missing.
         config: stages reading, segmentation and crops are used; None: the default.
         engine: who works; None: this process. ``millie.engines.seam.ProcessEngine()`` uses all
@@ -114,6 +121,7 @@ def segment(
     Raises:
         NoCellsError: not one patient gave a cell.
         ConfigError: another shard cuts this store with other settings.
+        MissingFileError, ManifestError: as :func:`read_cohort`.
 
     Example:
         >>> cells = millie.segment(cohort, "store")
@@ -122,7 +130,10 @@ def segment(
         >>> cells.rows()[0]["n_cells"] > 3
         True
     """
-    return fill_store(cohort, Path(store), config or Config(), engine, part, progress, whole=whole)
+    patients = cohort if isinstance(cohort, Cohort) else read_cohort(cohort)
+    return fill_store(
+        patients, Path(store), settings_of(config), engine, part, progress, whole=whole
+    )
 
 
 def train(
@@ -147,6 +158,7 @@ def train(
         ConfigError: ``out`` exists, the name is none that a model may have, or the store was cut
             with other settings of its crops.
         TrainingError: too few patients of a class, or the loss diverged.
+        MissingFileError: there is no store.
         StoreError: a bag is damaged or unfinished.
 
     Example:
@@ -157,20 +169,17 @@ def train(
         True
     """
     from millie.learning.fit import fit_bundle
-    from millie.models.bundle_folder import read_settings
     from millie.models.encoders import ENCODERS
     from millie.outputs.model_card import CardFacts, model_card
 
-    config = config or Config()
+    config = settings_of(config)
     bags, folder = Store(Path(store)), Path(out)
     folder = folder if folder.name else folder.resolve()
     name = name or folder.name
     _check_name(name)
     _check_own_crops(bags, config)
-    problems: list[Problem] = []
 
     def card(title: str, fitted: Fitted) -> str:
-        problems.extend(fitted.problems)
         facts = CardFacts(
             title, fitted.classes, fitted.positive, fitted.threshold, fitted.temperature,
             len(fitted.networks), config.model.encoder, config.model.aggregator, fitted.provenance,
@@ -178,11 +187,10 @@ def train(
         )  # fmt: skip
         return model_card(facts, bags.root, Path(study) if study else None)
 
-    fit_bundle(bags, config, folder, name=name, progress=progress, card=card)
-    manifest, _ = read_settings(folder)
+    fitted = fit_bundle(bags, config, folder, name=name, progress=progress, card=card)
     return TrainResult(
-        folder, name, manifest.provenance["n_by_class"], manifest.positive, manifest.threshold,
-        manifest.temperature, tuple(problems),
+        folder, name, fitted.provenance["n_by_class"], fitted.positive, fitted.threshold,
+        fitted.temperature, fitted.problems,
     )  # fmt: skip
 
 
@@ -198,13 +206,13 @@ def _check_name(name: str) -> None:
 
 
 def _check_own_crops(store: Store, config: Config) -> None:
-    """Refuse settings that would make a bundle cut other crops than it was trained on."""
+    """Refuse settings under which a bundle would cut other crops than it was trained on."""
     got, wanted = store.description.config.crops.model_dump(), config.crops.model_dump()
     if other := {name: got[name] for name in got if got[name] != wanted[name]}:
         told = ", ".join(f"crops.{name}={str(value).lower()}" for name, value in other.items())
         raise ConfigError(
-            f"{store.root} was cut with {told}, and the model would expect other crops: train with "
-            "the --config, --profile and --set that `millie segment` was given"
+            f"{store.root} was cut with {told}, and these settings expect other crops: give the "
+            "same --config, --profile and --set as to `millie segment`, or cut it again"
         )
 
 
@@ -228,13 +236,15 @@ def crossval(
         progress: called often.
 
     Raises:
+        ConfigError: the store was cut with other settings of its crops.
         TrainingError: too few patients of a class, or the loss diverged.
+        MissingFileError: there is no store.
         StoreError: a bag is damaged or unfinished.
 
     Example:
         >>> study = millie.crossval("store", "study")
         >>> study.lines[0]
-        '12 patients (6 APL, 6 normal), 3 folds x 1 repeats; APL against the rest'
+        '12 patients (6 APL, 6 normal), 3 folds, repeats: 1; APL against the rest'
         >>> auc = study.figures["auc"]
         >>> auc.low <= auc.value <= auc.high
         True
@@ -243,7 +253,8 @@ def crossval(
     from millie.evaluation.crossval import crossval as run
     from millie.outputs.report import write_report
 
-    bags, folder, config = Store(Path(store)), Path(out), config or Config()
+    bags, folder, config = Store(Path(store)), Path(out), settings_of(config)
+    _check_own_crops(bags, config)
     result = run(bags, config, folder, progress)
     found = run_controls(bags, config, folder, progress, main=result) if controls else []
     lines = (*result.lines(), *(control.line() for control in found))
@@ -275,8 +286,8 @@ def predict(
     bundle: PathLike,
     inputs: PathLike | Sequence[PathLike],
     out: PathLike,
-    config: PathLike | None = None,
-    settings: Sequence[str] = (),
+    file: PathLike | None = None,
+    settings: str | Sequence[str] = (),
     engine: Engine | None = None,
     progress: Progress = silent,
 ) -> PredictResult:
@@ -286,13 +297,15 @@ def predict(
         bundle: folder of a bundle or the name of a shipped one.
         inputs: patient folders, images, one manifest, or one bag store.
         out: folder for tables, pictures and the report.
-        config: TOML file with settings over the bundle's own.
-        settings: ``stage.field=value`` over both.
+        file: TOML file with settings over the bundle's own.
+        settings: ``stage.field=value``, one or several, over both.
         engine: who cuts the images; None: this process.
         progress: called after each patient of each step.
 
     Raises:
-        BundleError: the bundle is damaged or unknown.
+        MissingFileError: no such bundle, or an input does not exist.
+        BundleError: the bundle is damaged.
+        ManifestError: as :func:`read_cohort`.
         NoCellsError: not one patient gave a cell.
         ConfigError: a store whose crops are not the bundle's or that holds cells which the bundle
             leaves out, or a setting that would change what the model was trained on (crops, model).
@@ -309,7 +322,8 @@ def predict(
 
     bundle = bundle if isinstance(bundle, str) else Path(bundle)
     named, folder = paths_of(inputs), Path(out)
-    chosen = settings_for(bundle, Path(config) if config else None, settings)
+    words = [settings] if isinstance(settings, str) else settings
+    chosen = settings_for(bundle, Path(file) if file else None, words)
     _forget_calls(folder)
     with loading(bundle, chosen, engine, progress) as (caller, watched):
         if is_store(named):
@@ -376,4 +390,4 @@ def detect(
         True
     """
     table, pictures = (Path(each) if each else None for each in (out, overlay))
-    return detect_in_files(paths_of(images), table, config or Config(), pictures, progress)
+    return detect_in_files(paths_of(images), table, settings_of(config), pictures, progress)

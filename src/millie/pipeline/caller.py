@@ -20,13 +20,12 @@ from millie.config import Config, load
 from millie.engines.seam import Engine, SerialEngine
 from millie.errors import ConfigError, DataError, MissingError
 from millie.models.bundle_folder import locate, read_settings
+from millie.pipeline.segment_cohort import Progress
 from millie.types import Prediction, Problem
 
 if TYPE_CHECKING:
     from millie.inference.runtime import FeatureRuntime
     from millie.models.bundle import Bundle
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,7 @@ from millie.pipeline.results import DetectResult
 from millie.pipeline.segment_cohort import Progress
 from millie.readers.images import find_images, read_image
 from millie.segmentation import detect as find_cells
-from millie.types import Cell, ImageSource, Problem
+from millie.types import Cell, Finding, ImageSource, Problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +54,9 @@ def detect_in_files(
         one = waiting.popleft()
         path = one.source.path
         if refused := found.diagnostics.get("refused"):
-            problems.append(Problem("", str(path), "Refused", f"no cells looked for: {refused}"))
+            problems.append(
+                Problem("", str(path), Finding.REFUSED, f"no cells looked for: {refused}")
+            )
         rows += [(str(path), region.cell) for region in found.regions]
         if overlay:
             um_px = found.pixel_size.um_px if found.pixel_size else None

@@ -24,10 +24,31 @@ _TABLES = frozenset({".csv", ".tsv", ".txt"}) | SPREADSHEETS
 
 
 def paths_of(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
-    """One path or several, as paths."""
-    if isinstance(inputs, str | os.PathLike):
-        return [Path(inputs)]
-    return [Path(each) for each in inputs]
+    """One path or several, as paths.
+
+    Raises:
+        ConfigError: an empty text, which would mean the whole folder that one is in.
+    """
+    several = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
+    if "" in several:
+        raise ConfigError("an input is an empty text: name folders, images or a manifest")
+    return [Path(each) for each in several]
+
+
+def settings_of(config: Config | None) -> Config:
+    """The settings, by default those of the default profile.
+
+    Raises:
+        ConfigError: something else than a configuration was given.
+    """
+    if config is None:
+        return Config()
+    if not isinstance(config, Config):
+        raise ConfigError(
+            f"settings: got {type(config).__name__}, expected millie.Config, for example "
+            'millie.Config().with_settings(["training.max_epochs=30"])'
+        )
+    return config
 
 
 def cohort_of(inputs: Sequence[Path]) -> Cohort:

@@ -60,7 +60,7 @@ _CUTTING_CODE = ("pipeline/patient.py", "types.py", "readers", "segmentation")
 
 
 @dataclass(frozen=True, slots=True)
-class IngestTask:
+class PatientTask:
     """Payload of one unit: a patient, where the bag goes, and the settings."""
 
     patient: Patient
@@ -91,7 +91,7 @@ class _Tally:
     n_cells: int = 0
 
 
-def ingest_patient(task: IngestTask) -> dict[str, Any]:
+def segment_patient(task: PatientTask) -> dict[str, Any]:
     """Make one patient's bag, unless a finished one with the same digest is there.
 
     Returns:
@@ -133,7 +133,7 @@ def ingest_patient(task: IngestTask) -> dict[str, Any]:
     }
 
 
-def _cells(task: IngestTask, tally: _Tally) -> Iterator[CellCrop]:
+def _cells(task: PatientTask, tally: _Tally) -> Iterator[CellCrop]:
     """Yield the patient's crops image by image; sources and problems go to the tally."""
     fields = _readable(task, tally)
     ahead, pixels = [], 0
@@ -156,7 +156,7 @@ def _cells(task: IngestTask, tally: _Tally) -> Iterator[CellCrop]:
         yield from found
 
 
-def _readable(task: IngestTask, tally: _Tally) -> Iterator[Field]:
+def _readable(task: PatientTask, tally: _Tally) -> Iterator[Field]:
     """The images that can be read; a copy of one before it is not counted again."""
     first: dict[str, str] = {}
     for source in task.patient.images:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from millie.errors import MissingPackageError
@@ -39,7 +39,11 @@ class Result(ABC):
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain JSON values: ``out``, ``rows`` and ``problems``."""
         problems = [asdict(problem) for problem in self.problems]
-        return {"out": str(self.out), "rows": self.rows(), "problems": problems}
+        return {
+            "out": str(self.out) if self.out else None,
+            "rows": self.rows(),
+            "problems": problems,
+        }
 
     def to_frame(self) -> pd.DataFrame:
         """The table as a pandas frame.
@@ -75,9 +79,9 @@ class DetectResult(Result):
     """
 
     out: Path | None  # type: ignore[assignment]
-    cells: tuple[tuple[str, Cell], ...]
+    cells: tuple[tuple[str, Cell], ...] = field(repr=False)
     done: int
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...] = field(default=(), repr=False)
 
     @property
     def n_cells(self) -> int:
@@ -115,7 +119,7 @@ class SegmentResult(Result):
     done: int
     skipped: int
     cells: Mapping[str, int]
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...] = field(default=(), repr=False)
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -152,7 +156,7 @@ class TrainResult(Result):
     positive: str
     threshold: float
     temperature: float
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...] = field(default=(), repr=False)
 
     def rows(self) -> list[dict[str, Any]]:
         """``label, n_patients, threshold``; the threshold of the positive class alone."""
@@ -184,7 +188,7 @@ class CrossvalResult(Result):
     lines: tuple[str, ...]
     figures: Mapping[str, Estimate]
     controls: tuple[ControlResult, ...] = ()
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...] = field(default=(), repr=False)
 
     def rows(self) -> list[dict[str, Any]]:
         """``figure, value, low, high, method``; a control is the figure ``control: NAME``."""
@@ -209,8 +213,8 @@ class PredictResult(Result):
 
     out: Path
     report: Path
-    predictions: tuple[Prediction, ...]
-    problems: tuple[Problem, ...] = ()
+    predictions: tuple[Prediction, ...] = field(repr=False)
+    problems: tuple[Problem, ...] = field(default=(), repr=False)
 
     def rows(self) -> list[dict[str, Any]]:
         """``patient, state, reasons, label, probability_LABEL ..., n_cells, model``."""

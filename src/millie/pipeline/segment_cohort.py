@@ -14,7 +14,7 @@ from millie.bags.store import DESCRIPTION, Store
 from millie.config import Config
 from millie.engines.seam import Engine, Outcome, SerialEngine, Unit, shard
 from millie.errors import ConfigError, DataError, MissingError, NoCellsError, StoreError
-from millie.pipeline.patient import IngestTask, ingest_patient
+from millie.pipeline.patient import PatientTask, segment_patient
 from millie.pipeline.results import SegmentResult
 from millie.types import Cohort, Problem
 
@@ -60,7 +60,7 @@ def fill_store(
     bags = Store(store)
     bags.clean()
     place = store.absolute()  # workers on other machines start in other folders
-    units = [Unit(p.id, IngestTask(p, place, config)) for p in cohort.patients]
+    units = [Unit(p.id, PatientTask(p, place, config)) for p in cohort.patients]
     units = shard(units, *part)
     if part[1] > 1:
         check_same_settings(bags, config)
@@ -68,7 +68,7 @@ def fill_store(
     _describe(bags, cohort, config, units)
     outcomes: list[Outcome] = []
     progress("segment", 0, len(units))
-    for outcome in (engine or SerialEngine()).map(ingest_patient, units):
+    for outcome in (engine or SerialEngine()).map(segment_patient, units):
         if outcome.status == "failed":
             bags.discard(outcome.unit, digests[outcome.unit])
         outcomes.append(outcome)

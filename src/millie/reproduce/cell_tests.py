@@ -193,7 +193,9 @@ def _interval(
 
     strata = [cells[i].diagnosis for i in first]
     rng = np.random.default_rng(config.seed)
-    return patient_bootstrap(strata, statistic, config.bootstrap, rng, config.confidence)
+    return patient_bootstrap(
+        strata, statistic, config.bootstrap, rng, config.confidence, config.bootstrap_method
+    )
 
 
 def _absent(test: CellTest, cohorts: Mapping[str, Cohort]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from millie.config import load, profiles
-from millie.errors import MissingWeightsError
+from millie.errors import MissingPackageError, MissingWeightsError
 from millie.models.encoders import ENCODERS
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ def with_weights(config: Config) -> tuple[Config, tuple[str, ...]]:
 
     An encoder that starts from random weights says nothing about the method; where its pretrained
     weights cannot be had, :data:`STAND_IN` takes its place.
+
+    Raises:
+        MissingPackageError: nor can the weights of the stand-in be had.
     """
     wanted = config.model
     spec = ENCODERS.get(wanted.encoder)
@@ -63,11 +66,26 @@ def with_weights(config: Config) -> tuple[Config, tuple[str, ...]]:
     try:
         spec.fetch()
     except MissingWeightsError as error:
+        _check_stand_in(error)
         model = wanted.model_copy(update={"encoder": STAND_IN})
         reason = str(error).partition(". ")[0]
         told = f"{STAND_IN} in place of {wanted.encoder}, whose ImageNet weights are unavailable"
         return config.model_copy(update={"model": model}), (f"{told} ({reason})",)
     return config, ()
+
+
+def _check_stand_in(error: MissingWeightsError) -> None:
+    """Say both ways out before hours of cutting, where neither encoder can be had.
+
+    Raises:
+        MissingPackageError: the packages of the stand-in are not installed.
+    """
+    fetch = ENCODERS[STAND_IN].fetch
+    try:
+        if fetch is not None:
+            fetch()
+    except MissingPackageError as missing:
+        raise MissingPackageError(f"{error}. To use {STAND_IN} instead: {missing}") from missing
 
 
 def of_profile(profile: str, config: Config) -> tuple[str, ...]:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     Drawn = NDArray[np.intp]
 
 
+_BATCH = 200
+"""Resamples whose indices are drawn at once, so that memory does not grow with their number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A figure with its interval.
@@ -227,11 +231,18 @@ def _interval(
         return np.asarray(statistic(np.concatenate([*alone, *drawn])), dtype=np.float64)
 
     if not several:
-        return figure(), figure(), method
+        return figure(), figure(), "no class has two patients"
     common = {"vectorized": False, "confidence_level": confidence}
-    with no_warnings():  # of a degenerate sample: its ends are NaN, which is for the caller to see
+    # Of a degenerate sample: the ends are NaN then, which is for the caller to see.
+    with no_warnings(scipy.stats.DegenerateDataWarning):
         found = scipy.stats.bootstrap(
-            several, figure, n_resamples=resamples, method="percentile", rng=rng, **common
+            several,
+            figure,
+            n_resamples=resamples,
+            batch=_BATCH,
+            method="percentile",
+            rng=rng,
+            **common,
         )
         ends, used = found.confidence_interval, "percentile"
         if method == "BCa":

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from millie.bags.store import BagMeta, CellCrop, Store, write_bag
@@ -27,7 +25,7 @@ from millie.outputs.study.patient_flow import patient_flow
 from millie.outputs.study.records import Study, read_study
 from millie.outputs.study.subgroups import SUBGROUP_HEADER, age_group, subgroup_rows, subgroups
 from millie.outputs.study.supplement import read_supplement
-from millie.statistics.rates import Counts, predictive_values, rate
+from millie.statistics.intervals import delong_interval
 from millie.types import Cell, ImageKind, Patient, Problem, SourceRecord
 
 from ..conftest import write_table
@@ -103,40 +101,6 @@ def study(tmp_path: Path) -> Study:
 
 def bags_of(study: Study) -> Store:
     return Store(study.folder / "bags")
-
-
-@settings(deadline=None)  # the first call imports SciPy
-@given(st.integers(0, 40), st.integers(1, 40))
-def test_exact_interval_holds_the_share(k: int, n: int) -> None:
-    found = rate(min(k, n), n)
-    assert found.value is not None
-    assert found.low is not None
-    assert found.high is not None
-    assert 0 <= found.low <= found.value <= found.high <= 1
-    assert f"{found.successes}/{found.n}" in found.text
-
-
-def test_share_of_nobody_is_a_dash() -> None:
-    assert rate(0, 0).text == "–"
-
-
-@settings(deadline=None, max_examples=20)
-@given(*[st.integers(0, 30)] * 4)
-def test_predictive_values_rise_and_fall_with_the_prevalence(
-    a: int, b: int, c: int, d: int
-) -> None:
-    values = predictive_values(Counts(a + 1, b, c, d + 1), np.array([0.01, 0.1, 0.5]))
-    assert (np.diff(values.positive[0]) >= -1e-12).all()
-    assert (np.diff(values.negative[0]) <= 1e-12).all()
-    for rows in (values.positive, values.negative):
-        assert (rows[1] <= rows[0]).all()
-        assert (rows[0] <= rows[2]).all()
-
-
-def test_predictive_values_at_the_study_s_own_share_are_the_counts() -> None:
-    values = predictive_values(Counts(8, 2, 1, 9), np.array([0.5]))
-    assert values.positive[0][0] == pytest.approx(8 / 9)
-    assert values.negative[0][0] == pytest.approx(9 / 11)
 
 
 def test_flow_counts_everybody_once(study: Study) -> None:
@@ -221,12 +185,15 @@ def test_auc_of_a_subgroup_is_delongs(study: Study) -> None:
     bags = read_store(bags_of(study)).of(p.patient for p in study.patients)
     groups = subgroups(study, bags)
     rows = [dict(zip(SUBGROUP_HEADER, row, strict=True)) for row in subgroup_rows(groups)]
+    sites = {row["group"]: row for row in rows if row["by"] == "site"}
+    for site, own in (("A", range(4)), ("B", range(4, 8))):
+        patients = [next(p for p in study.patients if p.patient == f"p{i}") for i in own]
+        truth = np.array([p.label == "APL" for p in patients])
+        known = delong_interval(truth, np.array([p.probability for p in patients]))
+        found = [sites[site][name] for name in ("auc", "auc_low", "auc_high")]
+        assert found == [known.value, known.low, known.high]
     for group, row in zip(groups, rows, strict=True):
-        auc = group.auc
-        known = (auc.value, auc.low, auc.high) if auc else (None, None, None)
-        assert (row["auc"], row["auc_low"], row["auc_high"]) == known
-        assert (auc is None) == (0 in {group.n_positive, group.n_negative})
-    assert any(group.auc and "DeLong" in group.auc.method for group in groups)
+        assert (row["auc"] is None) == (0 in {group.n_positive, group.n_negative})
 
 
 def test_indeterminates_move_figures_in_the_expected_directions(study: Study) -> None:

@@ -9,23 +9,10 @@ from __future__ import annotations
 import string
 from dataclasses import dataclass
 
+from millie.outputs.overlays import Mark
 from millie.outputs.patient.records import ModelFacts, PatientResult
 from millie.outputs.patient.states import is_urgent
 from millie.types import Winner
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A cell's name in one report.
-
-    Attributes:
-        text: a number for cells that speak for the focus, a letter for those against; both for a
-            cell that is the maximum of features of either kind.
-        supports: whether the cell speaks for the class in focus.
-    """
-
-    text: str
-    supports: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from millie.outputs.patient.report import (
     quality_facts,
 )
 from millie.outputs.patient.states import StateWords, words_for
-from millie.outputs.tables import read_cell_probabilities
+from millie.outputs.patient.tables import read_cell_probabilities
 
 Progress = Callable[[str, int, int], None]
 
@@ -92,7 +92,7 @@ def write_overlays_of(
             own = _scores_of(scores, result, album)
             order = evidence_order(own, run.model.labels.index(evidence.focus))
             folder = run.folder / "overlays" / safe_id(result.patient)
-            lost[result.patient] = write_overlays(folder, album, evidence, order, read_field)
+            lost[result.patient] = write_overlays(folder, album, evidence.marks, order, read_field)
         if progress is not None:
             progress("overlays", done, len(results))
     return {patient: names for patient, names in lost.items() if names}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from millie.cli import commands as cli
+from millie.engines.launchers import PARALLEL, check_alone, launched
 from millie.errors import ConfigError
-from millie.learning.parallel import PARALLEL, check_alone, launched
 
 if TYPE_CHECKING:
     from pathlib import Path

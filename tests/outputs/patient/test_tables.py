@@ -10,16 +10,15 @@ import pytest
 from millie.bags.store import Store
 from millie.errors import DataError, MissingFileError
 from millie.outputs.patient.records import ModelFacts
-from millie.outputs.tables import (
+from millie.outputs.patient.tables import (
     read_cell_probabilities,
-    read_csv,
-    read_json,
     read_predictions,
     write_predictions,
 )
+from millie.outputs.tables import read_csv, read_json
 from millie.types import Prediction, Problem
 
-from .conftest import CARD, CREATED, MakeBag, MakePrediction
+from ..conftest import CARD, CREATED, MakeBag, MakePrediction
 
 MODEL = ModelFacts.from_card(CARD)
 

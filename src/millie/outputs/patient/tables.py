@@ -1,0 +1,184 @@
+"""The tables of a prediction run: written, and read back for the reports.
+
+Owns the columns and number formats of ``predictions.csv`` and ``cells.csv`` and the form of
+``predictions.json``. The same input gives the same bytes, the time in ``predictions.json`` apart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from millie.bags.store import BagReader, Store
+from millie.errors import DataError
+from millie.files import Value, write_csv, write_text
+from millie.outputs.patient.records import ModelFacts, PatientResult, PredictionRun, results_of
+from millie.outputs.tables import number, read_csv, read_json
+from millie.types import Prediction, Problem, Winner
+
+SCHEMA = 1
+_PROBABILITY = "probability_"
+
+
+def write_predictions(
+    out: Path,
+    model: ModelFacts,
+    predictions: Sequence[Prediction],
+    store: Store,
+    problems: Sequence[Problem] = (),
+    *,
+    created: datetime | None = None,
+) -> PredictionRun:
+    """Write ``predictions.csv``, ``cells.csv`` and, last, ``predictions.json``.
+
+    Args:
+        out: folder of the run; made if missing.
+        model: the bundle.
+        predictions: one a patient, in the order they are to be listed.
+        store: the bags the predictions were made on; each holds as many cells as its prediction.
+        problems: what could not be used; the fatal ones become rows with the state ``FAILED``.
+        created: time of the run; None: now.
+
+    Raises:
+        DataError: a prediction and its bag differ in their number of cells.
+    """
+    results = results_of(predictions, problems)
+    moment = (created or datetime.now(UTC)).isoformat(timespec="seconds")
+    run = PredictionRun(out, moment, model, store.root, results, tuple(problems))
+    columns = [_PROBABILITY + label for label in model.labels]
+    write_csv(
+        out / "predictions.csv",
+        ["patient", "state", "reasons", "label", *columns, "n_cells", "model", "model_sha256"],
+        (_patient_row(result, model) for result in results),
+    )
+    write_csv(
+        out / "cells.csv",
+        ["patient", "source", "x_px", "y_px", *columns],
+        _cell_rows(predictions, store),
+    )
+    text = json.dumps(_to_json(run), indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(out / "predictions.json", text + "\n")
+    return run
+
+
+def _patient_row(result: PatientResult, model: ModelFacts) -> list[Value]:
+    reasons = result.error if result.error is not None else "; ".join(result.reasons)
+    probabilities: list[Value] = [""] * len(model.labels)
+    if not result.failed:
+        probabilities = [_decimal(result.probabilities[label], 6) for label in model.labels]
+    head: list[Value] = [result.patient, result.state, reasons, result.label]
+    return [*head, *probabilities, result.n_cells, model.title, model.sha256]
+
+
+def _cell_rows(predictions: Iterable[Prediction], store: Store) -> Iterator[list[Value]]:
+    for prediction in predictions:
+        scores = prediction.cell_probabilities
+        with BagReader(store.path_of(prediction.patient)) as bag:
+            if len(scores) != bag.n_cells:
+                raise DataError(
+                    f"{prediction.patient}: {len(scores)} cell probabilities, but its bag holds "
+                    f"{bag.n_cells} cells; predict again on the present store"
+                )
+            names = [source.name for source in bag.sources]
+            for cell, row in zip(bag.cells, scores.tolist(), strict=True):
+                where = (_decimal(cell.x_px, 1), _decimal(cell.y_px, 1))
+                yield [
+                    prediction.patient, names[cell.source], *where,
+                    *(_decimal(p, 6) for p in row),
+                ]  # fmt: skip
+
+
+def _decimal(value: float, places: int) -> float:
+    return round(float(value), places)
+
+
+def _to_json(run: PredictionRun) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "created": run.created,
+        "research_use_only": True,
+        "model": run.model.to_card(),
+        "store": Path(os.path.relpath(run.store, run.folder)).as_posix(),
+        "patients": [asdict(result) for result in run.patients],
+        "problems": [asdict(problem) for problem in run.problems],
+    }
+
+
+def read_predictions(folder: Path) -> PredictionRun:
+    """Read ``predictions.json`` of a run.
+
+    Raises:
+        MissingFileError: it does not exist.
+        DataError: it is damaged or of another schema.
+    """
+    path = folder / "predictions.json"
+    content = read_json(path)
+    if content.get("schema") != SCHEMA:
+        raise DataError(
+            f"{path}: schema {content.get('schema')!r}, this version reads {SCHEMA}; predict again"
+        )
+    try:
+        return PredictionRun(
+            folder,
+            str(content["created"]),
+            ModelFacts.from_card(content["model"]),
+            folder / str(content["store"]),
+            tuple(_result_from_json(entry) for entry in content["patients"]),
+            tuple(_problem_from_json(entry) for entry in content["problems"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{path}: {type(error).__name__} at {error}; the file was edited or damaged: "
+            "predict again"
+        ) from error
+
+
+def _result_from_json(entry: Mapping[str, Any]) -> PatientResult:
+    winners = {
+        str(label): tuple(
+            Winner(int(w["cell"]), float(w["contribution"]), int(w["features"])) for w in cells
+        )
+        for label, cells in entry["winners"].items()
+    }
+    return PatientResult(
+        str(entry["patient"]),
+        str(entry["state"]),
+        tuple(str(reason) for reason in entry["reasons"]),
+        str(entry["label"]),
+        {str(k): float(v) for k, v in entry["probabilities"].items()},
+        int(entry["n_cells"]),
+        winners,
+        None if entry["error"] is None else str(entry["error"]),
+    )
+
+
+def _problem_from_json(entry: Mapping[str, Any]) -> Problem:
+    known = {f.name for f in fields(Problem)}
+    return Problem(**{k: v for k, v in entry.items() if k in known})
+
+
+def read_cell_probabilities(folder: Path, model: ModelFacts) -> dict[str, NDArray[np.float32]]:
+    """Probabilities of every cell, in cell order.
+
+    Returns:
+        float32 (N, C) a patient, C in the order of the model's labels.
+
+    Raises:
+        MissingFileError: ``cells.csv`` does not exist.
+        DataError: a column is missing or a value is no number.
+    """
+    path = folder / "cells.csv"
+    columns = [_PROBABILITY + label for label in model.labels]
+    rows: dict[str, list[list[float]]] = {}
+    for row in read_csv(path, ["patient", *columns]):
+        scores = [number(row[column], path, column) for column in columns]
+        rows.setdefault(row["patient"], []).append(scores)
+    return {patient: np.asarray(scores, dtype=np.float32) for patient, scores in rows.items()}
