@@ -1,0 +1,139 @@
+"""Commands on images and data sets: from a published layout to a bag store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from millie.cli.app import app
+from millie.cli.exits import finish
+from millie.cli.options import (
+    ConfigFile,
+    EngineAddress,
+    EngineName,
+    Profile,
+    Settings,
+    Shard,
+    Verbose,
+    Workers,
+    chosen_config,
+    shard_of,
+    table_path,
+)
+
+
+@app.command()
+def prepare(
+    dataset: Annotated[
+        str, typer.Argument(help="Name of a published data set; see `millie datasets`.")
+    ],
+    root: Annotated[Path, typer.Option("--root", help="Folder of the data set.")],
+    out: Annotated[Path, typer.Option("--out", help="Manifest to write (CSV).")],
+    every: Verbose = False,
+) -> None:
+    """Write a manifest for a published data set.
+
+    The manifest (columns patient, label, path, ...) is what `millie segment`
+    reads. For your own images, write one yourself; only these three columns
+    are needed.
+    """
+    from millie import pipeline
+    from millie.cli import console as show
+
+    cohort = pipeline.prepare(dataset, root, out)
+    counts = dict.fromkeys(cohort.labels, 0)
+    for patient in cohort.patients:
+        if patient.label is not None:
+            counts[patient.label] += 1
+    images = sum(len(p.images) for p in cohort.patients)
+    named = ", ".join(f"{n:,} {label}" for label, n in counts.items()) or "no diagnoses"
+    show.say(f"{len(cohort.patients):,} patients ({named}), {images:,} images -> {out}")
+    finish(cohort.problems, every=every)
+
+
+@app.command()
+def datasets(
+    name: Annotated[str, typer.Argument(help="A data set to describe in full.")] = "",
+) -> None:
+    """List the published data sets that `millie prepare` can read, or describe one."""
+    from millie.cli import console as show
+    from millie.readers.datasets import explain, listing
+
+    if name:
+        show.say(explain(name))
+    else:
+        title = "Published data sets (details: millie datasets NAME)"
+        show.table(title, ("name", "content"), listing())
+
+
+@app.command()
+def detect(
+    images: Annotated[
+        list[Path], typer.Argument(help="Images (fields or single cells), or folders of images.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Table to write, one row per cell (CSV); default: OVERLAY/cells.csv."
+        ),
+    ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option("--overlay", help="Folder for images with the cells outlined.")
+    ] = None,
+    config: ConfigFile = None,
+    profile: Profile = "default",
+    settings: Settings = None,
+    every: Verbose = False,
+) -> None:
+    """Find the leukocytes in images.
+
+    --overlay outlines each cell in blue and its nucleus in yellow.
+
+    Columns of the table: source, x_px, y_px, left_px, top_px, width_px,
+    height_px, area_px, in pixels of the full-resolution image.
+    """
+    from millie import pipeline
+    from millie.cli import console as show
+
+    table = table_path(out, overlay)
+    chosen = chosen_config(config, profile, settings)
+    with show.progress_bars() as progress:
+        summary = pipeline.detect(images, table, chosen, overlay, progress)
+    show.say(f"{summary.n_cells:,} cells in {summary.done:,} images -> {table}")
+    finish(summary.problems, every=every)
+
+
+@app.command()
+def segment(
+    manifest: Annotated[Path, typer.Argument(help="Manifest (CSV), or one patient's folder.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the bag store.")],
+    config: ConfigFile = None,
+    profile: Profile = "default",
+    settings: Settings = None,
+    workers: Workers = None,
+    engine: EngineName = "process",
+    engine_address: EngineAddress = None,
+    part: Shard = "0/1",
+    every: Verbose = False,
+) -> None:
+    """Find every patient's leukocytes and store their crops as bags.
+
+    If interrupted, run the same command again: finished patients are skipped.
+    """
+    from millie import pipeline
+    from millie.cli import console as show
+    from millie.engines.table import open_engine
+
+    chosen = chosen_config(config, profile, settings)
+    cohort = pipeline.read_cohort([manifest])
+    with (
+        open_engine(engine, engine_address, workers, out) as opened,
+        show.progress_bars() as progress,
+    ):
+        summary = pipeline.segment(cohort, out, chosen, opened, shard_of(part), progress)
+    again = f" ({summary.skipped:,} already done)" if summary.skipped else ""
+    patients = summary.done + summary.skipped
+    show.say(f"{patients:,} patients{again}, {summary.n_cells:,} cells -> {out}")
+    finish(summary.problems, every=every)

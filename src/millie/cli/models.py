@@ -1,0 +1,143 @@
+"""Commands on models: training, measuring, calling patients."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from millie.cli.app import app
+from millie.cli.exits import finish
+from millie.cli.options import (
+    ConfigFile,
+    EngineAddress,
+    EngineName,
+    Profile,
+    Settings,
+    Verbose,
+    Workers,
+    chosen_config,
+)
+
+
+@app.command()
+def train(
+    store: Annotated[Path, typer.Argument(help="Bag store made by `millie segment`.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the model bundle.")],
+    name: Annotated[str, typer.Option("--name", help="Name of the model.")] = "",
+    study: Annotated[
+        Path | None,
+        typer.Option(
+            "--study", help="Output of `crossval` with these settings, for the model card."
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    profile: Profile = "default",
+    settings: Settings = None,
+) -> None:
+    """Train a model on every labelled patient of a store.
+
+    Threshold and calibration come from a cross-validation within the training
+    patients. To measure how well new patients are called, use `millie crossval`.
+    """
+    from millie import pipeline
+    from millie.cli import console as show
+
+    chosen = chosen_config(config, profile, settings)
+    with show.progress_bars() as progress:
+        trained = pipeline.train(store, out, chosen, name, study, progress)
+    if os.environ.get("RANK", "0") == "0":  # of several training processes the first one speaks
+        show.say(
+            f"Model -> {trained.out}\nTo use it: millie predict {trained.out} INPUT... --out DIR"
+        )
+        finish(trained.problems)
+
+
+@app.command()
+def crossval(
+    store: Annotated[Path, typer.Argument(help="Bag store made by `millie segment`.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for figures, tables and report.")],
+    folds: Annotated[
+        int | None, typer.Option("--folds", min=2, help="Number of folds (default 3).")
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option("--repeats", min=1, help="Repeats, each with new folds (default 1)."),
+    ] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Also measure what confounders alone achieve.")
+    ] = False,
+    config: ConfigFile = None,
+    profile: Profile = "default",
+    settings: Settings = None,
+    every: Verbose = False,
+) -> None:
+    """Cross-validate: measure performance on patients not used for training.
+
+    Folds are split by patient and stratified by diagnosis; thresholds are set
+    within the training part. If interrupted, run the same command again:
+    finished folds are kept.
+    """
+    from millie import pipeline
+    from millie.cli import console as show
+
+    words = list(settings or [])
+    words += [f"evaluation.folds={folds}"] if folds else []
+    words += [f"evaluation.repeats={repeats}"] if repeats else []
+    chosen = chosen_config(config, profile, words)
+    with show.progress_bars() as progress:
+        result = pipeline.crossval(store, out, chosen, controls=controls, progress=progress)
+    for line in result.lines:
+        show.say(line)
+    show.say(f"Report -> {result.report}")
+    finish(result.problems, every=every)
+
+
+@app.command()
+def predict(
+    bundle: Annotated[
+        str, typer.Argument(help="Model: folder of a bundle, or the name of a shipped one.")
+    ],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(help="Patient folders, images, one manifest, or one bag store."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for tables, images and report.")],
+    config: ConfigFile = None,
+    settings: Settings = None,
+    workers: Workers = None,
+    engine: EngineName = "process",
+    engine_address: EngineAddress = None,
+    every: Verbose = False,
+) -> None:
+    """Call each patient and show the cells behind the call.
+
+    Writes predictions.csv, cells.csv, predictions.json, overlays/ and
+    report.html. No labels are needed. For research use only.
+    """
+    from millie import pipeline
+    from millie.cli import console as show
+    from millie.engines.table import open_engine
+
+    words = list(settings or [])
+    with (
+        open_engine(engine, engine_address, workers, out) as opened,
+        show.progress_bars() as progress,
+    ):
+        result = pipeline.predict(bundle, inputs, out, config, words, opened, progress)
+    show.prediction_table(result.predictions, result.problems)
+    show.say(f"Report -> {result.report}")
+    finish(result.problems, every=every)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Output of `crossval` or `predict`.")],
+) -> None:
+    """Rewrite the HTML report of a finished run from its files."""
+    from millie.cli import console as show
+    from millie.outputs.report import write_report
+
+    show.say(f"Report -> {write_report(folder)}")
