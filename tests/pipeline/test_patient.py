@@ -94,7 +94,7 @@ def test_a_patient_without_any_cell_says_why(tiny_config: Config, tmp_path: Path
     cv2.imwrite(str(empty), np.full((300, 400, 3), 235, np.uint8))
     source = ImageSource(empty, "empty.png", ImageKind.FIELD, PixelSize(0.12))
     task = PatientTask(Patient("p", "APL", (source,)), tmp_path / "store", tiny_config)
-    with pytest.raises(NoCellsError, match="p: no cells in 1 images"):
+    with pytest.raises(NoCellsError, match="p: no cells in 1 image "):
         segment_patient(task)
     assert not Store(tmp_path / "store").path_of("p").exists()
 

@@ -271,7 +271,8 @@ def _stamp(source: ImageSource) -> tuple[int, int] | None:
 def _why_empty(patient: Patient, tally: _Tally) -> str:
     reasons = [f"{p.source}: {p.message.removeprefix(f'{p.source}: ')}" for p in tally.problems[:5]]
     reasons = reasons or ["no leukocytes found; check with `millie detect --overlay`"]
-    return f"{patient.id}: no cells in {len(patient.images)} images ({'; '.join(reasons)})"
+    images = "1 image" if len(patient.images) == 1 else f"{len(patient.images)} images"
+    return f"{patient.id}: no cells in {images} ({'; '.join(reasons)})"
 
 
 def _summary_of(store: Store, patient_id: str) -> dict[str, Any]:
