@@ -134,6 +134,8 @@ class Finding(StrEnum):
     """A file that occurs under several patients."""
     UNLISTED = "Unlisted"
     """A file or folder that the table of diagnoses or classes does not name."""
+    STRAY = "Stray"
+    """A file beside the images that is none."""
     REFUSED = "Refused"
     """An image in which no cells were looked for."""
 
@@ -182,12 +184,14 @@ class Field:
         source: the file it came from.
         pixel_size: from the manifest, else from the file's metadata, else None.
         sha256: hex digest of the file's bytes.
+        notes: what the file states and could not be used: scale, colours.
     """
 
     image: NDArray[np.uint8]
     source: ImageSource
     pixel_size: PixelSize | None
     sha256: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from millie.errors import ImageError, ImageTooLargeError, ManifestError, MissingFileError
 from millie.readers.content import sha256_of
 from millie.readers.decoding import decoder_boundary, open_checked, to_rgb
-from millie.readers.metadata import pixel_size_of
+from millie.readers.metadata import StatedScale, stated_scale
 from millie.types import Field, ImageKind
 
 if TYPE_CHECKING:
@@ -55,9 +55,15 @@ def read_image(source: ImageSource, config: ReadingConfig) -> Field:
     data = read_bytes(source.path, source.name, config)
     with decoder_boundary(source.name):
         opened = open_checked(data, source.name, config)
-        pixel_size = source.pixel_size or pixel_size_of(opened)
+        scale = StatedScale(source.pixel_size) if source.pixel_size else stated_scale(opened)
         pixels = to_rgb(opened, data, source.name)
-    return Field(image=pixels, source=source, pixel_size=pixel_size, sha256=sha256_of(data))
+    return Field(
+        image=pixels,
+        source=source,
+        pixel_size=scale.pixel_size,
+        sha256=sha256_of(data),
+        notes=tuple(filter(None, [scale.note])),
+    )
 
 
 def read_bytes(path: Path, name: str, config: ReadingConfig) -> bytes:
