@@ -29,6 +29,9 @@ _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(10))]
 )
 
+LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+"""Names, in lower case, of what file managers leave behind."""
+
 Value = str | int | float | bool | None
 
 
@@ -111,6 +114,19 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Value]]
             (quoting if has_return else plain).writerow(cells)
         text.detach()
     return path
+
+
+def is_visible(name: str) -> bool:
+    """Whether a file or folder of that name counts where a folder is searched.
+
+    The one rule for folders, wildcards and stores: no hidden names, none of :data:`LITTER`.
+    """
+    return not name.startswith(".") and name.lower() not in LITTER
+
+
+def is_litter(name: str) -> bool:
+    """Whether an operating system leaves files of that name: passed over even where named."""
+    return name.lower() in {*LITTER, ".ds_store"} or name.startswith("._")
 
 
 def quote_formula(text: str) -> str:

@@ -50,6 +50,16 @@ def test_a_damaged_bag_is_named_and_does_not_hide_the_others(store: Store, add: 
         store.index()
 
 
+def test_what_an_operating_system_left_is_no_bag(store: Store, add: Add) -> None:
+    path = add("good")
+    store.describe("s", Config())
+    write_embeddings(path, CODE, np.zeros((3, 2)), np.zeros((3, 2)))
+    for name in ("._good.h5", ".good.h5"):
+        (store.root / name).write_bytes(b"\0\5\x16\7")
+        (store.root / "embeddings" / CODE[:16] / name).write_bytes(b"\0\5\x16\7")
+    assert (store.bags(), store.scan()[1], store.verify()) == ([path], [], [])
+
+
 def test_a_missing_store_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="no bag store at"):
         Store(tmp_path / "nowhere").bags()

@@ -188,6 +188,15 @@ def test_missing_files_are_named(saved: Bundle, name: str) -> None:
         load_bundle(saved.folder)
 
 
+def test_what_an_operating_system_left_does_not_spoil_a_bundle(saved: Bundle) -> None:
+    for name in (".DS_Store", "._bundle.json", "Thumbs.db", "desktop.ini"):
+        (saved.folder / name).write_bytes(b"x")
+    assert load_bundle(saved.folder).sha256 == saved.sha256
+    (saved.folder / ".hidden").write_bytes(b"x")
+    with pytest.raises(BundleError, match=r"'\.hidden' does not belong"):
+        load_bundle(saved.folder)
+
+
 def test_unknown_files_and_folders_are_refused(saved: Bundle) -> None:
     extra = saved.folder / "model.pkl"
     extra.write_bytes(b"")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from millie import pipeline
 from millie.errors import ManifestError, MissingFileError
-from millie.readers.manifest import read_manifest, write_manifest
+from millie.readers.manifest import read_manifest
+from millie.readers.manifest_writer import write_manifest
 from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize
 
 

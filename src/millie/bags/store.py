@@ -20,7 +20,7 @@ from millie.bags.embeddings import FOLDER, embeddings_path, read_embeddings, wri
 from millie.bags.files import check_seal, read_errors, write_text
 from millie.config import Config
 from millie.errors import DataError, MissingFileError, StoreError
-from millie.files import remove_stale, safe_id
+from millie.files import is_visible, remove_stale, safe_id
 from millie.types import Problem
 
 __all__ = [
@@ -78,6 +78,10 @@ class Store:
         """Where the bag of a patient lies or would lie."""
         return self.root / f"{safe_id(patient_id)}.h5"
 
+    def files(self) -> list[Path]:
+        """Files that should be bags, sorted; what an operating system left is none."""
+        return _visible(self.root, "*.h5")
+
     def scan(self) -> tuple[list[BagSummary], list[Problem]]:
         """All bags in the order of patient ids, and what cannot be read of the rest.
 
@@ -92,7 +96,7 @@ class Store:
             )
         found: list[BagSummary] = []
         problems: list[Problem] = []
-        for path in sorted(self.root.glob("*.h5")):
+        for path in self.files():
             try:
                 found.append(_summary(path))
             except DataError as error:
@@ -201,10 +205,10 @@ class Store:
         """
         _, problems = self.scan()
         unreadable = {problem.source for problem in problems}
-        for path in sorted(self.root.glob("*.h5")):
+        for path in self.files():
             if path.name not in unreadable:
                 problems += self._check_bag(path)
-        for path in sorted((self.root / FOLDER).glob("*/*.h5")):
+        for path in _visible(self.root / FOLDER, "*/*.h5"):
             try:
                 check_seal(path)
             except DataError as error:
@@ -227,6 +231,10 @@ class Store:
         except DataError as error:
             return [_problem(patient, path, error)]
         return []
+
+
+def _visible(folder: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in folder.glob(pattern) if is_visible(path.name))
 
 
 def _summary(path: Path) -> BagSummary:

@@ -30,6 +30,7 @@ _NOTES: Mapping[str, str] = {
     Finding.EXCLUDED: "{} single-cell images left out: smudge cells, or no outline found",
     Finding.ONE_PATIENT: "{} folders hold sub-folders of images: each folder read as one patient "
     "(if each sub-folder is a patient, give FOLDER/*)",
+    Finding.STRAY: "{} files that are no images were left aside",
     Finding.TEST_SPLIT: "{} patients of split 'test': not used for training",
 }
 _FAILURES: Mapping[str, str] = {

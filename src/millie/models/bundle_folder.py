@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from millie.config import Config
 from millie.errors import BundleError, ConfigError, MissingFileError
-from millie.files import sync_folder
+from millie.files import is_litter, sync_folder
 from millie.models.manifest import CONFIG, MANIFEST, FileRecord, Manifest, from_bytes
 
 _MAX_MANIFEST_BYTES = 4_000_000
@@ -66,7 +66,7 @@ def read_folder(folder: Path) -> tuple[Manifest, str, dict[str, bytes]]:
     """
     raw = _read_plain(folder / MANIFEST, _MAX_MANIFEST_BYTES)
     manifest = from_bytes(raw, str(folder / MANIFEST))
-    present = {entry.name for entry in folder.iterdir()} - {MANIFEST}
+    present = {f.name for f in folder.iterdir() if not is_litter(f.name)} - {MANIFEST}
     if missing := sorted(manifest.files.keys() - present):
         raise BundleError(f"{folder}: {missing[0]} is missing; {_REMEDY}")
     if unknown := sorted(present - manifest.files.keys()):

@@ -14,7 +14,9 @@ from millie.config import Config
 from millie.errors import DataError, ImageError, MissingError
 from millie.pipeline.results import DetectResult
 from millie.pipeline.segment_cohort import Progress
-from millie.readers.images import find_images, read_image
+from millie.readers.content import note, problem
+from millie.readers.images import find_images, read_image, unread_pictures
+from millie.readers.stray import without_strays
 from millie.segmentation import detect as find_cells
 from millie.types import Cell, Finding, ImageSource, Problem
 
@@ -39,13 +41,14 @@ def detect_in_files(
     """
     from millie.outputs.detections import write_detection_overlay, write_detections
 
+    images, problems = without_strays(images)
+    problems += _unread(images)
     images = list(_files(images, overlay))
     if not images:
         raise ImageError(
             "no image (JPEG, PNG, TIFF, BMP) in what was named; name images or folders"
         )
     rows: list[tuple[str, Cell]] = []
-    problems: list[Problem] = []
     alone = len({path.name for path in images}) == len(images)
     waiting: deque[Field] = deque()
     done = 0
@@ -80,6 +83,16 @@ def _files(images: Sequence[Path], overlay: Path | None) -> Iterator[Path]:
             yield path
 
 
+def _unread(images: Sequence[Path]) -> list[Problem]:
+    """Pictures in named folders whose format is not read."""
+    return [
+        problem("", str(folder / name), error)
+        for folder in images
+        if folder.is_dir()
+        for name, error in unread_pictures(folder)
+    ]
+
+
 def _decoded(
     images: Sequence[Path], config: Config, waiting: deque[Field], problems: list[Problem]
 ) -> Iterator[tuple[NDArray[np.uint8], PixelSize | None]]:
@@ -90,5 +103,6 @@ def _decoded(
         except (DataError, MissingError) as error:
             problems.append(Problem("", str(path), type(error).__name__, str(error), fatal=True))
             continue
+        problems += [note("", str(path), text) for text in one.notes]
         waiting.append(one)
         yield one.image, one.pixel_size

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from millie.bags.store import BagReader, Store
 from millie.config import Config
 from millie.errors import ConfigError, MissingFileError
 from millie.readers.cohort import read_folders, read_manifest
+from millie.readers.manifest import is_manifest
+from millie.readers.stray import without_strays
 from millie.readers.table import SPREADSHEETS
 from millie.types import Cohort, Problem
 
@@ -62,15 +65,17 @@ def cohort_of(inputs: Sequence[Path]) -> Cohort:
     missing = [p for p in inputs if not p.exists()]
     if missing:
         raise MissingFileError(f"{missing[0]} does not exist; give folders, images or a manifest")
-    manifests = [p for p in inputs if p.is_file() and p.suffix.lower() in _TABLES]
-    if manifests and len(inputs) > 1:
+    tables = [p for p in inputs if p.is_file() and p.suffix.lower() in _TABLES]
+    if tables and len(inputs) > 1 and (manifests := list(filter(is_manifest, tables))):
         raise ConfigError(
             f"{manifests[0]} is a manifest: give it alone, it names its images itself"
         )
-    if manifests:
-        return read_manifest(manifests[0])
+    if tables and len(inputs) == 1:
+        return read_manifest(tables[0])
+    kept, notes = without_strays(inputs)
     # As in a manifest's cohort: workers on other machines start in other folders.
-    return read_folders([path.absolute() for path in inputs])
+    cohort = read_folders([path.absolute() for path in kept])
+    return replace(cohort, problems=(*cohort.problems, *notes))
 
 
 def is_store(inputs: Sequence[Path]) -> bool:

@@ -141,7 +141,7 @@ def _strangers(bags: Store, cohort: Cohort) -> list[Problem]:
             f"{path} is left from another cohort and would be used for training: delete it, or "
             "give this cohort another folder",
         )
-        for path in sorted(bags.root.glob("*.h5"))
+        for path in bags.files()
         if path.name not in known
     ]  # fmt: skip
 

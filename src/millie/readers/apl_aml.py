@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 
 from millie.config import ReadingConfig
 from millie.errors import DataError, ManifestError, MissingError
+from millie.files import is_visible
 from millie.readers.content import (
     contested_note,
     copy_note,
@@ -194,7 +195,7 @@ def _read_master(path: Path) -> dict[str, Row]:
 def _strangers(root: Path, rows: Mapping[str, Row]) -> Iterator[Problem]:
     """Folders without a diagnosis."""
     for folder in sorted((root / "All").iterdir()):
-        if folder.is_dir() and folder.name not in rows:
+        if folder.is_dir() and is_visible(folder.name) and folder.name not in rows:
             text = f"All/{folder.name} has no row in master.csv: left out"
             yield unlisted(folder.name, "", text)
 

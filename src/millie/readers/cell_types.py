@@ -24,6 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from millie.errors import ManifestError
+from millie.files import is_visible
 from millie.readers.content import note, problem, unlisted, without_copies
 from millie.readers.images import find_images
 from millie.readers.published import Dataset, Layout, count_notes
@@ -127,7 +128,7 @@ def _pools(images: Sequence[ImageSource], classes: _Classes) -> tuple[Patient, .
 def _strangers(root: Path, classes: _Classes) -> Iterator[Problem]:
     """Folders that are no published class."""
     for folder in sorted(root.iterdir()):
-        known = folder.name in classes.types or folder.name.startswith((".", "__"))
+        known = folder.name in classes.types or not is_visible(folder.name)
         if folder.is_dir() and not known:
             yield unlisted("", folder.name, f"{folder.name} is not a published class: left out")
 

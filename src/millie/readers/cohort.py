@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.errors import ConfigError, DataError, ManifestError, MissingFileError
+from millie.files import is_litter
 from millie.readers.content import note, problem, without_copies
-from millie.readers.images import LITTER, find_images, other_files, unread_pictures
-from millie.readers.manifest import read_manifest, write_manifest
+from millie.readers.images import find_images, other_files, unread_pictures
+from millie.readers.manifest import read_manifest
+from millie.readers.manifest_writer import write_manifest
 from millie.types import Cohort, Finding, ImageSource, Patient, Problem
 
 if TYPE_CHECKING:
@@ -55,7 +57,9 @@ def read_folders(paths: Sequence[Path]) -> Cohort:
         problems += [*_spread_note(name, place, found), *notes]
         problems += [problem(name, (place / file).as_posix(), error) for file, error in unread]
     if not patients:
-        raise ManifestError(problems[0].message)
+        raise ManifestError(
+            problems[0].message if problems else f"{paths[0]}: no image; give a patient's folder"
+        )
     _refuse_shared(patients)
     return Cohort("folders", tuple(patients), tuple(problems))
 
@@ -64,14 +68,16 @@ def _groups(paths: Sequence[Path]) -> Iterator[tuple[str, Path, list[Path] | Non
     """Yield patient, folder, and its files where these were named themselves."""
     groups: dict[Path, list[Path] | None] = {}
     for path in paths:
+        if is_litter(path.name):
+            continue
         if path.is_dir():
             groups[path] = None
-        elif not path.exists():
+            continue
+        if not path.exists():
             raise MissingFileError(f"{path} does not exist; check the path")
-        elif path.name.lower() not in LITTER:
-            named = groups.setdefault(path.parent, [])
-            if named is not None and path not in named:
-                named.append(path)
+        named = groups.setdefault(path.parent, [])
+        if named is not None and path not in named:
+            named.append(path)
     names: dict[str, Path] = {}
     for place, files in groups.items():
         name = place.resolve().name or "patient"

@@ -1,8 +1,8 @@
-"""Manifests: the CSV table of patients, diagnoses and images, read and written.
+"""Manifests: the CSV table of patients, diagnoses and images, read.
 
-Owns the columns, the rules that a table must keep (one label and one split a patient, no row
-twice, no path out of the root) and the round trip: what :func:`write_manifest` writes,
-:func:`read_manifest` reads back equal. Does not decode images.
+Owns the columns and the rules that a table must keep (one label and one split a patient, no row
+twice, no path out of the root). Does not decode images; written are manifests by
+manifest_writer.py.
 
 Columns: ``patient``, ``label`` (may be empty), ``path`` (file, folder or glob, relative to the
 manifest), and optional ``kind``, ``um_px``, ``site``, ``stain``, ``scanner``, ``split``, ``age``,
@@ -20,10 +20,11 @@ import re
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from millie.errors import ConfigError, ManifestError, MissingError, MissingFileError
+from millie.errors import ConfigError, DataError, ManifestError, MissingError, MissingFileError
 from millie.readers.content import note, problem
-from millie.readers.images import EXTENSIONS, find_images, unread_pictures
-from millie.readers.table import MAX_AGE_YEARS, Row, read_table, write_table
+from millie.readers.images import find_images, unread_pictures
+from millie.readers.table import MAX_AGE_YEARS, Row, read_table
+from millie.readers.wildcard import LeavesRootError, exists, matching
 from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize, Problem
 
 if TYPE_CHECKING:
@@ -67,6 +68,15 @@ def read_manifest(path: Path, root: Path | None = None, labels: Sequence[str] = 
     unused = [column for column in columns if column and column not in COLUMNS]
     notes = [note("", "", f"{path}: column '{column}' ignored") for column in unused]
     return reader.cohort(notes)
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a file is a table with the columns of a manifest."""
+    try:
+        columns, _ = read_table(path)
+    except (DataError, MissingError):
+        return False
+    return set(REQUIRED) <= set(columns)
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -169,10 +179,10 @@ class _Reader:
         text = self._as_it_exists(text)
         named = Path(os.path.normpath(self.base / text))
         try:
-            if named.exists() or not _WILDCARD.search(text):
+            if exists(named) or not _WILDCARD.search(text):
                 files = self._named(patient, named, row)
             else:
-                files = self._matching(text, row)
+                files = self._matching(patient, text, row)
         except MissingError as error:
             self.problems.append(Problem(patient, text, type(error).__name__, str(error)))
             return []
@@ -181,31 +191,36 @@ class _Reader:
     def _as_it_exists(self, text: str) -> str:
         """A path as written; else without blanks at its ends, and with / for backslashes."""
         stripped = text.strip()
-        written = next((t for t in (text, stripped) if (self.base / t).exists()), None)
+        written = next((t for t in (text, stripped) if exists(self.base / t)), None)
         return stripped.replace("\\", "/") if written is None else written
 
     def _named(self, patient: str, named: Path, row: Row) -> list[Path]:
         self._check_inside(named, row)
         if not named.is_dir():
-            if not named.exists():
+            if not exists(named):
                 raise MissingFileError(f"line {row.line}: {_why_missing(named, row.cells['path'])}")
             return [named]
         for file, error in unread_pictures(named):
             self.problems.append(problem(patient, f"{row.cells['path']}/{file}", error))
         return self._some(find_images(named), named, row)
 
-    def _matching(self, pattern: str, row: Row) -> list[Path]:
+    def _matching(self, patient: str, pattern: str, row: Row) -> list[Path]:
         parts = PurePath(pattern).parts
         first = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
         folder = Path(os.path.normpath(self.base.joinpath(*parts[:first])))
         self._check_inside(folder, row)
         if ".." in parts[first:]:
             raise row.fail(self.manifest, f"'..' after a wildcard in {pattern}; write the path out")
-        matches = sorted(folder.glob("/".join(parts[first:])))
-        files = [match for match in matches if match.suffix.lower() in EXTENSIONS]
-        for file in files:
+        try:
+            found = matching(folder, parts[first:], self.root)
+        except LeavesRootError:
+            raise self._outside(row) from None
+        for file in found.images:
             self._check_inside(file, row)
-        return self._some(files, folder, row)
+        for path, error in found.lost:
+            source = PurePath(os.path.relpath(path, self.base)).as_posix()
+            self.problems.append(problem(patient, source, error))
+        return self._some(found.images, folder, row)
 
     @staticmethod
     def _some(files: list[Path], place: Path, row: Row) -> list[Path]:
@@ -215,11 +230,14 @@ class _Reader:
 
     def _check_inside(self, path: Path, row: Row) -> None:
         if not path.resolve().is_relative_to(self.root):
-            raise row.fail(
-                self.manifest,
-                f"path {row.cells['path']} is outside {self.root}; move the file there, or add a "
-                "column root with the folder that holds all images",
-            )
+            raise self._outside(row)
+
+    def _outside(self, row: Row) -> ManifestError:
+        return row.fail(
+            self.manifest,
+            f"path {row.cells['path']} is outside {self.root}; move the file there, or add a "
+            "column root with the folder that holds all images",
+        )
 
     def _claim(self, patient: str, file: Path, row: Row) -> None:
         """A file belongs to one row."""
@@ -315,77 +333,3 @@ def _why_missing(named: Path, written: str) -> str:
             "beside the manifest and write their paths relative to it"
         )
     return f"{named} does not exist; check the path"
-
-
-def write_manifest(cohort: Cohort, path: Path) -> None:
-    """Write a cohort as a manifest, one row an image; missing parent folders are made.
-
-    Paths are relative to the manifest. Patients, images, their order and every value come back
-    equal from :func:`read_manifest` (paths absolute); the cohort's name becomes the file's, its
-    problems are not kept. Cells that a spreadsheet would take for a formula get a leading ``'``.
-
-    Raises:
-        ManifestError: a patient without images, or a name that UTF-8 cannot hold.
-    """
-    empty = [patient.id for patient in cohort.patients if not patient.images]
-    if empty:
-        raise ManifestError(f"{path}: patient {empty[0]} has no images; leave it out")
-    base = path.parent.resolve()
-    root = _common_root(cohort, base)
-    root_cell = "" if root == base else _relative(root, base)
-    rows = (
-        _cells_of(patient, image, base, root, root_cell)
-        for patient in cohort.patients
-        for image in patient.images
-    )
-    write_table(path, COLUMNS, rows)
-
-
-def _common_root(cohort: Cohort, base: Path) -> Path:
-    """The folder to which the images' names are relative; else the one above all of them."""
-    images = [image for patient in cohort.patients for image in patient.images]
-    roots = {_root_by_name(image) for image in images}
-    only = roots.pop() if len(roots) == 1 else None
-    if only is not None:
-        return only
-    folders = [str(_absolute(image.path).parent) for image in images]
-    return Path(os.path.commonpath(folders)) if folders else base
-
-
-def _root_by_name(image: ImageSource) -> Path | None:
-    path, name = _absolute(image.path), PurePath(image.name)
-    count = len(name.parts)
-    if name.is_absolute() or path.parts[-count:] != name.parts:
-        return None
-    return Path(*path.parts[:-count])
-
-
-def _cells_of(
-    patient: Patient, image: ImageSource, base: Path, root: Path, root_cell: str
-) -> list[str]:
-    path = _absolute(image.path)
-    by_path = path.relative_to(root).as_posix()
-    return [
-        patient.id,
-        patient.label or "",
-        _relative(path, base),
-        image.kind or "",
-        "" if image.pixel_size is None else repr(image.pixel_size.um_px),
-        patient.site,
-        patient.stain,
-        patient.scanner,
-        patient.split,
-        "" if patient.age is None else repr(patient.age).removesuffix(".0"),
-        patient.sex,
-        image.cell_label or "",
-        "" if image.name == by_path else image.name,
-        root_cell,
-    ]
-
-
-def _absolute(path: Path) -> Path:
-    return Path(os.path.abspath(path))  # noqa: PTH100 - keeps links, which resolve() would follow
-
-
-def _relative(path: Path, base: Path) -> str:
-    return PurePath(os.path.relpath(path, base)).as_posix()

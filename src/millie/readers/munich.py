@@ -16,6 +16,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from millie.errors import DataError, ManifestError, MissingError
+from millie.files import is_visible
 from millie.readers.content import note, problem, unlisted, unshared, without_copies
 from millie.readers.images import find_images
 from millie.readers.published import Dataset, Layout, count_notes
@@ -123,7 +124,7 @@ def _rows(root: Path) -> tuple[dict[str, Row], list[Problem]]:
 def _folders(place: Path) -> list[Path]:
     if not place.is_dir():
         return []
-    return sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return sorted(p for p in place.iterdir() if p.is_dir() and is_visible(p.name))
 
 
 def _check_places(root: Path, places: Sequence[Path], rows: Mapping[str, Row]) -> None:

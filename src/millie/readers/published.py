@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.errors import ManifestError
+from millie.files import is_visible
 from millie.readers.content import note
 from millie.types import Problem
 
@@ -213,7 +214,7 @@ def _folders_below(root: Path) -> Iterator[Path]:
 def _folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    found = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    found = sorted(p for p in folder.iterdir() if p.is_dir() and is_visible(p.name))
     return found[:_SEARCHED]
 
 
