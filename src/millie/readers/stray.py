@@ -1,0 +1,59 @@
+"""Files that lie beside a patient's images and are none: a readme, a table, a document.
+
+Owns how such a file is told from an image where both were named (``cohort/*``): by its ending,
+else by its first bytes. An image without an ending stays one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from millie.files import is_litter
+from millie.readers.content import note
+from millie.readers.images import EXTENSIONS, OTHER_PICTURES
+from millie.types import Finding
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from millie.types import Problem
+
+_SIGNATURES = (
+    b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8", b"RIFF",
+    b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51",
+)  # fmt: skip
+_BITMAP = b"BM"
+
+
+def without_strays(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
+    """Take out named files that are no images, if anything is left then.
+
+    Returns:
+        What stays, and a note for each file taken out; what an operating system leaves behind
+        goes without one.
+    """
+    stray = [path for path in paths if _is_stray(path)]
+    kept = [path for path in paths if path not in stray]
+    if not kept:
+        return list(paths), []
+    return kept, [_stray_note(path) for path in stray if not is_litter(path.name)]
+
+
+def _stray_note(path: Path) -> Problem:
+    text = "no image: left aside. A manifest is given alone, with columns patient, label, path"
+    return note("", str(path), text, Finding.STRAY)
+
+
+def _is_stray(path: Path) -> bool:
+    if is_litter(path.name):
+        return True
+    if not path.is_file() or path.suffix.lower() in EXTENSIONS | OTHER_PICTURES:
+        return False
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(64)
+    except OSError:
+        return False
+    # "BM" also begins a text; a bitmap has zero bytes in its header.
+    return not (start.startswith(_SIGNATURES) or (start.startswith(_BITMAP) and b"\0" in start))

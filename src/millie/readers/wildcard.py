@@ -1,0 +1,113 @@
+"""Wildcards in a table's paths: what they match, without a look outside the root.
+
+Owns the meaning of ``*``, ``?``, ``[...]`` and ``**`` (any folders, none too, no links to folders).
+Hidden names, what file managers leave behind, and pictures that ``millie predict`` drew never
+match. Accents match however they are encoded.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING
+from unicodedata import normalize
+
+from millie.errors import ImageError
+from millie.files import is_visible
+from millie.readers.images import EXTENSIONS, OTHER_PICTURES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+_ANY_FOLDERS = "**"
+_RESULT, _DRAWN = "predictions.json", "overlays"
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file; a name that no system would allow is none."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+class LeavesRootError(Exception):
+    """A folder on the way of a wildcard lies outside the root; it was not listed."""
+
+
+@dataclass(slots=True)
+class Matches:
+    """What a wildcard met.
+
+    Attributes:
+        images: files whose ending is that of an image, sorted.
+        lost: other pictures and folders that cannot be listed, each with the reason.
+    """
+
+    images: list[Path] = field(default_factory=list)
+    lost: list[tuple[Path, ImageError]] = field(default_factory=list)
+
+
+def matching(folder: Path, parts: Sequence[str], root: Path) -> Matches:
+    """Files below a folder that match, part by part.
+
+    Args:
+        folder: where the first part is looked for.
+        parts: of the path, the first with a wildcard onwards; no ``..``.
+        root: folder outside of which nothing is listed, resolved.
+
+    Raises:
+        LeavesRootError: a match on the way is a link that leads out of the root.
+    """
+    found = Matches()
+    places: Iterable[Path] = [folder]
+    wanted = [*parts, "*"] if parts[-1] == _ANY_FOLDERS else list(parts)
+    for part in wanted:
+        step = _below if part == _ANY_FOLDERS else _named
+        places = dict.fromkeys(p for place in places for p in step(place, part, root, found))
+    for path in sorted(places):
+        ending = path.suffix.lower()
+        if ending in OTHER_PICTURES and path.is_file():
+            text = f"the format {path.suffix} cannot be read; export it as JPEG, PNG, TIFF or BMP"
+            found.lost.append((path, ImageError(f"{path}: {text}")))
+        elif ending in EXTENSIONS and not path.is_dir():
+            found.images.append(path)
+    return found
+
+
+def _named(place: Path, part: str, root: Path, found: Matches) -> Iterator[Path]:
+    wanted = normalize("NFC", part)
+    for entry in _entries(place, root, found):
+        if fnmatchcase(normalize("NFC", entry.name), wanted):
+            yield place / entry.name
+
+
+def _below(place: Path, part: str, root: Path, found: Matches) -> Iterator[Path]:  # noqa: ARG001
+    waiting = [place]
+    while waiting:
+        folder = waiting.pop()
+        yield folder
+        waiting += [
+            folder / entry.name
+            for entry in _entries(folder, root, found)
+            if entry.is_dir(follow_symlinks=False)
+        ]
+
+
+def _entries(place: Path, root: Path, found: Matches) -> list[os.DirEntry[str]]:
+    """Visible entries of a folder; none of a file."""
+    if not place.resolve().is_relative_to(root):
+        raise LeavesRootError(str(place))
+    try:
+        with os.scandir(place) as listed:
+            entries = list(listed)
+    except (NotADirectoryError, FileNotFoundError):
+        return []
+    except OSError as error:
+        text = f"{place}: the folder cannot be listed ({error.strerror}); check its permissions"
+        found.lost.append((place, ImageError(text)))
+        return []
+    own = any(entry.name == _RESULT for entry in entries)
+    return [e for e in entries if is_visible(e.name) and not (own and e.name == _DRAWN)]
