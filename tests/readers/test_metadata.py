@@ -129,8 +129,8 @@ def test_ome_physical_size(attributes: str, expected: float | None) -> None:
     ("unit", "um"),
     [("m", 1e6), ("dm", 1e5), ("cm", 1e4), ("mm", 1e3), ("nm", 1e-3), ("pm", 1e-6), ("fm", 1e-9),
      ("km", 1e9), ("Mm", 1e12), ("Pm", 1e21), ("dam", 1e7), ("Å", 1e-4), ("\u212b", 1e-4),
-     ("in", 25400), ("thou", 25.4), ("li", 25400 / 12), ("ft", 304800), ("yd", 914400), ("pt", 25400 / 72),
-     ("mi", 1.609344e9), ("inch", 25400), ("Micrometers", 1.0)],
+     ("in", 25400), ("thou", 25.4), ("li", 25400 / 12), ("ft", 304800), ("yd", 914400),
+     ("pt", 25400 / 72), ("mi", 1.609344e9), ("inch", 25400), ("Micrometers", 1.0)],
 )  # fmt: skip
 def test_every_length_unit_of_ome(unit: str, um: float) -> None:
     stated = f'PhysicalSizeX="{0.1 / um!r}" PhysicalSizeXUnit="{unit}"'

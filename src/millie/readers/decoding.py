@@ -1,8 +1,9 @@
 """Bytes of one image file -> uint8 RGB, with every limit checked on the header first.
 
 Owns the allow-list of formats (by content, never by extension), the limits, and the conversion of
-what the formats can hold (grey, palette, alpha, CMYK, 16 bit, EXIF orientation) to RGB. One
-decoder, Pillow, for all formats. Does not open files and does not know patients.
+what the formats can hold (grey, palette, alpha, CMYK, 16 bit, EXIF orientation) to RGB; what the
+colours mean is colour.py. One decoder, Pillow, for all formats. Does not open files and does not
+know patients.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from millie.errors import ImageError, ImageTooLargeError, MillieError, no_warnings
+from millie.readers.colour import stated_colours, to_srgb
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,12 +179,11 @@ def _tag(image: Image.Image, tag: int, default: int) -> int:
     return int(max(value) if isinstance(value, tuple) else value)
 
 
-def to_rgb(image: Image.Image, data: bytes, name: str) -> NDArray[np.uint8]:
+def to_rgb(image: Image.Image, data: bytes, name: str) -> tuple[NDArray[np.uint8], str]:
     """Decode an opened image; call inside :func:`decoder_boundary`.
 
-    Alpha is laid over white, grey is repeated, CMYK and palettes are converted without colour
-    profiles, 16 bit keeps its upper 8, EXIF orientation is applied and then dropped with all
-    other metadata.
+    Alpha is laid over white, grey is repeated, colours that the file states are converted to sRGB,
+    16 bit keeps its upper 8, EXIF orientation is applied and then dropped with all other metadata.
 
     Args:
         image: from :func:`open_checked`.
@@ -190,26 +191,26 @@ def to_rgb(image: Image.Image, data: bytes, name: str) -> NDArray[np.uint8]:
         name: the file, for messages.
 
     Returns:
-        uint8 (H, W, 3).
+        uint8 (H, W, 3), and a note if stated colours could not be used.
 
     Raises:
         ImageError: a 16 bit file that uses only its lower bits.
     """
     deep = _is_16_bit(image, data)
     image.load()
+    colours = stated_colours(image, data)
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I;16"):
-        grey = (np.asarray(upright) >> 8).astype(np.uint8)
-        pixels = np.repeat(grey[..., None], 3, axis=2)
-    else:
-        pixels = np.array(_flatten(upright), dtype=np.uint8)
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    converted, note = to_srgb(upright, colours)
+    pixels = np.array(_flatten(converted), dtype=np.uint8)
     if deep and int(pixels.max()) < 64:
         raise ImageError(
             f"{name}: a 16-bit file that uses fewer than 15 bits (brightest value about "
             f"{int(pixels.max()) * 257} of 65535) and would decode to black; "
             "rescale it to the full range or export it as 8-bit"
         )
-    return pixels
+    return pixels, note
 
 
 def _is_16_bit(image: Image.Image, data: bytes) -> bool:

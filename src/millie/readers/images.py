@@ -56,13 +56,13 @@ def read_image(source: ImageSource, config: ReadingConfig) -> Field:
     with decoder_boundary(source.name):
         opened = open_checked(data, source.name, config)
         scale = StatedScale(source.pixel_size) if source.pixel_size else stated_scale(opened)
-        pixels = to_rgb(opened, data, source.name)
+        pixels, colour_note = to_rgb(opened, data, source.name)
     return Field(
         image=pixels,
         source=source,
         pixel_size=scale.pixel_size,
         sha256=sha256_of(data),
-        notes=tuple(filter(None, [scale.note])),
+        notes=tuple(filter(None, [scale.note, colour_note])),
     )
 
 
