@@ -15,6 +15,7 @@ from millie.config import Config
 from millie.errors import ConfigError, MissingFileError
 from millie.readers.cohort import read_folders, read_manifest
 from millie.readers.manifest import is_manifest
+from millie.readers.spelling import existing, exists
 from millie.readers.stray import without_strays
 from millie.readers.table import SPREADSHEETS
 from millie.types import Cohort, Problem
@@ -62,7 +63,8 @@ def cohort_of(inputs: Sequence[Path]) -> Cohort:
         ManifestError: the manifest breaks its rules, or nothing usable is there.
         ConfigError: a manifest beside other inputs.
     """
-    missing = [p for p in inputs if not p.exists()]
+    inputs = [existing(Path(), str(path)) or path for path in inputs]
+    missing = [path for path in inputs if not exists(path)]
     if missing:
         raise MissingFileError(f"{missing[0]} does not exist; give folders, images or a manifest")
     tables = [p for p in inputs if p.is_file() and p.suffix.lower() in _TABLES]

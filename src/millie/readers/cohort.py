@@ -16,6 +16,7 @@ from millie.readers.content import note, problem, without_copies
 from millie.readers.images import find_images, other_files, unread_pictures
 from millie.readers.manifest import read_manifest
 from millie.readers.manifest_writer import write_manifest
+from millie.readers.spelling import tidy
 from millie.types import Cohort, Finding, ImageSource, Patient, Problem
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _groups(paths: Sequence[Path]) -> Iterator[tuple[str, Path, list[Path] | Non
             named.append(path)
     names: dict[str, Path] = {}
     for place, files in groups.items():
-        name = place.resolve().name or "patient"
+        name = tidy(place.resolve().name) or "patient"
         other = names.setdefault(name, place)
         if other is not place:
             raise ConfigError(

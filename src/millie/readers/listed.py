@@ -30,6 +30,7 @@ from millie.readers.content import note, problem, unlisted, unshared, without_co
 from millie.readers.decoding import decoder_boundary, open_checked
 from millie.readers.images import find_images, read_bytes
 from millie.readers.published import CellAnnotation, Dataset, Layout, count_notes
+from millie.readers.spelling import Spellings, existing, tidy
 from millie.readers.table import Row, age_of, read_table
 from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize, Problem
 
@@ -99,7 +100,8 @@ def prepare(root: Path, layout: Layout, published: Mapping[str, int]) -> Cohort:
         )
     problems: list[Problem] = []
     own: dict[str, list[tuple[Row, ImageSource]]] = {}
-    for id_, row, image in _listed(path, rows):
+    spellings = Spellings(path)
+    for id_, row, image in _listed(path, rows, spellings):
         if image.path.is_file():
             own.setdefault(id_, []).append((row, image))
         else:
@@ -110,10 +112,10 @@ def prepare(root: Path, layout: Layout, published: Mapping[str, int]) -> Cohort:
     patients = []
     for id_, pairs in own.items():
         images, copies = without_copies(id_, [image for _, image in pairs])
-        patients.append(_patient(path, id_, [row for row, _ in pairs], images))
+        patients.append(_patient(path, id_, [row for row, _ in pairs], images, spellings))
         problems += copies
     patients, shared = unshared(patients)
-    problems += [*shared, *_unlisted(root, rows), *_patient_note(columns)]
+    problems += [*shared, *_unlisted(root, rows), *_patient_note(columns), *spellings.notes()]
     counts = Counter(patient.label or "" for patient in patients)
     problems += count_notes(counts, published, "samples")
     return Cohort(layout.name, tuple(patients), tuple(problems))
@@ -121,11 +123,13 @@ def prepare(root: Path, layout: Layout, published: Mapping[str, int]) -> Cohort:
 
 def diagnosis(text: str) -> str | None:
     """The label that a diagnosis in a list stands for; None if it is not known."""
-    words = text.lower().replace("leukaemia", "leukemia").replace("-", " ")
+    words = tidy(text).lower().replace("leukaemia", "leukemia").replace("-", " ")
     return DIAGNOSES.get(" ".join(words.split()))
 
 
-def _listed(path: Path, rows: list[Row]) -> Iterator[tuple[str, Row, ImageSource]]:
+def _listed(
+    path: Path, rows: list[Row], spellings: Spellings
+) -> Iterator[tuple[str, Row, ImageSource]]:
     """Patient and image of each row, checked."""
     root = path.parent
     lines: dict[Path, int] = {}
@@ -133,7 +137,7 @@ def _listed(path: Path, rows: list[Row]) -> Iterator[tuple[str, Row, ImageSource
         name = row.cells["image"].strip().replace("\\", "/")
         if not name or "\0" in name:
             raise row.fail(path, "column image is empty or invalid; give a file")
-        place = (root / name).resolve()
+        place = (existing(root, name) or root / name).resolve()
         if not place.is_relative_to(root):
             raise row.fail(path, f"{name} is outside {root}; copy the image there")
         if place in lines:
@@ -143,20 +147,26 @@ def _listed(path: Path, rows: list[Row]) -> Iterator[tuple[str, Row, ImageSource
             path=place,
             name=place.relative_to(root).as_posix(),
             kind=ImageKind.FIELD,
-            pixel_size=_scale(path, row),
+            pixel_size=_scale(path, row, spellings),
         )
-        yield row.cells.get("patient", "").strip() or image.name, row, image
+        yield spellings.name(row, "patient") or image.name, row, image
 
 
-def _scale(path: Path, row: Row) -> PixelSize | None:
-    text = row.cells.get("um_px", "").strip()
+def _scale(path: Path, row: Row, spellings: Spellings) -> PixelSize | None:
+    text = spellings.value(row, "um_px")
     try:
         return PixelSize(float(text)) if text else None
     except (ConfigError, ValueError) as error:
         raise row.fail(path, f"um_px '{text}': expected um/px, such as 0.1 ({error})") from error
 
 
-def _patient(path: Path, id_: str, rows: list[Row], images: tuple[ImageSource, ...]) -> Patient:
+def _patient(
+    path: Path,
+    id_: str,
+    rows: list[Row],
+    images: tuple[ImageSource, ...],
+    spellings: Spellings,
+) -> Patient:
     labels: dict[str, Row] = {}
     for row in rows:
         label = diagnosis(row.cells["diagnosis"])
@@ -174,19 +184,19 @@ def _patient(path: Path, id_: str, rows: list[Row], images: tuple[ImageSource, .
         raise second.fail(
             path, f"patient {id_} has {two}, but {one} on line {first.line}; correct one"
         )
-    first_cells = rows[0].cells
     return Patient(
         id=id_,
         label=next(iter(labels)),
         images=images,
-        site=first_cells.get("site", "").strip(),
-        age=age_of(first_cells.get("age", "")),
-        sex=first_cells.get("sex", "").strip(),
+        site=spellings.value(rows[0], "site"),
+        age=age_of(spellings.value(rows[0], "age")),
+        sex=spellings.value(rows[0], "sex"),
     )
 
 
 def _unlisted(root: Path, rows: list[Row]) -> Iterator[Problem]:
-    listed = {(root / row.cells["image"].strip().replace("\\", "/")).resolve() for row in rows}
+    names = [row.cells["image"].strip().replace("\\", "/") for row in rows]
+    listed = {(existing(root, name) or root / name).resolve() for name in names}
     for path in find_images(root):
         if path.resolve() not in listed:
             name = path.relative_to(root).as_posix()

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING
 from millie.errors import ConfigError, DataError, ManifestError, MissingError, MissingFileError
 from millie.readers.content import note, problem
 from millie.readers.images import find_images, unread_pictures
+from millie.readers.spelling import NO_NAMES, Spellings, existing, exists, tidy
 from millie.readers.table import MAX_AGE_YEARS, Row, read_table
-from millie.readers.wildcard import LeavesRootError, exists, matching
+from millie.readers.wildcard import LeavesRootError, matching
 from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize, Problem
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ class _Reader:
         self.manifest = manifest
         self.base = manifest.parent.resolve()
         self.root = root
-        self.labels = labels
+        self.labels = frozenset(map(tidy, labels))
+        self.spellings = Spellings(manifest)
         self.facts: dict[str, dict[str, tuple[str, int]]] = {}
         self.images: dict[str, list[ImageSource]] = {}
         self.lines: dict[Path, tuple[str, int]] = {}
@@ -131,8 +133,8 @@ class _Reader:
         Raises:
             ManifestError: the row breaks a rule.
         """
-        patient = row.cells["patient"].strip()
-        if not patient:
+        patient = self.spellings.name(row, "patient")
+        if not patient or patient in NO_NAMES:
             raise row.fail(self.manifest, "column patient is empty; every row needs a patient")
         self._add_facts(patient, row)
         images = self.images.setdefault(patient, [])
@@ -146,7 +148,7 @@ class _Reader:
     def _add_facts(self, patient: str, row: Row) -> None:
         facts = self.facts.setdefault(patient, {})
         for column in OF_PATIENT:
-            value = row.cells.get(column, "").strip()
+            value = self.spellings.value(row, column)
             if not value:
                 continue
             known, line = facts.setdefault(column, (value, row.line))
@@ -189,10 +191,14 @@ class _Reader:
         return files
 
     def _as_it_exists(self, text: str) -> str:
-        """A path as written; else without blanks at its ends, and with / for backslashes."""
+        """A path as written; else without blanks at its ends, and with / for backslashes.
+
+        Whichever names an existing file, accents in either form.
+        """
         stripped = text.strip()
-        written = next((t for t in (text, stripped) if exists(self.base / t)), None)
-        return stripped.replace("\\", "/") if written is None else written
+        slashes = stripped.replace("\\", "/")
+        found = (existing(self.base, form) for form in (text, stripped, slashes))
+        return next((str(path) for path in found if path), slashes)
 
     def _named(self, patient: str, named: Path, row: Row) -> list[Path]:
         self._check_inside(named, row)
@@ -207,7 +213,8 @@ class _Reader:
     def _matching(self, patient: str, pattern: str, row: Row) -> list[Path]:
         parts = PurePath(pattern).parts
         first = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
-        folder = Path(os.path.normpath(self.base.joinpath(*parts[:first])))
+        before = PurePath(*parts[:first]).as_posix()
+        folder = Path(os.path.normpath(existing(self.base, before) or self.base / before))
         self._check_inside(folder, row)
         if ".." in parts[first:]:
             raise row.fail(self.manifest, f"'..' after a wildcard in {pattern}; write the path out")
@@ -261,17 +268,17 @@ class _Reader:
             name=name,
             kind=self._kind(row),
             pixel_size=self._pixel_size(row),
-            cell_label=row.cells.get("cell_label", "").strip() or None,
+            cell_label=self.spellings.value(row, "cell_label") or None,
         )
 
     def _kind(self, row: Row) -> ImageKind | None:
-        text = row.cells.get("kind", "").strip().lower()
+        text = self.spellings.value(row, "kind").lower()
         if text and text not in set(ImageKind):
             raise row.fail(self.manifest, f"kind '{text}'; expected field, cell, slide or empty")
         return ImageKind(text) if text else None
 
     def _pixel_size(self, row: Row) -> PixelSize | None:
-        text = row.cells.get("um_px", "").strip()
+        text = self.spellings.value(row, "um_px")
         try:
             return PixelSize(float(text)) if text else None
         except (ConfigError, ValueError) as error:
@@ -323,7 +330,9 @@ class _Reader:
             raise ManifestError(
                 f"{self.manifest}: no usable images; the first problem: {self.problems[0].message}"
             )
-        return Cohort(self.manifest.stem, tuple(patients), (*self.problems, *notes))
+        return Cohort(
+            self.manifest.stem, tuple(patients), (*self.problems, *self.spellings.notes(), *notes)
+        )
 
 
 def _why_missing(named: Path, written: str) -> str:

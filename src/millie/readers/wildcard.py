@@ -25,14 +25,6 @@ _ANY_FOLDERS = "**"
 _RESULT, _DRAWN = "predictions.json", "overlays"
 
 
-def exists(path: Path) -> bool:
-    """Whether there is such a file; a name that no system would allow is none."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
 class LeavesRootError(Exception):
     """A folder on the way of a wildcard lies outside the root; it was not listed."""
 
