@@ -39,6 +39,11 @@ def _write_half_and_fail(path: Path) -> None:
         raise RuntimeError("disk")
 
 
+def test_a_table_begins_with_the_mark_that_spreadsheets_need(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", ["patient"], [["Müller"]])
+    assert path.read_bytes() == "\ufeffpatient\nMüller\n".encode()
+
+
 def test_folders_are_made(tmp_path: Path) -> None:
     assert write_text(tmp_path / "x" / "y" / "a.txt", "ä").read_bytes() == "ä".encode()
 
@@ -62,7 +67,7 @@ def test_two_names_never_share_a_file(first: str, second: str) -> None:
 def test_a_table_reads_back(tmp_path: Path) -> None:
     rows = [["=1+1", 1, 0.1, None, True], ["a\rb", 1, 0.5, "\r", False]]
     path = write_csv(tmp_path / "t.csv", ["a", "b", "c", "d", "e"], rows)
-    with path.open(encoding="utf-8", newline="") as stream:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
         header, row, odd = csv.reader(stream)
     assert header == ["a", "b", "c", "d", "e"]
     assert row == ["'=1+1", "1", "0.1", "", "1"]

@@ -321,7 +321,7 @@ def test_judged_cells_have_auc_and_interval_or_a_reason() -> None:
 
 def test_reproduction_leaves_table_page_and_panels(reproduced: run.Reproduction) -> None:
     out = reproduced.out
-    with (out / "comparison.csv").open(newline="") as stream:
+    with (out / "comparison.csv").open(encoding="utf-8-sig", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["paper"] for row in rows][:2] == ["0.96 +- 0.02", "0.94"]
     for row in rows[:2]:
@@ -470,7 +470,7 @@ def test_pooling_gives_every_fusion_the_same_folds(
     assert len(result.missing) == 3
     page = (tmp_path / "report.html").read_text()
     assert "Supplementary Fig. 1" in page
-    with (tmp_path / "pooling.csv").open(newline="") as stream:
+    with (tmp_path / "pooling.csv").open(encoding="utf-8-sig", newline="") as stream:
         assert [row["aggregator"] for row in csv.DictReader(stream)] == ["max", "mean"]
 
 

@@ -77,18 +77,18 @@ def run(
 
 
 def _labels(manifest: Path) -> dict[str, str]:
-    with manifest.open(encoding="utf-8", newline="") as stream:
+    with manifest.open(encoding="utf-8-sig", newline="") as stream:
         return {row["patient"]: row["label"] for row in csv.DictReader(stream)}
 
 
 def _without_labels(manifest: Path) -> Path:
     """A copy of the manifest as a laboratory would have it before any diagnosis."""
     path = manifest.with_name("unlabelled.csv")
-    with manifest.open(encoding="utf-8", newline="") as source:
+    with manifest.open(encoding="utf-8-sig", newline="") as source:
         reader = csv.DictReader(source)
         rows = [{**row, "label": ""} for row in reader]
         columns = list(reader.fieldnames or [])
-    with path.open("w", encoding="utf-8", newline="") as target:
+    with path.open("w", encoding="utf-8-sig", newline="") as target:
         writer = csv.DictWriter(target, columns)
         writer.writeheader()
         writer.writerows(rows)

@@ -7,6 +7,7 @@ package's own files; it knows no format beyond that.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
@@ -96,6 +97,9 @@ def write_text(path: Path, text: str) -> Path:
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Value]]) -> Path:
     """Write a table in one atomic step, row by row in constant memory.
 
+    It begins with a byte-order mark: without it spreadsheets take UTF-8 for another encoding, and
+    umlauts break. Whatever reads such a table opens it as ``utf-8-sig``.
+
     Args:
         path: the file; an older one is replaced.
         header: names of the columns.
@@ -103,6 +107,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Value]]
             number; booleans as 0 and 1, None as an empty cell.
     """
     with replacing(path) as stream:
+        stream.write(codecs.BOM_UTF8)
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
         plain = csv.writer(text, lineterminator="\n")
         # Before Python 3.13 the writer leaves a lone CR bare, which no reader takes back.

@@ -54,7 +54,7 @@ def finished(
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(path.read_text().splitlines()))
+    return list(csv.DictReader(path.read_text("utf-8-sig").splitlines()))
 
 
 def test_planted_cells_are_found(finished: StudyResult) -> None:

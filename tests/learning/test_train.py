@@ -168,7 +168,7 @@ def test_log_has_one_line_an_epoch(toy: Toy, toy_task: Task, quick: Config, tmp_
     trained = train(
         network_for(toy[0], quick), toy[0], toy_task, quick, folder=tmp_path, name="net-0"
     )
-    rows = list(csv.DictReader((tmp_path / "net-0.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "net-0.csv").read_text("utf-8-sig").splitlines()))
     assert [int(row["epoch"]) for row in rows] == list(range(1, len(trained.history) + 1))
     assert float(rows[0]["validation_loss"]) == trained.history[0].validation_loss
     assert set(rows[0]) == {"epoch", "train_loss", "validation_loss", "learning_rate", "seconds"}

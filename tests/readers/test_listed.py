@@ -96,7 +96,8 @@ def test_words_for_a_diagnosis(text: str, label: str | None) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("image,", "file,", r"column image missing; found file, diagnosis"),
+        ("image,", "file,", "column 'image' missing; did you mean 'file'"),
+        ("image,", "x,", "column image missing; found x, diagnosis"),
         ("Normal", "CML", "line 5: unknown diagnosis 'CML'; expected one of ALL, AML, APL, normal"),
         (
             "cases/2918.jpg,APL",

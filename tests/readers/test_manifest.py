@@ -208,7 +208,7 @@ def test_round_trip_is_exact_wherever_the_manifest_lies(folder: Path) -> None:
         path = place / "m.csv"
         write_manifest(cohort, path)
         assert read_manifest(path).patients == cohort.patients
-        with path.open(newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             for row in csv.DictReader(file):
                 assert (place / row["path"]).is_file(), "paths are relative to the manifest"
         assert [p.name for p in place.iterdir() if p.name.startswith(".")] == []
@@ -260,7 +260,7 @@ def test_formulas_do_not_open_in_a_spreadsheet(folder: Path) -> None:
     cohort = full_cohort(folder.resolve(), "=HYPERLINK(1)", ["p1/a.jpg"], 0.1)
     path = folder / "m.csv"
     write_manifest(cohort, path)
-    with path.open(newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:
         cells = [cell for row in csv.reader(file) for cell in row]
     assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
     assert read_manifest(path).patients == cohort.patients

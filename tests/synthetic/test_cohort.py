@@ -30,7 +30,7 @@ TINY = CohortConfig(n_per_class=2, cells_per_patient=4, cells_per_field=(2, 4), 
 
 
 def table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         return list(csv.DictReader(file))
 
 

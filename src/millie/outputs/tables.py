@@ -26,7 +26,7 @@ def read_csv(path: Path, required: Sequence[str] = ()) -> Iterator[dict[str, str
     if not path.is_file():
         raise MissingFileError(f"{path} does not exist; run the command that wrote it again")
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)
             header = [unquote_formula(name) for name in next(reader, [])]
             missing = [name for name in required if name not in header]

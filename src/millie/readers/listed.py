@@ -28,6 +28,7 @@ from millie.config import ReadingConfig
 from millie.errors import ConfigError, ManifestError, MissingFileError
 from millie.readers.content import note, problem, unlisted, unshared, without_copies
 from millie.readers.decoding import decoder_boundary, open_checked
+from millie.readers.headers import missing_text
 from millie.readers.images import find_images, read_bytes
 from millie.readers.published import CellAnnotation, Dataset, Layout, count_notes
 from millie.readers.spelling import Spellings, existing, tidy
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 LIST = "diagnoses.csv"
 _COLUMNS = ("image", "diagnosis")
+_OPTIONAL = ("patient", "um_px", "age", "sex", "site")
 _BOX = ("y0", "x0", "y1", "x1")
 
 DIAGNOSES = {
@@ -92,12 +94,8 @@ def prepare(root: Path, layout: Layout, published: Mapping[str, int]) -> Cohort:
     root = layout.check(root)
     path = root / LIST
     columns, rows = read_table(path)
-    missing = [column for column in _COLUMNS if column not in columns]
-    if missing:
-        raise ManifestError(
-            f"{path}: column {', '.join(missing)} missing; found {', '.join(columns)}\n"
-            f"{layout.trees(root)}"
-        )
+    if text := missing_text(_COLUMNS, columns, (*_COLUMNS, *_OPTIONAL)):
+        raise ManifestError(f"{path}: {text}\n{layout.trees(root)}")
     problems: list[Problem] = []
     own: dict[str, list[tuple[Row, ImageSource]]] = {}
     spellings = Spellings(path)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from millie.errors import ConfigError, DataError, ManifestError, MissingError, MissingFileError
 from millie.readers.content import note, problem
+from millie.readers.headers import column_meant, missing_text
 from millie.readers.images import find_images, unread_pictures
 from millie.readers.spelling import NO_NAMES, Spellings, existing, exists, tidy
 from millie.readers.table import MAX_AGE_YEARS, Row, read_table
@@ -67,7 +68,8 @@ def read_manifest(path: Path, root: Path | None = None, labels: Sequence[str] = 
     for row in rows:
         reader.add(row)
     unused = [column for column in columns if column and column not in COLUMNS]
-    notes = [note("", "", f"{path}: column '{column}' ignored") for column in unused]
+    free = [column for column in COLUMNS if column not in columns]
+    notes = [note("", "", f"{path}: {_ignored(column, free)}") for column in unused]
     return reader.cohort(notes)
 
 
@@ -80,13 +82,14 @@ def is_manifest(path: Path) -> bool:
     return set(REQUIRED) <= set(columns)
 
 
+def _ignored(column: str, free: Sequence[str]) -> str:
+    ours = column_meant(column, free)
+    return f"column '{column}' ignored" + (f"; if you mean '{ours}', rename it" if ours else "")
+
+
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
-    missing = [column for column in REQUIRED if column not in columns]
-    if missing:
-        raise ManifestError(
-            f"{path}, line 1: column {', '.join(missing)} missing; found "
-            f"{', '.join(columns) or 'none'}. Add it (label may stay empty for prediction)"
-        )
+    if text := missing_text(REQUIRED, columns, COLUMNS):
+        raise ManifestError(f"{path}, line 1: {text} (label may stay empty for prediction)")
     for column in columns:
         near = difflib.get_close_matches(column, COLUMNS, n=1, cutoff=0.8)
         if near and column not in COLUMNS and near[0] not in columns:

@@ -119,6 +119,8 @@ def age_of(text: str) -> float | None:
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a CSV in UTF-8, whole or not at all; missing parent folders are made.
 
+    It begins with a byte-order mark, as those of :func:`millie.files.write_csv`.
+
     Raises:
         ManifestError: a cell that UTF-8 cannot hold.
     """
@@ -127,7 +129,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]
     writer.writerow(columns)
     writer.writerows([quote_formula(cell) for cell in row] for row in rows)
     try:
-        data = buffer.getvalue().encode()
+        data = buffer.getvalue().encode("utf-8-sig")
     except UnicodeEncodeError as error:
         near = error.object[max(0, error.start - 40) : error.end + 40]
         raise ManifestError(f"{path}: not valid UTF-8: {near!r}; rename the file") from error

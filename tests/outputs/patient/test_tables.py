@@ -24,7 +24,7 @@ MODEL = ModelFacts.from_card(CARD)
 
 
 def rows_of(path: Path) -> list[list[str]]:
-    with path.open(newline="") as stream:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
         return list(csv.reader(stream))
 
 

@@ -279,7 +279,7 @@ def test_report_leaves_figures_and_tables_for_a_manuscript(study: Study) -> None
     } <= tables
     drawn = {path.name for path in (study.folder / "figures").iterdir()}
     assert {"roc.svg", "roc.pdf", "decision_curve.pdf", "precision_recall.svg"} <= drawn
-    with (study.folder / "tables" / "hashes.csv").open(newline="") as stream:
+    with (study.folder / "tables" / "hashes.csv").open(encoding="utf-8-sig", newline="") as stream:
         assert "8 bags" in {row["file"] for row in csv.DictReader(stream)}
 
 
