@@ -2,8 +2,8 @@
 
 Owns the allow-list of formats (by content, never by extension), the limits, and the conversion of
 what the formats can hold (grey, palette, alpha, CMYK, 16 bit, EXIF orientation) to RGB; what the
-colours mean is colour.py. One decoder, Pillow, for all formats. Does not open files and does not
-know patients.
+colours mean is colour.py, what is damaged damage.py. One decoder, Pillow, for all formats. Does
+not open files and does not know patients.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 
 from millie.errors import ImageError, ImageTooLargeError, MillieError, no_warnings
 from millie.readers.colour import stated_colours, to_srgb
+from millie.readers.damage import check_entropy, check_structure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,6 @@ HARMLESS_BYTES = 1_000_000
 
 _MAX_PAGES = 64
 _NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE = 254, 258  # TIFF 6.0 tags
-_PNG_END = b"IEND\xaeB`\x82"
 
 
 @contextmanager
@@ -86,48 +86,15 @@ def image_format(data: bytes, name: str) -> str:
     )
 
 
-def is_cut_short(data: bytes, image_format: str) -> bool:
-    """Whether a JPEG or PNG lacks its end; cheap, nothing is decoded.
-
-    A JPEG ends with the EOI marker; one inside an embedded thumbnail does not count, and zeros
-    or notes of the camera may follow it (ITU-T T.81, B.1.1.3). Other formats give False.
-    """
-    if image_format == "PNG":
-        return _PNG_END not in data
-    if image_format != "JPEG":
-        return False
-    scan = _start_of_scan(data)
-    return scan < 0 or data.find(b"\xff\xd9", scan) < 0
-
-
-def _start_of_scan(data: bytes) -> int:
-    """Offset of the first SOS marker of the main image, or -1."""
-    position = 2
-    while position + 4 <= len(data):
-        if data[position] != 0xFF:
-            return -1
-        marker = data[position + 1]
-        if marker == 0xDA:
-            return position
-        if marker == 0xFF:  # fill byte
-            position += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a length
-            position += 2
-        else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4])
-    return -1
-
-
 def open_checked(data: bytes, name: str, config: ReadingConfig) -> Image.Image:
     """Read the header alone and check it; call inside :func:`decoder_boundary`.
 
     Raises:
-        ImageError: no image, cut short, several pages, or an unsupported kind of pixel.
+        ImageError: no image, damaged, several pages, or an unsupported kind of pixel.
         ImageTooLargeError: more pixels or a higher expansion than the limits allow.
     """
     kind = image_format(data, name)
-    if is_cut_short(data, kind):
-        raise ImageError(f"{name}: the {kind} file is truncated: copy it again")
+    check_structure(data, kind, name)
     image = Image.open(io.BytesIO(data), formats=[kind])
     _check_limits(image, len(data), name, config)
     if image.mode in {"F", "I"}:
@@ -194,8 +161,9 @@ def to_rgb(image: Image.Image, data: bytes, name: str) -> tuple[NDArray[np.uint8
         uint8 (H, W, 3), and a note if stated colours could not be used.
 
     Raises:
-        ImageError: a 16 bit file that uses only its lower bits.
+        ImageError: lost data in a JPEG, or a 16 bit file that uses only its lower bits.
     """
+    check_entropy(image, data, name)
     deep = _is_16_bit(image, data)
     image.load()
     colours = stated_colours(image, data)
