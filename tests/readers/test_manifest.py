@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import string
 from dataclasses import replace
 from pathlib import Path
@@ -182,9 +183,51 @@ def test_no_way_of_writing_a_path_leaves_the_root(folder: Path) -> None:
 def test_a_service_can_set_the_limit(folder: Path) -> None:
     inside = folder / "p1"
     path = written(inside, "patient,label,path,root\np,A,../p2/c.tif,..\n")
-    assert names(read_manifest(path)) == {"p": ["p2/c.tif"]}
-    with pytest.raises(ManifestError, match=r"its root .* is outside"):
-        read_manifest(path, root=inside)
+    assert names(read_manifest(path, root=folder)) == {"p": ["p2/c.tif"]}
+    for limit in (None, inside):
+        with pytest.raises(ManifestError, match=r"column root names \.\., which is outside"):
+            read_manifest(path, root=limit)
+    with pytest.raises(MissingFileError, match=r"--root .*gone: no such folder"):
+        read_manifest(path, root=folder / "gone")
+
+
+@pytest.mark.parametrize("root", ["/", "..", "../..", "/proc", "/dev", "p1/../..", "away"])
+def test_a_manifest_never_widens_its_root(folder: Path, root: str) -> None:
+    (folder / "away").symlink_to("/")
+    for target in ("/proc/kmsg", "/dev/zero", "/etc/passwd", "/etc/*", "p1/a.jpg"):
+        path = written(folder, f"patient,label,path,root\np,A,{target},{root}\n")
+        with pytest.raises(ManifestError, match="a table cannot widen"):
+            read_manifest(path)
+
+
+def test_a_column_may_narrow_the_root(folder: Path) -> None:
+    path = written(folder, "patient,label,path,root\np,A,p1/a.jpg,p1\n")
+    assert names(read_manifest(path)) == {"p": ["a.jpg"]}
+    path = written(folder, "patient,label,path,root\np,A,p2/c.tif,p1\n")
+    with pytest.raises(ManifestError, match=r"path p2/c.tif is outside"):
+        read_manifest(path)
+
+
+def test_only_regular_files_are_opened(folder: Path) -> None:
+    os.mkfifo(folder / "p1/pipe.jpg")
+    (folder / "p1/broken.png").symlink_to(folder / "p1/gone.png")
+    rows = "p1,A,p1/pipe.jpg\np1,A,p1/*.*\np2,A,p2/c.tif\n"
+    cohort = read_manifest(written(folder, f"patient,label,path\n{rows}"))
+    assert names(cohort) == {"p1": ["p1/a.jpg"], "p2": ["p2/c.tif"]}
+    assert [p.error for p in cohort.problems] == ["ImageError"] * 3
+    assert all("device" in p.message for p in cohort.problems)
+    for table in ("/dev/zero", "/dev/null", str(folder / "p1/pipe.jpg")):
+        with pytest.raises(ManifestError, match="a folder or device"):
+            read_manifest(Path(table))
+    with pytest.raises(ManifestError, match="no rows"):
+        read_manifest(Path("/proc/kmsg"))
+
+
+def test_a_huge_table_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(folder, "patient,label,path\np,A,p1\n")
+    monkeypatch.setattr("millie.readers.table.MAX_TABLE_BYTES", 20)
+    with pytest.raises(ManifestError, match="larger than"):
+        read_manifest(path)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +250,7 @@ def test_round_trip_is_exact_wherever_the_manifest_lies(folder: Path) -> None:
     for place in (folder, folder / "p1", folder / "new" / "deeper"):
         path = place / "m.csv"
         write_manifest(cohort, path)
-        assert read_manifest(path).patients == cohort.patients
+        assert read_manifest(path, folder).patients == cohort.patients
         with path.open(encoding="utf-8-sig", newline="") as file:
             for row in csv.DictReader(file):
                 assert (place / row["path"]).is_file(), "paths are relative to the manifest"

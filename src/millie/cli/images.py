@@ -14,6 +14,7 @@ from millie.cli.options import (
     EngineAddress,
     EngineName,
     Profile,
+    Root,
     Settings,
     Shard,
     Verbose,
@@ -36,8 +37,8 @@ def prepare(
     """Write a manifest for a published data set.
 
     The manifest (columns patient, label, path, ...) is what `millie segment`
-    reads. For your own images, write one yourself; only these three columns
-    are needed.
+    reads; with --root as here if it does not lie beside the images. For your
+    own images, write one yourself; only these three columns are needed.
     """
     from millie import pipeline
     from millie.cli import console as show
@@ -50,6 +51,8 @@ def prepare(
     images = sum(len(p.images) for p in cohort.patients)
     named = ", ".join(f"{n:,} {label}" for label, n in counts.items()) or "no diagnoses"
     show.say(f"{len(cohort.patients):,} patients ({named}), {images:,} images -> {out}")
+    if not root.resolve().is_relative_to(out.parent.resolve()):
+        show.say(f"The images lie elsewhere: millie segment {out} --root {root} --out STORE")
     finish(cohort.problems, every=every)
 
 
@@ -109,6 +112,7 @@ def detect(
 def segment(
     manifest: Annotated[Path, typer.Argument(help="Manifest (CSV), or one patient's folder.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the bag store.")],
+    root: Root = None,
     config: ConfigFile = None,
     profile: Profile = "default",
     settings: Settings = None,
@@ -127,7 +131,7 @@ def segment(
     from millie.engines.table import open_engine
 
     chosen = chosen_config(config, profile, settings)
-    cohort = pipeline.read_cohort([manifest])
+    cohort = pipeline.read_cohort([manifest], root)
     with (
         open_engine(engine, engine_address, workers, out) as opened,
         show.progress_bars() as progress,

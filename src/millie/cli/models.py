@@ -15,6 +15,7 @@ from millie.cli.options import (
     EngineAddress,
     EngineName,
     Profile,
+    Root,
     Settings,
     Verbose,
     Workers,
@@ -105,6 +106,7 @@ def predict(
         typer.Argument(help="Patient folders, images, one manifest, or one bag store."),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for tables, images and report.")],
+    root: Root = None,
     config: ConfigFile = None,
     settings: Settings = None,
     workers: Workers = None,
@@ -126,7 +128,7 @@ def predict(
         open_engine(engine, engine_address, workers, out) as opened,
         show.progress_bars() as progress,
     ):
-        result = pipeline.predict(bundle, inputs, out, config, words, opened, progress)
+        result = pipeline.predict(bundle, inputs, out, config, words, opened, progress, root)
     show.prediction_table(result.predictions, result.problems)
     show.say(f"Report -> {result.report}")
     finish(result.problems, every=every)

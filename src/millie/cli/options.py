@@ -30,6 +30,14 @@ Workers = Annotated[
     typer.Option("--workers", "-j", min=1, help="Worker processes (default: one per core)."),
 ]
 
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        help="Folder that holds all images of a manifest (default: the manifest's own folder).",
+        show_default=False,
+    ),
+]
 Shard = Annotated[
     str,
     typer.Option("--shard", help="Part i/n of the patients, i counted from 0, for job arrays."),

@@ -70,12 +70,13 @@ def prepare(dataset: str, root: PathLike, out: PathLike) -> Cohort:
     return cohort
 
 
-def read_cohort(inputs: PathLike | Sequence[PathLike]) -> Cohort:
+def read_cohort(inputs: PathLike | Sequence[PathLike], root: PathLike | None = None) -> Cohort:
     """Read patients from one manifest, or from folders and images.
 
     Args:
         inputs: one path or several. A manifest is a CSV with the columns ``patient``, ``label`` and
             ``path``; a folder is one patient.
+        root: folder that no path of a manifest may leave; None: the manifest's own.
 
     Raises:
         MissingFileError: an input does not exist.
@@ -90,7 +91,7 @@ def read_cohort(inputs: PathLike | Sequence[PathLike]) -> Cohort:
         >>> len(cohort.patients)
         12
     """
-    return cohort_of(paths_of(inputs))
+    return cohort_of(paths_of(inputs), Path(root) if root else None)
 
 
 def segment(
@@ -290,6 +291,7 @@ def predict(
     settings: str | Sequence[str] = (),
     engine: Engine | None = None,
     progress: Progress = silent,
+    root: PathLike | None = None,
 ) -> PredictResult:
     """Call every patient found in the inputs and show the cells behind each call.
 
@@ -301,6 +303,7 @@ def predict(
         settings: ``stage.field=value``, one or several, over both.
         engine: who cuts the images; None: this process.
         progress: called after each patient of each step.
+        root: as in :func:`read_cohort`.
 
     Raises:
         MissingFileError: no such bundle, or an input does not exist.
@@ -331,9 +334,8 @@ def predict(
             bags, problems = bags_of_store(store, chosen)
         else:
             store = Store(folder / "store")
-            cut = fill_store(
-                cohort_of(named), store.root, chosen, engine, progress=watched, whole=False
-            )
+            cohort = read_cohort(named, root)
+            cut = fill_store(cohort, store.root, chosen, engine, progress=watched, whole=False)
             bags = [store.path_of(patient) for patient in sorted(cut.patients)]
             problems = list(cut.problems)
         model = caller()

@@ -55,13 +55,17 @@ def settings_of(config: Config | None) -> Config:
     return config
 
 
-def cohort_of(inputs: Sequence[Path]) -> Cohort:
+def cohort_of(inputs: Sequence[Path], root: Path | None = None) -> Cohort:
     """Patients from one manifest, or from folders and images.
+
+    Args:
+        inputs: what was named.
+        root: folder that no path of a manifest may leave; None: the manifest's own.
 
     Raises:
         MissingFileError: an input does not exist.
         ManifestError: the manifest breaks its rules, or nothing usable is there.
-        ConfigError: a manifest beside other inputs.
+        ConfigError: a manifest beside other inputs, or a root without a manifest.
     """
     inputs = [existing(Path(), str(path)) or path for path in inputs]
     missing = [path for path in inputs if not exists(path)]
@@ -73,7 +77,9 @@ def cohort_of(inputs: Sequence[Path]) -> Cohort:
             f"{manifests[0]} is a manifest: give it alone, it names its images itself"
         )
     if tables and len(inputs) == 1:
-        return read_manifest(tables[0])
+        return read_manifest(tables[0], root)
+    if root is not None:
+        raise ConfigError(f"--root {root} goes with a manifest; folders and images need none")
     kept, notes = without_strays(inputs)
     # As in a manifest's cohort: workers on other machines start in other folders.
     cohort = read_folders([path.absolute() for path in kept])

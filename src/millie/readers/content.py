@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,8 @@ def same_bytes(images: Iterable[ImageSource]) -> list[list[ImageSource]]:
         if size <= 0 or len(same) == 1:
             continue
         for image in same:
-            groups[sha256_of(image.path.read_bytes())].append(image)
+            with suppress(OSError):
+                groups[sha256_of(image.path.read_bytes())].append(image)
     return [group for group in groups.values() if len(group) > 1]
 
 

@@ -7,8 +7,8 @@ manifest_writer.py.
 Columns: ``patient``, ``label`` (may be empty), ``path`` (file, folder or glob, relative to the
 manifest), and optional ``kind``, ``um_px``, ``site``, ``stain``, ``scanner``, ``split``, ``age``,
 ``sex``, ``cell_label`` (expert's type of a single cell; evaluation only), ``name`` (what outputs
-show; else the path relative to the root) and ``root`` (the folder that no path may leave,
-relative to the manifest; else the manifest's own folder).
+show; else the path relative to the root) and ``root`` (the folder to which names are relative; it
+only narrows: nothing outside the manifest's own folder, or the one given with it, is ever read).
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ import re
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from millie.errors import ConfigError, DataError, ManifestError, MissingError, MissingFileError
+from millie.errors import (
+    ConfigError,
+    DataError,
+    ImageError,
+    ManifestError,
+    MissingError,
+    MissingFileError,
+)
 from millie.readers.content import note, problem
 from millie.readers.headers import column_meant, missing_text
 from millie.readers.images import find_images, unread_pictures
@@ -52,12 +59,11 @@ def read_manifest(path: Path, root: Path | None = None, labels: Sequence[str] = 
 
     Args:
         path: CSV in UTF-8, separated by comma, semicolon or tab.
-        root: folder that nothing may leave, whatever the table says; None: the folder that the
-            column ``root`` names, else the manifest's own.
+        root: folder that nothing may leave, whatever the table says; None: the manifest's own.
         labels: the labels that are allowed; empty: any.
 
     Raises:
-        MissingFileError: there is no such manifest.
+        MissingFileError: there is no such manifest, or no such root.
         ManifestError: no CSV, a column is missing, a cell is malformed, an unknown label, a
             patient with two labels or in two splits, a row twice, a path out of the root, no
             usable image at all. The message names the line and the remedy.
@@ -100,17 +106,24 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
 
 
 def _root_of(path: Path, rows: Sequence[Row], limit: Path | None) -> Path:
-    """The folder that no path may leave, resolved."""
+    """The folder that no path may leave, resolved: a column may only narrow it."""
+    if limit is not None and not limit.is_dir():
+        raise MissingFileError(f"--root {limit}: no such folder; check the path")
     base = path.parent.resolve()
-    named = {row.cells.get("root", "") for row in rows}
+    outer = base if limit is None else limit.resolve()
+    named = {row.cells.get("root", "").strip() for row in rows}
     if len(named) > 1:
         raise ManifestError(
             f"{path}: column root has several folders ({', '.join(sorted(named))}); "
             "use one manifest per root"
         )
-    root = (base / named.pop()).resolve()
-    if limit is not None and not root.is_relative_to(limit.resolve()):
-        raise ManifestError(f"{path}: its root {root} is outside {limit}; move the images there")
+    text = named.pop()
+    root = (base / text).resolve() if text else outer
+    if not root.is_relative_to(outer):
+        raise ManifestError(
+            f"{path}: column root names {text}, which is outside {outer}; a table cannot widen the "
+            f"folder that is read. If its images belong there, say so: --root {root}"
+        )
     return root
 
 
@@ -188,7 +201,7 @@ class _Reader:
                 files = self._named(patient, named, row)
             else:
                 files = self._matching(patient, text, row)
-        except MissingError as error:
+        except (ImageError, MissingError) as error:
             self.problems.append(Problem(patient, text, type(error).__name__, str(error)))
             return []
         return files
@@ -208,6 +221,8 @@ class _Reader:
         if not named.is_dir():
             if not exists(named):
                 raise MissingFileError(f"line {row.line}: {_why_missing(named, row.cells['path'])}")
+            if not named.is_file():
+                raise ImageError(f"line {row.line}: {named} is not a file but a device or pipe")
             return [named]
         for file, error in unread_pictures(named):
             self.problems.append(problem(patient, f"{row.cells['path']}/{file}", error))
@@ -245,8 +260,8 @@ class _Reader:
     def _outside(self, row: Row) -> ManifestError:
         return row.fail(
             self.manifest,
-            f"path {row.cells['path']} is outside {self.root}; move the file there, or add a "
-            "column root with the folder that holds all images",
+            f"path {row.cells['path']} is outside {self.root}; move the file there, or name the "
+            "folder that holds all images with --root",
         )
 
     def _claim(self, patient: str, file: Path, row: Row) -> None:

@@ -23,7 +23,8 @@ def write_manifest(cohort: Cohort, path: Path) -> None:
 
     Paths are relative to the manifest. Patients, images, their order and every value come back
     equal from ``read_manifest`` (paths absolute, names as spelling.py spells them); the cohort's
-    name becomes the file's, its problems are not kept. Cells that a spreadsheet would take for a formula get a leading ``'``.
+    name becomes the file's, its problems are not kept. Cells that a spreadsheet would take for a
+    formula get a leading ``'``.
 
     Raises:
         ManifestError: a patient without images, or a name that UTF-8 cannot hold.

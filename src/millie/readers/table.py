@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 MAX_AGE_YEARS = 130.0
+MAX_TABLE_BYTES = 100_000_000
 
 SPREADSHEETS = frozenset({".xlsx", ".xls", ".xlsm", ".ods", ".numbers", ".parquet"})
 """Extensions of tables that cannot be read; the message says to save them as CSV."""
@@ -90,7 +92,7 @@ def _text(path: Path) -> str:
             f"{path}: Parquet and spreadsheets cannot be read; save the table as CSV UTF-8"
         )
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return _bytes(path).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise MissingFileError(f"manifest {path} does not exist; check the path") from error
     except OSError as error:
@@ -99,6 +101,22 @@ def _text(path: Path) -> str:
         ) from error
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: not UTF-8 ({error.reason}); save it as CSV UTF-8") from error
+
+
+def _bytes(path: Path) -> bytes:
+    """Bytes of a regular file of limited size; of what says that it is empty nothing is read."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ManifestError(f"{path}: cannot be read: a folder or device; give a CSV file")
+    if not status.st_size:
+        return b""
+    with path.open("rb") as stream:
+        data = stream.read(MAX_TABLE_BYTES + 1)
+    if len(data) > MAX_TABLE_BYTES:
+        raise ManifestError(
+            f"{path}: larger than {MAX_TABLE_BYTES / 1e6:.0f} MB; a table of images is smaller"
+        )
+    return data
 
 
 def _check_twice(path: Path, columns: Sequence[str]) -> None:

@@ -64,8 +64,11 @@ def matching(folder: Path, parts: Sequence[str], root: Path) -> Matches:
         if ending in OTHER_PICTURES and path.is_file():
             text = f"the format {path.suffix} cannot be read; export it as JPEG, PNG, TIFF or BMP"
             found.lost.append((path, ImageError(f"{path}: {text}")))
-        elif ending in EXTENSIONS and not path.is_dir():
+        elif ending in EXTENSIONS and path.is_file():
             found.images.append(path)
+        elif ending in EXTENSIONS and not path.is_dir():
+            text = f"{path}: not a file but a device, a pipe, or a link to nothing"
+            found.lost.append((path, ImageError(text)))
     return found
 
 
