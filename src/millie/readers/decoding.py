@@ -18,6 +18,7 @@ from PIL import Image, ImageOps
 from millie.errors import ImageError, ImageTooLargeError, MillieError, no_warnings
 from millie.readers.colour import stated_colours, to_srgb
 from millie.readers.damage import check_entropy, check_structure
+from millie.readers.tiff import check_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,9 @@ HARMLESS_BYTES = 1_000_000
 """Decoded bytes below which the expansion limit does not apply: a blank 500 x 500 px crop."""
 
 _MAX_PAGES = 64
+_COLOURED = frozenset({"RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "P", "LAB"})
+_LIT_SHARE = 0.01
+"""Share of a film's pixels that is brighter than half, pure white left out; it is most of them."""
 _NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE = 254, 258  # TIFF 6.0 tags
 
 
@@ -95,6 +99,8 @@ def open_checked(data: bytes, name: str, config: ReadingConfig) -> Image.Image:
     """
     kind = image_format(data, name)
     check_structure(data, kind, name)
+    if kind == "TIFF":
+        check_layout(data, name)
     image = Image.open(io.BytesIO(data), formats=[kind])
     _check_limits(image, len(data), name, config)
     if image.mode in {"F", "I"}:
@@ -134,11 +140,30 @@ def _check_pages(image: Image.Image, name: str) -> None:
         except EOFError:
             break
         if not _tag(image, _NEW_SUBFILE_TYPE, 0) & 1:
+            if page == 1 and image.mode not in _COLOURED and _is_last_page(image, 2):
+                raise ImageError(
+                    f"{name}: a TIFF of three grey pages, probably the red, green and blue of one "
+                    "picture: merge them into one RGB image (ImageJ: Image > Color > Merge "
+                    "Channels, then Image > Type > RGB Color)"
+                )
             raise ImageError(
                 f"{name}: a TIFF of several pages (a stack or several fields), and it is unclear "
                 "which one to use: save each page as its own file"
             )
     image.seek(0)
+
+
+def _is_last_page(image: Image.Image, page: int) -> bool:
+    """Whether there is such a page and none behind it."""
+    try:
+        image.seek(page)
+    except EOFError:
+        return False
+    try:
+        image.seek(page + 1)
+    except EOFError:
+        return True
+    return False
 
 
 def _tag(image: Image.Image, tag: int, default: int) -> int:
@@ -172,11 +197,11 @@ def to_rgb(image: Image.Image, data: bytes, name: str) -> tuple[NDArray[np.uint8
         upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
     converted, note = to_srgb(upright, colours)
     pixels = np.array(_flatten(converted), dtype=np.uint8)
-    if deep and int(pixels.max()) < 64:
+    if deep and not _uses_16_bits(pixels):
         raise ImageError(
-            f"{name}: a 16-bit file that uses fewer than 15 bits (brightest value about "
-            f"{int(pixels.max()) * 257} of 65535) and would decode to black; "
-            "rescale it to the full range or export it as 8-bit"
+            f"{name}: a 16-bit file whose values fill fewer than 16 bits (10, 12, 14 or 15, as "
+            "cameras give), which would come out too dark; rescale it to the full range or "
+            "export it as 8-bit"
         )
     return pixels, note
 
@@ -185,6 +210,12 @@ def _is_16_bit(image: Image.Image, data: bytes) -> bool:
     if image.format == "PNG":
         return data[24] == 16  # IHDR, bit depth
     return image.format == "TIFF" and _tag(image, _BITS_PER_SAMPLE, 8) == 16
+
+
+def _uses_16_bits(pixels: NDArray[np.uint8]) -> bool:
+    """Whether more than hot pixels and a white bar lie above half of the range."""
+    brightest = pixels.max(axis=2)
+    return float(((brightest >= 128) & (brightest < 255)).mean()) > _LIT_SHARE
 
 
 def _flatten(image: Image.Image) -> Image.Image:
