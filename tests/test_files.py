@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 import shutil
 from pathlib import Path
@@ -15,14 +16,17 @@ from hypothesis import strategies as st
 from millie import files
 from millie.errors import MissingFileError
 from millie.files import (
+    as_named,
     code_digest,
     quote_formula,
     replacing,
     safe_id,
+    spelt_out,
     unquote_formula,
     write_csv,
     write_text,
 )
+from millie.outputs.tables import read_csv
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -53,6 +57,30 @@ def test_quoting_is_undone_and_never_starts_a_formula(text: str) -> None:
     quoted = quote_formula(text)
     assert unquote_formula(quoted) == text
     assert not quoted.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+
+
+NAMES = st.text(st.sampled_from("a\\ud89cf0\ud800\udcff\udfff"), max_size=14)
+
+
+@given(NAMES | st.text(st.characters(), max_size=20))
+def test_a_name_that_is_not_utf8_is_spelt_out_and_comes_back(text: str) -> None:
+    spelt = spelt_out(text)
+    assert spelt.encode("utf-8").decode("utf-8") == spelt
+    assert as_named(spelt) == text
+
+
+@pytest.mark.parametrize("name", ["M\u00fcller", "a\\b", "C:\\users\\udo", "\\", ""])
+def test_ordinary_names_stay(name: str) -> None:
+    assert spelt_out(name) == name
+
+
+def test_tables_and_texts_hold_any_name(tmp_path: Path) -> None:
+    name = os.fsdecode(b"M\xfcller")
+    path = write_csv(tmp_path / "t.csv", [name], [[name], ["=" + name]])
+    assert list(read_csv(path)) == [{name: name}, {name: f"={name}"}]
+    assert b"M\\udcfcller" in path.read_bytes()
+    text = write_text(tmp_path / "t.json", json.dumps([name], ensure_ascii=False))
+    assert json.loads(text.read_text(encoding="utf-8")) == [name]
 
 
 @given(st.text(max_size=80), st.text(max_size=80))

@@ -26,6 +26,9 @@ from typing import IO
 
 _STALE_S = 24 * 3600.0
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SPELT = re.compile(r"\\ud[89a-f][0-9a-f]{2}")
+_ESCAPED = re.compile(r"\\(?:u(d[89a-f][0-9a-f]{2})|\\)")
 _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(10))]
 )
@@ -90,8 +93,12 @@ def write_bytes(path: Path, data: bytes) -> Path:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write UTF-8 text in one atomic step and return its path; raises as :func:`replacing`."""
-    return write_bytes(path, text.encode("utf-8"))
+    r"""Write UTF-8 text in one atomic step and return its path; raises as :func:`replacing`.
+
+    What UTF-8 cannot hold (bytes of a file's name) is written as ``\udcff``: in JSON that is the
+    character itself.
+    """
+    return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Value]]) -> Path:
@@ -103,8 +110,8 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Value]]
     Args:
         path: the file; an older one is replaced.
         header: names of the columns.
-        rows: text is quoted against formulas; floats are written so that reading gives the same
-            number; booleans as 0 and 1, None as an empty cell.
+        rows: text is :func:`spelt_out` and quoted against formulas; floats are written so that
+            reading gives the same number; booleans as 0 and 1, None as an empty cell.
     """
     with replacing(path) as stream:
         stream.write(codecs.BOM_UTF8)
@@ -112,7 +119,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Value]]
         plain = csv.writer(text, lineterminator="\n")
         # Before Python 3.13 the writer leaves a lone CR bare, which no reader takes back.
         quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-        plain.writerow([quote_formula(name) for name in header])
+        plain.writerow([_cell(name) for name in header])
         for row in rows:
             cells = [_cell(value) for value in row]
             has_return = any(isinstance(cell, str) and "\r" in cell for cell in cells)
@@ -137,6 +144,25 @@ def is_litter(name: str) -> bool:
 def quote_formula(text: str) -> str:
     """Put an apostrophe before text that a spreadsheet could run (= + - @ tab CR LF)."""
     return f"'{text}" if _FORMULA.match(text) else text
+
+
+def spelt_out(text: str) -> str:
+    r"""Text that UTF-8 can hold, from any name: a byte ``ff`` that is no UTF-8 becomes ``\udcff``.
+
+    Names that already hold such letters get their backslashes doubled, so that
+    :func:`as_named` gives each name back. All others stay as they are.
+    """
+    if not (_SURROGATE.search(text) or _SPELT.search(text)):
+        return text
+    doubled = text.replace("\\", "\\\\")
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", doubled)
+
+
+def as_named(text: str) -> str:
+    """The inverse of :func:`spelt_out`."""
+    if not _SPELT.search(text):
+        return text
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)) if found[1] else "\\", text)
 
 
 def unquote_formula(text: str) -> str:
@@ -214,7 +240,7 @@ def _cell(value: Value) -> str | int | float:
     if value is None:
         return ""
     if isinstance(value, str):
-        return quote_formula(value)
+        return quote_formula(spelt_out(value))
     if isinstance(value, bool):
         return int(value)
     return repr(float(value)) if isinstance(value, float) else value

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
 from markupsafe import Markup
@@ -35,3 +36,8 @@ def test_hidden_and_turning_characters_become_visible() -> None:
     assert visible("µm\u00a0") == "µm\u00a0"
     assert visible(Markup("\u202e")) == "\u202e"
     assert visible(3) == 3
+
+
+def test_names_that_are_not_utf8_stay_apart() -> None:
+    first, second = (str(visible(os.fsdecode(b"M" + byte))) for byte in (b"\xfc", b"\xe4"))
+    assert (first, second) == ("M\\udcfc", "M\\udce4")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from millie import pipeline
 from millie.bags.store import Store
 from millie.engines.seam import ProcessEngine, SerialEngine
 from millie.errors import ConfigError, ImageError, MissingFileError, NoCellsError
+from millie.outputs.report import write_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,6 +94,27 @@ def test_a_folder_of_images_without_label_is_enough(
     folder = pipeline.read_cohort([films]).patients[0].images[0].path.parent
     result = pipeline.predict(str(bundle), [folder], tmp_path, settings=["segmentation.um_px=0.12"])
     assert [p.patient for p in result.predictions] == [folder.name]
+
+
+def test_a_name_that_is_not_utf8_does_not_cost_the_run(
+    bundle: Path, films: Path, tmp_path: Path
+) -> None:
+    image = pipeline.read_cohort([films]).patients[0].images[0].path
+    odd = tmp_path / os.fsdecode(b"M\xfcller")
+    odd.mkdir()
+    (odd / os.fsdecode(b"Bild\xe4.png")).write_bytes(image.read_bytes())
+    out = tmp_path / os.fsdecode(b"\xf6ut")
+    settings = ["segmentation.um_px=0.12"]
+    result = pipeline.predict(str(bundle), [odd, image.parent], out, settings=settings)
+    assert {p.patient for p in result.predictions} == {odd.name, image.parent.name}
+    before = (out / "predictions.json").read_bytes()
+    assert odd.name in {p["patient"] for p in json.loads(before)["patients"]}
+    assert "M\\udcfcller" in {row["patient"] for row in _rows(out / "predictions.csv")}
+    assert "Bild\\udce4.png" in (out / "cells.csv").read_text("utf-8-sig")
+    assert "M\\udcfcller" in (out / "report.html").read_text("utf-8")
+    write_report(out)
+    found = pipeline.detect([odd], tmp_path / "d.csv", overlay=tmp_path / "drawn")
+    assert found.done == 1
 
 
 def test_one_bad_patient_does_not_stop_the_others(

@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from millie.files import spelt_out
 from millie.types import RESEARCH_USE_ONLY
 
 POLICY = (
@@ -57,11 +58,15 @@ def _environment() -> Environment:
 
 
 def visible(value: Any) -> Any:
-    """Replace characters that cannot be seen, or that turn the direction of text, by a sign."""
-    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+    """Replace characters that cannot be seen, or that turn the direction of text, by a sign.
+
+    Bytes of a name that are not UTF-8 are spelt out as in tables.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup):
         return value
+    text = spelt_out(value)
     return "".join(
-        c if c.isprintable() or c in "\n\u00a0" else "\N{REPLACEMENT CHARACTER}" for c in value
+        c if c.isprintable() or c in "\n\u00a0" else "\N{REPLACEMENT CHARACTER}" for c in text
     )
 
 

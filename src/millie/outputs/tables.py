@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from millie.errors import DataError, MissingFileError
-from millie.files import unquote_formula
+from millie.files import as_named, unquote_formula
 
 
 def read_csv(path: Path, required: Sequence[str] = ()) -> Iterator[dict[str, str]]:
@@ -28,7 +28,7 @@ def read_csv(path: Path, required: Sequence[str] = ()) -> Iterator[dict[str, str
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream)
-            header = [unquote_formula(name) for name in next(reader, [])]
+            header = [as_named(unquote_formula(name)) for name in next(reader, [])]
             missing = [name for name in required if name not in header]
             if missing:
                 raise DataError(
@@ -40,7 +40,8 @@ def read_csv(path: Path, required: Sequence[str] = ()) -> Iterator[dict[str, str
                         f"{path}, line {line}: {len(row)} cells, expected {len(header)}; "
                         "the file was cut short or edited: run the command again"
                     )
-                yield dict(zip(header, map(unquote_formula, row), strict=True))
+                cells = [as_named(unquote_formula(cell)) for cell in row]
+                yield dict(zip(header, cells, strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV table in UTF-8: {error}") from error
 

@@ -218,7 +218,7 @@ def _read_file(path: Path, root: Path, patient: str) -> _File:
     return _File(
         path=path,
         name=name,
-        sha256=sha256_of(data or name.encode()),
+        sha256=sha256_of(data or name.encode(errors="surrogatepass")),
         signed=signed,
         cell_type=cell_type(deeper[0]) if deeper else None,
         kind=kind,

@@ -27,7 +27,7 @@ def write_manifest(cohort: Cohort, path: Path) -> None:
     formula get a leading ``'``.
 
     Raises:
-        ManifestError: a patient without images, or a name that UTF-8 cannot hold.
+        ManifestError: a patient without images.
     """
     empty = [patient.id for patient in cohort.patients if not patient.images]
     if empty:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.errors import ManifestError, MissingFileError
-from millie.files import quote_formula, unquote_formula, write_bytes
+from millie.files import as_named, quote_formula, spelt_out, unquote_formula, write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -75,7 +75,7 @@ def read_table(path: Path) -> tuple[list[str], list[Row]]:
                     f"{path}, line {reader.line_num}: {len(cells)} cells, expected {len(columns)} "
                     "as in the first line; quote cells that contain the separator"
                 )
-            values = (unquote_formula(cell) for cell in cells)
+            values = (as_named(unquote_formula(cell)) for cell in cells)
             rows.append(Row(reader.line_num, dict(zip(columns, values, strict=True))))
     except csv.Error as error:
         raise ManifestError(
@@ -137,18 +137,11 @@ def age_of(text: str) -> float | None:
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Write a CSV in UTF-8, whole or not at all; missing parent folders are made.
 
-    It begins with a byte-order mark, as those of :func:`millie.files.write_csv`.
-
-    Raises:
-        ManifestError: a cell that UTF-8 cannot hold.
+    It begins with a byte-order mark, as those of :func:`millie.files.write_csv`,
+    and what UTF-8 cannot hold is spelt out as there.
     """
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\r\n")  # so that both are quoted in cells
     writer.writerow(columns)
-    writer.writerows([quote_formula(cell) for cell in row] for row in rows)
-    try:
-        data = buffer.getvalue().encode("utf-8-sig")
-    except UnicodeEncodeError as error:
-        near = error.object[max(0, error.start - 40) : error.end + 40]
-        raise ManifestError(f"{path}: not valid UTF-8: {near!r}; rename the file") from error
-    write_bytes(path, data)
+    writer.writerows([quote_formula(spelt_out(cell)) for cell in row] for row in rows)
+    write_bytes(path, buffer.getvalue().encode("utf-8-sig"))

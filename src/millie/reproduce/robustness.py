@@ -143,7 +143,7 @@ class ChangedCells:
         """SHA-256 (hex) over patients and crops."""
         found = hashlib.sha256()
         for patient in patients:
-            found.update(patient.encode() + self._crops[patient].tobytes())
+            found.update(patient.encode(errors="surrogatepass") + self._crops[patient].tobytes())
         return found.hexdigest()
 
 
