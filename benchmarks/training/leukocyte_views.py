@@ -81,7 +81,12 @@ def warp(picture: Picture, side: int, um_px: float, rng: np.random.Generator) ->
     )
     if rng.random() < 0.5:
         a[:, 0] *= -1
-    if rng.random() < 0.6 and len(middles_of(picture.cells)):  # near a leukocyte
+    kind = rng.random()
+    if 0.6 < kind < 0.75 and (picture.things == 2).any():
+        rows, columns = np.nonzero(picture.things == 2)
+        k = rng.integers(len(rows))
+        at = np.array([columns[k], rows[k]], float)
+    elif kind < 0.6 and len(middles_of(picture.cells)):  # near a leukocyte
         middles = middles_of(picture.cells)
         at = middles[rng.integers(len(middles))]
     else:
@@ -174,11 +179,43 @@ def paste(
     return od
 
 
+def lay_platelets(
+    view: View, od: Floats, sources: list[Picture], um_px: float, rng: np.random.Generator
+) -> None:
+    """Leukocytes shrunk to platelets: what is so small is none, whatever its texture."""
+    side = len(od)
+    for _ in range(rng.integers(1, 4)):
+        source = sources[rng.integers(len(sources))]
+        labels = np.flatnonzero(np.bincount(source.cells.ravel())[1:]) + 1
+        if len(labels) == 0:
+            continue
+        rows, columns = np.nonzero(source.cells == rng.choice(labels))
+        f = rng.uniform(1.4, 4.4) / um_px / (2 * np.sqrt(len(rows) / np.pi))
+        turn = rng.uniform(0, 2 * np.pi)
+        a = f * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        at = side / 2 + rng.normal(0, 0.3, 2) * side / 2
+        m = np.column_stack([a, at - a @ np.array([columns.mean(), rows.mean()])])
+        own_mask = np.zeros(source.cells.shape, np.float32)
+        own_mask[rows, columns] = 1
+        mask = cv2.warpAffine(own_mask, m, (side, side), flags=cv2.INTER_AREA)
+        inside = mask > 0.4
+        taken = (view.cells > 0) | (view.unknown & (NO_CENTRE | OUTSIDE) > 0)
+        if not inside.any() or (inside & taken).any():
+            continue
+        image = cv2.warpAffine(source.image, m, (side, side), borderMode=cv2.BORDER_REPLICATE)
+        own = density(image, bright(source.image)) * np.float32(rng.uniform(0.5, 1.3))
+        soft = cv2.GaussianBlur(mask, (3, 3), 0)[..., None]
+        od *= 1 - soft
+        od += soft * own
+        view.things[inside] = 2
+        view.unknown[inside] &= ~np.uint8(NO_RED)
+
+
 def recolour_red_cells(view: View, od: Floats, rng: np.random.Generator) -> None:
     """Red cells, platelets and debris of another colour, now and then as dark as a nucleus."""
     sure = ((view.cells > 0) | (view.unknown & NO_CENTRE > 0)).astype(np.float32)
     wide = cv2.GaussianBlur(cv2.dilate(sure, np.ones((3, 3))), (5, 5), 0)[..., None]
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         outside = od[sure == 0]
         inside = od[(view.nuclei > 0) & (sure > 0)]
         dark = float(np.median(inside)) if len(inside) > 20 else 0.9
@@ -293,19 +330,21 @@ def tile(
     picture: Picture,
     side: int,
     um_px: float,
-    pasted: list[Picture] | None,
+    pasted: list[Picture],
     rng: np.random.Generator,
 ) -> tuple[Floats, View]:
     """Standardised pixels and maps of one picture's view."""
     view = warp(picture, side, um_px, rng)
     ground = bright(picture.image)
     whole = side == SIDE
-    if whole and pasted and rng.random() < 0.5:
+    if whole and rng.random() < 0.5:
         od = paste(view, ground, pasted, um_px, rng)
     else:
         od = density(view.rgb.astype(np.uint8), ground)
+    if rng.random() < 0.15:
+        lay_platelets(view, od, pasted, um_px, rng)
     known_ground(view, od)
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         recolour_red_cells(view, od, rng)
     if whole and rng.random() < 0.15:
         litter(od, um_px, rng)
@@ -387,7 +426,7 @@ def example(
         pixels, view = tile(picture, SIDE, um_px, pasted, rng)
     else:
         half = SIDE // 2
-        parts = [tile(p, half, scale_of(p, rng), None, rng) for p in draw]
+        parts = [tile(p, half, scale_of(p, rng), pasted, rng) for p in draw]
         joined = {}
         for name in ("rgb", "cells", "nuclei", "things", "unknown", "um_px"):
             a, b, c, d = (getattr(v, name) for _, v in parts)
