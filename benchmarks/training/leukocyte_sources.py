@@ -203,39 +203,38 @@ def bccd(root: Path) -> Iterator[Picture]:
             yield boxed("bccd", image, 0.086, boxes)
 
 
+def fields_other(root: Path, name: str) -> Iterator[tuple[str, Pixels, list[tuple[str, Box]]]]:
+    """File, image and boxes of fields with YOLO labels or, of ``draaslan_256``, KITTI ones."""
+    kinds = dict(zip("012", ("leukocyte", "red", "platelet"), strict=True))
+    kinds |= {"wbc": "leukocyte", "rbc": "red"}
+    folder = root / "fields_other" / name
+    for path in sorted((folder / "images").iterdir()):
+        image, labels = read(path), folder / "labels" / f"{path.stem}.txt"
+        if image is None or not labels.exists():
+            continue
+        h, w = image.shape[:2]
+        boxes: list[tuple[str, Box]] = []
+        for kind, *rest in map(str.split, labels.read_text().splitlines()):
+            a, b, c, d = map(float, rest[:4] if kind in "012" else rest[3:7])
+            if kind in "012":
+                a, b, c, d = (a - c / 2) * w, (b - d / 2) * h, (a + c / 2) * w, (b + d / 2) * h
+            boxes.append((kinds[kind], (a, b, c, d)))
+        yield path.name, image, boxes
+
+
 def yolo(name: str, um_px: float) -> Callable[[Path], Iterator[Picture]]:
-    """Fields with YOLO labels. Boxes of leukocytes that are red cells by their size are dropped."""
-    kinds = ("leukocyte", "red", "platelet")
+    """Fields whose scale differs from image to image."""
 
     def pictures(root: Path) -> Iterator[Picture]:
-        for path in sorted((root / "fields_other" / name / "images").iterdir()):
-            image = read(path)
-            labels = root / "fields_other" / name / "labels" / f"{path.stem}.txt"
-            if image is None or not labels.exists():
-                continue
-            h, w = image.shape[:2]
-            boxes = []
-            for line in labels.read_text().splitlines():
-                k, x, y, bw, bh = (float(v) for v in line.split()[:5])
-                box = ((x - bw / 2) * w, (y - bh / 2) * h, (x + bw / 2) * w, (y + bh / 2) * h)
-                boxes.append((kinds[int(k)], box))
+        for _, image, boxes in fields_other(root, name):
             yield boxed(name, image, own_scale(boxes, image.shape, um_px), boxes)
 
     return pictures
 
 
 def draaslan(root: Path) -> Iterator[Picture]:
-    """MIT; KITTI labels."""
-    folder = root / "fields_other" / "draaslan_256"
-    for path in sorted((folder / "images").iterdir()):
-        image = read(path)
-        if image is None:
-            continue
-        boxes = []
-        for line in (folder / "labels" / f"{path.stem}.txt").read_text().splitlines():
-            part = line.split()
-            x0, y0, x1, y1 = (float(v) for v in part[4:8])
-            boxes.append(({"wbc": "leukocyte", "rbc": "red"}[part[0]], (x0, y0, x1, y1)))
+    """MIT."""
+    for _, image, boxes in fields_other(root, "draaslan_256"):
         yield boxed("draaslan_256", image, 0.125, boxes)
 
 

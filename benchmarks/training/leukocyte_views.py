@@ -27,6 +27,14 @@ _MIDDLES: dict[int, NDArray[np.float64]] = {}
 _GROUNDS: dict[int, Floats] = {}  # of the stored pictures, which live as long as the training
 
 
+@dataclass(frozen=True)
+class Laid:
+    """Pictures with leukocytes and with platelets that are laid into others."""
+
+    leukocytes: list[Picture]
+    platelets: list[Picture]
+
+
 @dataclass
 class View:
     """A canvas and its maps; ``um_px`` is 0 where the scale is not known."""
@@ -125,15 +133,20 @@ def warp(picture: Picture, side: int, um_px: float, rng: np.random.Generator) ->
 
 
 def paste(
-    view: View, ground: Floats, sources: list[Picture], um_px: float, rng: np.random.Generator
+    view: View,
+    ground: Floats,
+    sources: list[Picture],
+    um_px: float,
+    rng: np.random.Generator,
+    *,
+    crowd: bool,
 ) -> Floats:
-    """Density of a view with leukocytes of other pictures laid in, some of them touching."""
+    """Density of a view with leukocytes of other pictures laid in, in a crowd close together."""
     od = density(view.rgb.astype(np.uint8), ground)
     laid: list[tuple[float, float, float]] = []
-    crowd = rng.random() < 0.5  # a heap of cells that press on each other
-    gain = np.exp(rng.normal(0, 0.25, 3)).astype(np.float32)
+    gain = np.exp(rng.normal(0, 0.25, 3))
     alike = sources[rng.integers(len(sources))].source
-    near = [p for p in sources if p.source == alike] if crowd else sources
+    near = [p for p in sources if p.source == alike] if rng.random() < 0.5 else sources
     for _ in range(rng.integers(3, 9) if crowd else rng.integers(1, 4)):
         source = near[rng.integers(len(near))]
         if source.cells.max() == 0:
@@ -153,11 +166,11 @@ def paste(
         if laid and rng.random() < (0.95 if crowd else 0.4):
             beside = laid[rng.integers(len(laid))]
             turn = rng.uniform(0, 2 * np.pi)
-            gap = radius + beside[2] + rng.uniform(-2.0, 0.6) / um_px
+            gap = radius + beside[2] + rng.uniform(-3.2, 1.2) / um_px
             at = np.array(beside[:2]) + gap * np.array([np.cos(turn), np.sin(turn)])
         else:
             at = rng.uniform(0.2, 0.8, 2) * SIDE if crowd else rng.uniform(0, SIDE, 2)
-        if any(np.hypot(at[0] - x, at[1] - y) < 0.75 * (radius + r) for x, y, r in laid):
+        if any(np.hypot(at[0] - x, at[1] - y) < 0.7 * (radius + r) for x, y, r in laid):
             continue
         laid.append((float(at[0]), float(at[1]), float(radius)))
         turn = rng.uniform(0, 2 * np.pi)
@@ -168,7 +181,8 @@ def paste(
         if not inside.any():
             continue
         image = cv2.warpAffine(source.image, m, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
-        own = density(image, bright(source.image)) * gain
+        stain = (gain * np.exp(rng.normal(0, 0.12, 3))).astype(np.float32)
+        own = density(image, bright(source.image)) * stain
         soft = cv2.GaussianBlur(mask, (3, 3), 0)[..., None]
         od = od * (1 - soft) + soft * np.maximum(own, rng.choice([0.0, 0.3]) * od)
         nucleus = cv2.warpAffine(source.nuclei, m, (SIDE, SIDE), flags=cv2.INTER_NEAREST)
@@ -179,31 +193,53 @@ def paste(
     return od
 
 
+def heap(sources: list[Picture], rng: np.random.Generator) -> tuple[Floats, View]:
+    """Density of leukocytes that touch or overlap on an empty ground, cut out close to them."""
+    um_px = usual_scale(rng)
+    white, scale = (
+        np.full((SIDE, SIDE, 3), 255, np.float32),
+        np.full((SIDE, SIDE), um_px, np.float32),
+    )
+    view = View(white, *(np.zeros((SIDE, SIDE), np.uint8) for _ in range(4)), um_px=scale)
+    od = paste(view, white[0, 0], sources, um_px, rng, crowd=True)
+    x, y, w, h = cv2.boundingRect(view.cells)
+    m = int(rng.integers(2, 30))
+    seen = np.zeros((SIDE, SIDE), bool)
+    seen[max(y - m, 0) : y + h + m, max(x - m, 0) : x + w + m] = True
+    view.unknown[~seen] = OUTSIDE
+    return od, view
+
+
 def lay_platelets(
-    view: View, od: Floats, sources: list[Picture], um_px: float, rng: np.random.Generator
+    view: View, od: Floats, laid: Laid, um_px: float, rng: np.random.Generator
 ) -> None:
-    """Leukocytes shrunk to platelets: what is so small is none, whatever its texture."""
+    """Platelets, and leukocytes shrunk to them: what is so small is none, whatever its texture."""
     side = len(od)
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(rng.integers(1, 5)):
+        real = bool(laid.platelets) and rng.random() < 0.5
+        sources = laid.platelets if real else laid.leukocytes
         source = sources[rng.integers(len(sources))]
-        labels = np.flatnonzero(np.bincount(source.cells.ravel())[1:]) + 1
-        if len(labels) == 0:
-            continue
-        rows, columns = np.nonzero(source.cells == rng.choice(labels))
-        f = rng.uniform(1.4, 4.4) / um_px / (2 * np.sqrt(len(rows) / np.pi))
+        if real:
+            parts = cv2.connectedComponents((source.things == 2).view(np.uint8))[1]
+        else:
+            parts = source.cells
+        drawn = parts == rng.choice(np.unique(parts[parts > 0]))
+        rows, columns = np.nonzero(drawn)
+        size = 2 * np.sqrt(len(rows) / np.pi)
+        wanted = size * source.um_px * rng.uniform(0.7, 1.4) if real else rng.uniform(1.4, 4.4)
+        f = wanted / um_px / size
         turn = rng.uniform(0, 2 * np.pi)
         a = f * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
         at = side / 2 + rng.normal(0, 0.3, 2) * side / 2
         m = np.column_stack([a, at - a @ np.array([columns.mean(), rows.mean()])])
-        own_mask = np.zeros(source.cells.shape, np.float32)
-        own_mask[rows, columns] = 1
-        mask = cv2.warpAffine(own_mask, m, (side, side), flags=cv2.INTER_AREA)
+        mask = cv2.warpAffine(drawn.astype(np.float32), m, (side, side), flags=cv2.INTER_AREA)
         inside = mask > 0.4
         taken = (view.cells > 0) | (view.unknown & (NO_CENTRE | OUTSIDE) > 0)
         if not inside.any() or (inside & taken).any():
             continue
         image = cv2.warpAffine(source.image, m, (side, side), borderMode=cv2.BORDER_REPLICATE)
-        own = density(image, bright(source.image)) * np.float32(rng.uniform(0.5, 1.3))
+        stain = rng.uniform(0.5, 1.5) * np.exp(rng.normal(0, 0.2, 3))
+        own = density(image, bright(source.image)) * stain.astype(np.float32)
         soft = cv2.GaussianBlur(mask, (3, 3), 0)[..., None]
         od *= 1 - soft
         od += soft * own
@@ -215,16 +251,19 @@ def recolour_red_cells(view: View, od: Floats, rng: np.random.Generator) -> None
     """Red cells, platelets and debris of another colour, now and then as dark as a nucleus."""
     sure = ((view.cells > 0) | (view.unknown & NO_CENTRE > 0)).astype(np.float32)
     wide = cv2.GaussianBlur(cv2.dilate(sure, np.ones((3, 3))), (5, 5), 0)[..., None]
-    if rng.random() < 0.5:
+    kind = rng.random()
+    if kind < 0.65:
         outside = od[sure == 0]
         inside = od[(view.nuclei > 0) & (sure > 0)]
-        dark = float(np.median(inside)) if len(inside) > 20 else 0.9
-        red = max(float(np.percentile(outside, 80)), 0.08) if len(outside) > 50 else 0.3
-        gain = rng.uniform(0.6, 1.15) * dark / red
-        factor = np.clip(gain, 0.5, 6) * np.exp(rng.normal(0, 0.2, 3))
+        dark = np.median(inside, axis=0) if len(inside) > 20 else rng.uniform(0.4, 1.2, 3)
+        red = np.percentile(outside, 80, axis=0) if len(outside) > 50 else np.full(3, 0.3)
+        if kind < 0.3:  # dark in their own colour, else in that of the nuclei
+            dark, red = np.full(3, dark.mean()), np.full(3, red.mean())
+        gain = rng.uniform(0.5, 1.15) * dark / np.maximum(red, 0.06)
+        factor = np.clip(gain, 0.4, 6) * np.exp(rng.normal(0, 0.15, 3))
     else:
         factor = np.exp(rng.normal(0, 0.5, 3))
-    if rng.random() < 0.5:
+    if rng.random() < 0.3:
         factor = factor[rng.permutation(3)]
     od *= wide + (1 - wide) * factor.astype(np.float32)
 
@@ -330,19 +369,22 @@ def tile(
     picture: Picture,
     side: int,
     um_px: float,
-    pasted: list[Picture],
+    laid: Laid,
     rng: np.random.Generator,
 ) -> tuple[Floats, View]:
     """Standardised pixels and maps of one picture's view."""
-    view = warp(picture, side, um_px, rng)
-    ground = bright(picture.image)
-    whole = side == SIDE
-    if whole and rng.random() < 0.5:
-        od = paste(view, ground, pasted, um_px, rng)
+    whole, kind = side == SIDE, rng.random()
+    if whole and kind < 0.2:
+        od, view = heap(laid.leukocytes, rng)
     else:
-        od = density(view.rgb.astype(np.uint8), ground)
-    if rng.random() < 0.15:
-        lay_platelets(view, od, pasted, um_px, rng)
+        view = warp(picture, side, um_px, rng)
+        ground = bright(picture.image)
+        if whole and kind < 0.6:
+            od = paste(view, ground, laid.leukocytes, um_px, rng, crowd=rng.random() < 0.6)
+        else:
+            od = density(view.rgb.astype(np.uint8), ground)
+    if rng.random() < 0.25:
+        lay_platelets(view, od, laid, um_px, rng)
     known_ground(view, od)
     if rng.random() < 0.5:
         recolour_red_cells(view, od, rng)
@@ -410,23 +452,23 @@ def targets(view: View) -> dict[str, Floats]:
 
 
 def example(
-    fields: list[Picture], pasted: list[Picture], draw: list[Picture], rng: np.random.Generator
+    fields: list[Picture], laid: Laid, draw: list[Picture], rng: np.random.Generator
 ) -> tuple[Floats, dict[str, Floats]]:
     """One canvas (3, S, S) and its targets.
 
     Args:
         fields: pictures that fill a canvas.
-        pasted: pictures whose leukocytes are laid into fields.
+        laid: pictures whose leukocytes and platelets are laid into others.
         draw: function of nothing, a random picture for a quarter of a canvas.
         rng: source of chance.
     """
     if rng.random() < 0.5:
         picture = fields[rng.integers(len(fields))]
         um_px = scale_of(picture, rng)
-        pixels, view = tile(picture, SIDE, um_px, pasted, rng)
+        pixels, view = tile(picture, SIDE, um_px, laid, rng)
     else:
         half = SIDE // 2
-        parts = [tile(p, half, scale_of(p, rng), pasted, rng) for p in draw]
+        parts = [tile(p, half, scale_of(p, rng), laid, rng) for p in draw]
         joined = {}
         for name in ("rgb", "cells", "nuclei", "things", "unknown", "um_px"):
             a, b, c, d = (getattr(v, name) for _, v in parts)
@@ -447,4 +489,8 @@ def scale_of(picture: Picture, rng: np.random.Generator) -> float:
     """um/px of a view: about 0.4, sometimes far from it, which only teaches the scale."""
     if picture.scale_known and rng.random() < 0.15:
         return float(np.exp(rng.uniform(np.log(0.1), np.log(1.4))))
+    return usual_scale(rng)
+
+
+def usual_scale(rng: np.random.Generator) -> float:
     return float(UM_PX * np.exp(rng.uniform(np.log(0.6), np.log(1.7))))

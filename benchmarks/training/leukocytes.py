@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from leukocyte_network import Block, LeukocyteNet
+from leukocyte_network import LeukocyteNet
 from leukocyte_sources import Picture, load
-from leukocyte_views import UM_PX, example
+from leukocyte_views import UM_PX, Laid, example
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -34,7 +35,7 @@ OF_FIELDS = {
 OF_CROPS = {
     "bccd": 1.5, "raabin_575": 1.5, "bccd_like_416": 0.5, "draaslan_256": 0.5, "wbc_masks": 3.0,
     "all_idb2": 0.7, "pbc_cells": 3.0, "bone_marrow_cells": 1.5, "apl_aml": 1.5, "lmu_cells": 1.0,
-    "nothing": 0.4, "platelets": 2.0,
+    "nothing": 0.4, "platelets": 3.0,
 }  # fmt: skip
 """Share of a source in canvases of one field and in quarters;"""
 PASTED = {
@@ -46,6 +47,7 @@ PASTED = {
     "bone_marrow_cells",
     "bccd",
     "raabin_575",
+    "platelets",
 }
 
 
@@ -76,7 +78,9 @@ def loss_of(out: Tensor, scale: Tensor, truth: dict[str, Tensor]) -> dict[str, T
     }
     coarse, seen = truth["coarse"], truth["known"]
     each = bce(out[:, 8:12], coarse[:, :4], reduction="none")
-    weight = seen[:, :4] * (1 + torch.tensor([8.0, 1.0, 6.0, 6.0])[:, None, None] * coarse[:, :4])
+    weight = 1 + torch.tensor([8.0, 1.0, 6.0, 6.0])[:, None, None] * coarse[:, :4]
+    weight[:, 0] += 3 * coarse[:, 1] + 8 * coarse[:, 2]  # red cells and platelets are no leukocytes
+    weight *= seen[:, :4]
     parts["centre"] = 2 * (each[:, 0] * weight[:, 0]).sum() / seen[:, 0].sum()
     parts["things"] = 0.5 * (each[:, 1:] * weight[:, 1:]).sum() / seen[:, 1:4].sum().clamp(min=1)
     away = (out[:, 12:] - coarse[:, 4:]).abs() * seen[:, 4:]
@@ -90,29 +94,15 @@ def loss_of(out: Tensor, scale: Tensor, truth: dict[str, Tensor]) -> dict[str, T
     return parts
 
 
-def folded(net: LeukocyteNet) -> dict[str, Tensor]:
-    """Weights of convolutions with the normalisation that follows taken in, half precision."""
-    weights: dict[str, Tensor] = {}
-    for name, part in net.named_modules():
-        if isinstance(part, Block):
-            conv, norm = part[0], part[1]
-            gain = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-            weights[f"{name}.weight"] = conv.weight * gain[:, None, None, None]
-            weights[f"{name}.bias"] = norm.bias - norm.running_mean * gain
-        elif (isinstance(part, nn.Conv2d) and not name.endswith(".0")) or (
-            isinstance(part, nn.Conv2d) and name.startswith("across")
-        ):
-            weights[f"{name}.weight"], weights[f"{name}.bias"] = part.weight, part.bias
-    return {k: v.detach().half().contiguous() for k, v in weights.items()}
-
-
-def batches(pictures: list[Picture], seed: int):
+def batches(pictures: list[Picture], seed: int) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+    """Pixels and targets without end."""
     rng = np.random.default_rng(seed)
     field, crop = Chooser(pictures, OF_FIELDS), Chooser(pictures, OF_CROPS)
-    pasted = [p for p in pictures if p.source in PASTED and p.cells.any()]
+    donors = [p for p in pictures if p.source in PASTED]
+    laid = Laid([p for p in donors if p.cells.any()], [p for p in donors if (p.things == 2).any()])
     while True:
         made = [
-            example([field(rng)], pasted, [crop(rng) for _ in range(4)], rng) for _ in range(BATCH)
+            example([field(rng)], laid, [crop(rng) for _ in range(4)], rng) for _ in range(BATCH)
         ]
         pixels = torch.from_numpy(np.stack([m[0] for m in made]))
         yield pixels, {k: torch.from_numpy(np.stack([m[1][k] for m in made])) for k in made[0][1]}
@@ -144,7 +134,7 @@ def train(
         nn.utils.clip_grad_norm_(net.parameters(), 2.0)
         optimiser.step()
         for name, value in parts.items():
-            mean[name] = 0.98 * mean.get(name, float(value)) + 0.02 * float(value)
+            mean[name] = 0.98 * mean.get(name, value.item()) + 0.02 * value.item()
         step += 1
         if step % 100 == 0:
             told = " ".join(f"{k} {v:.4f}" for k, v in mean.items())
@@ -152,6 +142,11 @@ def train(
                 f"{step} {time.monotonic() - began:.0f} s (made {making:.0f} s) {told}", flush=True
             )
     return net.eval()
+
+
+def save(net: LeukocyteNet, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous() for name, value in net.state_dict().items()}, path)
 
 
 def main() -> None:
@@ -162,7 +157,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("all", "even"), default="even")
     parser.add_argument("--seconds", type=float, default=900)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--start", type=Path, help="a .state file to go on from")
+    parser.add_argument("--start", type=Path, help="weights to go on from")
     parser.add_argument("--rate", type=float, default=PEAK_RATE)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -173,11 +168,7 @@ def main() -> None:
         args.start,
         args.rate,
     )
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {k: v.contiguous() for k, v in net.state_dict().items()}, args.out.with_suffix(".state")
-    )
-    save_file(folded(net), args.out)
+    save(net, args.out)
 
 
 if __name__ == "__main__":
