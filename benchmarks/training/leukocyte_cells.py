@@ -29,7 +29,7 @@ Mask = NDArray[np.bool_]
 
 COARSE_UM = 2 * UM_PX  # side of a pixel of the half maps
 STEP = 16  # the network's coarsest pixel
-AROUND = 32  # empty pixels around what the network sees, as in its training
+PADDED = 64  # sides of what the network sees are multiples of it
 BLACK = 25  # brightest channel up to which a pixel is surround, not film
 DARKEST = 5.0  # standard deviations that the darkest place may lie below the mean
 LEAST_CENTRE = 0.6  # probability of a middle from which it is a leukocyte's
@@ -92,17 +92,17 @@ class Finder:
     def maps(self, image: Pixels) -> Maps:
         """Maps of an image at about 0.4 um/px."""
         height, width = image.shape[:2]
-        sides = [(AROUND, AROUND + -side % STEP) for side in (height, width)]
-        pixels = np.pad(standardised(image), (*sides, (0, 0)))
+        beyond = ((0, -height % PADDED), (0, -width % PADDED), (0, 0))
+        pixels = np.pad(standardised(image), beyond)
         out, scale = self._net(torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy()))
 
         def inner(maps: Tensor, step: int) -> NDArray[np.float32]:
-            start, h, w = AROUND // step, -(-height // step), -(-width // step)
-            return maps[0, :, start : start + h, start : start + w].numpy()
+            return maps[0, :, : -(-height // step), : -(-width // step)].numpy()
 
         fine = inner(nn.functional.pixel_shuffle(out[:, :8], 2), 1)
         chances, arrows = inner(torch.sigmoid(out[:, 8:10]), 2), inner(out[:, 12:], 2)
-        values, spreads = inner(scale, STEP).reshape(2, -1)
+        places = scale[0, :, : max(1, round(height / STEP)), : max(1, round(width / STEP))]
+        values, spreads = places.reshape(2, -1).numpy()
         order = np.argsort(values)
         upto = np.cumsum(np.exp(-2 * spreads.clip(-4, 2))[order])
         return Maps(

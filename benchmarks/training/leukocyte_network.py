@@ -1,4 +1,4 @@
-"""The network of the segmentation in torch, for training; at run time OpenVINO runs its weights.
+"""A network for the segmentation, in torch.
 
 Owns the layers and their order in the stored weights. One level of the pyramid halves the
 resolution: 0.8, 1.6, 3.2 and 6.4 um/px for an input at 0.4.

@@ -37,7 +37,7 @@ OF_CROPS = {
     "all_idb2": 0.7, "pbc_cells": 3.0, "bone_marrow_cells": 1.5, "apl_aml": 1.5, "lmu_cells": 1.0,
     "nothing": 0.4, "platelets": 3.0,
 }  # fmt: skip
-"""Share of a source in canvases of one field and in quarters;"""
+"""Share of a source in canvases of one field and in quarters of one."""
 PASTED = {
     "pbc_cells",
     "wbc_masks",
