@@ -39,7 +39,8 @@ METHODS = ("paper", "released-code", "default")
 HOW = ("each alone", "as one sample", "scale given")
 UM_PX = {
     "pbc_cells": 0.105, "platelet": 0.105, "bone_marrow_cells": 0.105, "apl_aml": 0.10,
-    "bccd": 0.086, "all_idb1": 0.088,
+    "bccd": 0.086, "all_idb1": 0.088, "raabin_575": 0.0525, "bccd_like_416": 0.089,
+    "draaslan_256": 0.125, "lmu_cells": 0.07,
 }  # fmt: skip
 """By the red cells of each set, 7.2 um; fields of ALL-IDB1 under 2,000 px wide: 0.110."""
 SIGNED = {

@@ -8,6 +8,7 @@ in each body. Odd-numbered images unless told; the rule for necks was chosen on 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from millie.config import SegmentationConfig
 from millie.segmentation import segment
-from millie.types import PixelSize
+from millie.types import Detection, PixelSize
 from segmentation import Pixels, data_parser, given, half, wbc_masks
 
 OVERLAPS_UM = (-1, 0, 1, 2, 3)
@@ -25,6 +26,7 @@ _MARGIN_PX = 12
 _TOUCHES_CELL = 60  # grey level from which the drawn truth is cell
 
 Mask = NDArray[np.bool_]
+Find = Callable[[Pixels, PixelSize | None], Detection]
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,25 @@ def _contact(first: Mask, cell: Mask, row: int) -> int:
     return best
 
 
-def two_found(left: Body, right: Body, overlap_um: float) -> bool:
+def two_found(find: Find, left: Body, right: Body, overlap_um: float) -> bool:
     """Whether exactly two cells are found, one in each body."""
     image, *masks = side_by_side(left, right, overlap_um)
-    found = segment(image, PixelSize(left.um_px), SegmentationConfig()).regions
+    found = find(image, PixelSize(left.um_px)).regions
     held = [sum(bool(m[round(r.cell.y_px), round(r.cell.x_px)]) for r in found) for m in masks]
     return len(found) == 2 and held == [1, 1]
+
+
+def shares_parted(root: Path, part: str, find: Find) -> Iterator[tuple[int, float, int]]:
+    """(overlap in um, share found as two, pairs)."""
+    cells = bodies(root, part)
+    order = np.random.default_rng(0).permutation(len(cells))
+    pairs = [(int(i), int(j)) for i, j in zip(order[::2], order[1::2], strict=False)]
+    for overlap in OVERLAPS_UM:
+        right = [
+            two_found(find, cells[i], cells[j].turned_at(cells[i].um_px, number % 4), overlap)
+            for number, (i, j) in enumerate(pairs)
+        ]
+        yield overlap, float(np.mean(right)), len(right)
 
 
 def main() -> None:
@@ -104,16 +119,12 @@ def main() -> None:
     parser.add_argument("--part", choices=("all", "even", "odd"), default="odd")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    cells = bodies(arguments.data, arguments.part)
-    order = np.random.default_rng(0).permutation(len(cells))
-    pairs = [(int(i), int(j)) for i, j in zip(order[::2], order[1::2], strict=False)]
+    config = SegmentationConfig()
     print("| overlap, um | found as two | n |\n|---|---|---|")
-    for overlap in OVERLAPS_UM:
-        right = [
-            two_found(cells[i], cells[j].turned_at(cells[i].um_px, number % 4), overlap)
-            for number, (i, j) in enumerate(pairs)
-        ]
-        print(f"| {overlap} | {np.mean(right):.3f} | {len(right)} |")
+    for overlap, share, n in shares_parted(
+        arguments.data, arguments.part, lambda image, um_px: segment(image, um_px, config)
+    ):
+        print(f"| {overlap} | {share:.3f} | {n} |")
 
 
 if __name__ == "__main__":
