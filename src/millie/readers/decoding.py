@@ -85,8 +85,8 @@ def image_format(data: bytes, name: str) -> str:
         if data.startswith(signature):
             return name_of_format
     raise ImageError(
-        f"{name}: not a readable image; it begins with {data[:8]!r}, expected JPEG, PNG, TIFF or "
-        "BMP: export it as one of these"
+        f"{name}: not a readable image, whatever its ending says; expected JPEG, PNG, TIFF or BMP: "
+        "export it as one of these"
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.errors import ImageError, ImageTooLargeError, ManifestError, MissingFileError
+from millie.files import is_visible
 from millie.readers.content import sha256_of
 from millie.readers.decoding import decoder_boundary, open_checked, to_rgb
 from millie.readers.metadata import StatedScale, stated_scale
@@ -32,11 +33,7 @@ OTHER_PICTURES = frozenset({
 })  # fmt: skip
 """Extensions of images that cannot be read: one in a patient's folder is reported, not ignored."""
 
-LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-"""Names, in lower case, of what file managers leave behind: silently ignored."""
-
-
-_RESULT, _DRAWN = "predictions.json", "overlays"
+RESULT, DRAWN = "predictions.json", "overlays"
 """Mark an output of ``millie predict``: its overlays are not images of a patient."""
 
 
@@ -150,13 +147,13 @@ def _walk(folder: Path) -> Iterator[Path]:
     """Visible regular files below a folder; links are checked and passed over."""
     root = folder.resolve()
     for place, folders, files in os.walk(folder):
-        own = _RESULT in files
-        folders[:] = [f for f in folders if _is_visible(f) and not (own and f == _DRAWN)]
+        own = RESULT in files
+        folders[:] = [f for f in folders if is_visible(f) and not (own and f == DRAWN)]
         for name in (*folders, *files):
             path = Path(place, name)
             if path.is_symlink():
                 _refuse_leaving(path, root)
-            elif name in files and _is_visible(name):
+            elif name in files and is_visible(name):
                 yield path
 
 
@@ -165,7 +162,3 @@ def _refuse_leaving(link: Path, root: Path) -> None:
         raise ManifestError(
             f"{link}: a link that points outside {root}; copy the file there instead"
         )
-
-
-def _is_visible(name: str) -> bool:
-    return not name.startswith(".") and name.lower() not in LITTER

@@ -16,13 +16,12 @@ from unicodedata import normalize
 
 from millie.errors import ImageError
 from millie.files import is_visible
-from millie.readers.images import EXTENSIONS, OTHER_PICTURES
+from millie.readers.images import DRAWN, EXTENSIONS, OTHER_PICTURES, RESULT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 _ANY_FOLDERS = "**"
-_RESULT, _DRAWN = "predictions.json", "overlays"
 
 
 class LeavesRootError(Exception):
@@ -104,5 +103,5 @@ def _entries(place: Path, root: Path, found: Matches) -> list[os.DirEntry[str]]:
         text = f"{place}: the folder cannot be listed ({error.strerror}); check its permissions"
         found.lost.append((place, ImageError(text)))
         return []
-    own = any(entry.name == _RESULT for entry in entries)
-    return [e for e in entries if is_visible(e.name) and not (own and e.name == _DRAWN)]
+    own = any(entry.name == RESULT for entry in entries)
+    return [e for e in entries if is_visible(e.name) and not (own and e.name == DRAWN)]
