@@ -122,6 +122,8 @@ class Finding(StrEnum):
     """A field of view in a set of single cells."""
     NO_SCALE = "NoScale"
     """An image whose scale the set does not give."""
+    NOT_UNDERSTOOD = "NotUnderstood"
+    """An image that states a scale or colours which could not be used."""
     EXCLUDED = "Excluded"
     """A single-cell image that the settings leave out."""
     ONE_PATIENT = "OnePatient"

@@ -27,6 +27,7 @@ _NOTES: Mapping[str, str] = {
     Finding.CELL_TYPES_DIFFER: "{} cells are filed under several cell types: cell label left blank",
     Finding.OVERVIEW: "{} images are overviews: read as fields, not as single cells",
     Finding.NO_SCALE: "{} images are of a size that the data set does not have: scale left unknown",
+    Finding.NOT_UNDERSTOOD: "{} images state a scale or colours that could not be used",
     Finding.EXCLUDED: "{} single-cell images left out: smudge cells, or no outline found",
     Finding.ONE_PATIENT: "{} folders hold sub-folders of images: each folder read as one patient "
     "(if each sub-folder is a patient, give FOLDER/*)",

@@ -103,6 +103,6 @@ def _decoded(
         except (DataError, MissingError) as error:
             problems.append(Problem("", str(path), type(error).__name__, str(error), fatal=True))
             continue
-        problems += [note("", str(path), text) for text in one.notes]
+        problems += [note("", str(path), text, Finding.NOT_UNDERSTOOD) for text in one.notes]
         waiting.append(one)
         yield one.image, one.pixel_size

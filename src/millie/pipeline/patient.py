@@ -167,8 +167,10 @@ def _readable(task: PatientTask, tally: _Tally) -> Iterator[Field]:
             continue
         kept = first.setdefault(one.sha256, source.name)
         if kept == source.name:
-            notes = (note(task.patient.id, source.name, text) for text in one.notes)
-            tally.problems.extend(notes)
+            tally.problems += [
+                note(task.patient.id, source.name, text, Finding.NOT_UNDERSTOOD)
+                for text in one.notes
+            ]
             yield one
         else:
             tally.problems.append(copy_note(task.patient.id, source.name, kept))
