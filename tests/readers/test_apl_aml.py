@@ -192,7 +192,7 @@ def test_the_manifest_carries_everything(root: Path, tmp_path: Path) -> None:
     cohort = prepare(root)
     path = tmp_path / "elsewhere" / "manifest.csv"
     write_manifest(cohort, path)
-    assert read_manifest(path).patients == cohort.patients
+    assert read_manifest(path, root).patients == cohort.patients
 
 
 def test_the_same_bytes_in_two_patients_are_left_out_of_both(
@@ -300,4 +300,4 @@ def test_the_real_folder(data_root: Path, tmp_path: Path) -> None:
     assert {"promyelocyte", "blast", "erythroblast"} <= labels
     assert labels & NON_LEUKOCYTES
     write_manifest(cohort, tmp_path / "m.csv")
-    assert read_manifest(tmp_path / "m.csv").patients == cohort.patients
+    assert read_manifest(tmp_path / "m.csv", root).patients == cohort.patients
