@@ -14,7 +14,7 @@ from PIL import Image
 
 from millie.config import ReadingConfig
 from millie.readers.images import read_image
-from millie.readers.metadata import StatedScale, pixel_size_of, stated_scale
+from millie.readers.metadata import StatedScale, stated_scale
 from millie.types import ImageSource, PixelSize
 
 NANOMETRES = 'PhysicalSizeX="110" PhysicalSizeXUnit="nm" PhysicalSizeY="110" PhysicalSizeYUnit="nm"'
@@ -27,7 +27,7 @@ def reopened(image_format: str, **options: Any) -> Image.Image:
 
 
 def um_px(image: Image.Image) -> float | None:
-    size = pixel_size_of(image)
+    size = stated_scale(image).pixel_size
     return None if size is None else size.um_px
 
 

@@ -128,16 +128,17 @@ def other_files(folder: Path) -> list[Path]:
     return sorted(path for path in _walk(folder) if path.suffix.lower() not in EXTENSIONS)
 
 
+def unread_format(path: Path) -> ImageError:
+    """Why a picture of :data:`OTHER_PICTURES` is not read, and what to do."""
+    return ImageError(
+        f"{path}: the format {path.suffix} cannot be read; export it as JPEG, PNG, TIFF or BMP"
+    )
+
+
 def unread_pictures(folder: Path) -> list[tuple[str, ImageError]]:
     """Pictures below a folder in a format that is not read: name from the folder, and why not."""
     return [
-        (
-            path.relative_to(folder).as_posix(),
-            ImageError(
-                f"{path}: the format {path.suffix} cannot be read; export it as JPEG, PNG, TIFF or "
-                "BMP"
-            ),
-        )
+        (path.relative_to(folder).as_posix(), unread_format(path))
         for path in other_files(folder)
         if path.suffix.lower() in OTHER_PICTURES
     ]

@@ -327,8 +327,7 @@ class _Reader:
         for patient, images in self.images.items():
             if not images:
                 text = "none of its images exists; correct the paths"
-                problem = Problem(patient, "", "MissingFileError", text, fatal=True)
-                self.problems.append(problem)
+                self.problems.append(Problem(patient, "", "MissingFileError", text, fatal=True))
                 continue
             facts = {column: value for column, (value, _) in self.facts[patient].items()}
             patients.append(

@@ -68,11 +68,6 @@ class _NotUnderstood(Exception):  # noqa: N818  (never leaves this module)
     """A scale is stated and can't be used; the text says what was found."""
 
 
-def pixel_size_of(image: Image.Image) -> PixelSize | None:
-    """The pixel size of :func:`stated_scale`."""
-    return stated_scale(image).pixel_size
-
-
 def stated_scale(image: Image.Image) -> StatedScale:
     """Pixel size by OME-XML, ImageJ or resolution tags, in this order.
 

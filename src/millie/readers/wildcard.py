@@ -16,7 +16,7 @@ from unicodedata import normalize
 
 from millie.errors import ImageError
 from millie.files import is_visible
-from millie.readers.images import DRAWN, EXTENSIONS, OTHER_PICTURES, RESULT
+from millie.readers.images import DRAWN, EXTENSIONS, OTHER_PICTURES, RESULT, unread_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -61,8 +61,7 @@ def matching(folder: Path, parts: Sequence[str], root: Path) -> Matches:
     for path in sorted(places):
         ending = path.suffix.lower()
         if ending in OTHER_PICTURES and path.is_file():
-            text = f"the format {path.suffix} cannot be read; export it as JPEG, PNG, TIFF or BMP"
-            found.lost.append((path, ImageError(f"{path}: {text}")))
+            found.lost.append((path, unread_format(path)))
         elif ending in EXTENSIONS and path.is_file():
             found.images.append(path)
         elif ending in EXTENSIONS and not path.is_dir():
