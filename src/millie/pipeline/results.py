@@ -29,7 +29,7 @@ class Result(ABC):
 
     __slots__ = ()
 
-    out: Path
+    out: Path | None
     problems: tuple[Problem, ...]
 
     @abstractmethod
@@ -78,7 +78,7 @@ class DetectResult(Result):
         problems: files that could not be used.
     """
 
-    out: Path | None  # type: ignore[assignment]
+    out: Path | None
     cells: tuple[tuple[str, Cell], ...] = field(repr=False)
     done: int
     problems: tuple[Problem, ...] = field(default=(), repr=False)
