@@ -6,7 +6,11 @@ import csv
 import errno
 import json
 import os
+import platform
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millie import files
-from millie.errors import MissingFileError
+from millie.errors import BusyError, MissingFileError
 from millie.files import (
     as_named,
     code_digest,
+    held,
     quote_formula,
     replacing,
     safe_id,
@@ -116,6 +121,104 @@ def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
 def test_an_error_of_our_own_keeps_its_words(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"^no such thing$"), replacing(tmp_path / "a"):
         raise MissingFileError("no such thing")
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from millie.files import held
+with held(Path(sys.argv[1]), Path("out")):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_of_two_processes_the_second_is_told_who_holds_the_lock(tmp_path: Path) -> None:
+    lock = tmp_path / "a" / "lock"
+    words = [sys.executable, "-c", HOLDER, str(lock)]
+    with subprocess.Popen(words, stdin=-1, stdout=-1, text=True) as other:  # noqa: S603
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        told = rf"^out is in use: millie \(process {other.pid} on {platform.node()}\) has been "
+        with pytest.raises(BusyError, match=told), held(lock, Path("out")):
+            pass
+        other.kill()
+    assert lock.is_file()
+    with held(lock, Path("out")):
+        assert lock.read_text(encoding="utf-8").endswith(f"~{os.getpid()}")
+    assert not lock.exists()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_lock_is_let_go_on_error(error: type[BaseException], tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with pytest.raises(error), held(lock, tmp_path):
+        raise error
+    assert not lock.exists()
+    with held(lock, tmp_path), pytest.raises(BusyError), held(lock, tmp_path):
+        pass
+
+
+def test_the_lock_of_another_machine_is_taken_over_after_a_day(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text("elsewhere~1")
+    with pytest.raises(BusyError, match=rf"process 1 on elsewhere.* delete {lock}$"):  # noqa: SIM117
+        with held(lock, tmp_path):
+            pass
+    yesterday = time.time() - 25 * 3600
+    os.utime(lock, (yesterday, yesterday))
+    with held(lock, tmp_path):
+        assert "elsewhere" not in lock.read_text(encoding="utf-8")
+
+
+def test_without_locks_of_the_file_system_the_name_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_lock", lambda _: False)
+    lock = tmp_path / "lock"
+    with held(lock, tmp_path), pytest.raises(BusyError), held(lock, tmp_path):
+        pass
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    lock.write_text(f"{files._host()}~{ended.pid}")
+    with held(lock, tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("owner", ["", "~", "1", None])
+def test_what_stands_in_a_lock_that_is_held_opens_it_to_nobody(
+    owner: str | None, tmp_path: Path
+) -> None:
+    lock = tmp_path / "lock"
+    with held(lock, tmp_path):
+        lock.write_text(f"{files._host()}~{2**22 + 1}" if owner is None else owner)
+        with pytest.raises(BusyError), held(lock, tmp_path):
+            pass
+
+
+def test_a_process_that_got_the_number_of_a_killed_one_holds_no_lock(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text(f"{files._host()}~{os.getppid()}")
+    with held(lock, tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_lock_that_its_last_holder_removes_meanwhile_is_not_held(
+    made_anew: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, lock_file = tmp_path / "lock", files._lock
+
+    def removed_first(descriptor: int) -> bool:
+        monkeypatch.setattr(files, "_lock", lock_file)
+        lock.unlink()
+        if made_anew:
+            lock.touch()
+        return lock_file(descriptor)
+
+    monkeypatch.setattr(files, "_lock", removed_first)
+    with held(lock, tmp_path), pytest.raises(BusyError), held(lock, tmp_path):
+        pass
 
 
 def test_other_parts_have_other_digests() -> None:

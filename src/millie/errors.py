@@ -16,6 +16,7 @@ Each is also a builtin, so that a caller who knows only Python catches the right
     │   ├── MissingFileError (FileNotFoundError)
     │   ├── MissingWeightsError (FileNotFoundError)
     │   └── MissingPackageError (ImportError)
+    ├── BusyError (BlockingIOError)         another run is writing there
     └── TrainingError (RuntimeError)        training cannot start or has diverged
 
 Rule of thumb: the *user's words* are wrong -> ConfigError; the *content of a file* is wrong ->
@@ -90,6 +91,10 @@ class MissingWeightsError(MissingError, FileNotFoundError):
 
 class MissingPackageError(MissingError, ImportError):
     """An optional dependency is not installed; the message names the extra to install."""
+
+
+class BusyError(MillieError, BlockingIOError):
+    """Another run is writing to the same folder; the message names its machine and process."""
 
 
 class TrainingError(MillieError, RuntimeError):

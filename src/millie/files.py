@@ -1,8 +1,8 @@
 """Files that are whole or absent, names that are safe, and tables that no spreadsheet runs.
 
 Every result of every stage is written through here: beside its place, synced, renamed. This module
-owns the manner of writing, safe file names, the quoting of CSV cells, and the digest of the
-package's own files; it knows no format beyond that.
+owns the manner of writing, the lock that keeps two runs apart, safe file names, the quoting of CSV
+cells, and the digest of the package's own files; it knows no format beyond that.
 """
 
 from __future__ import annotations
@@ -16,13 +16,20 @@ import os
 import platform
 import re
 import secrets
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import IO
+
+from millie.errors import BusyError
+
+if sys.platform != "win32":  # there the name in the lock file alone counts
+    import fcntl
 
 _STALE_S = 24 * 3600.0
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
@@ -210,6 +217,92 @@ def remove_stale(folder: Path, name: str = "") -> list[Path]:
 def temporary_path(path: Path) -> Path:
     """A new name beside ``path`` that tells who is writing: host and process."""
     return path.with_name(f"{path.name}~{_host()}~{os.getpid()}~{secrets.token_hex(4)}.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of that name is one of :func:`temporary_path`, finished by nobody."""
+    return name.endswith(".tmp") and name.count("~") >= 3
+
+
+@contextmanager
+def held(path: Path, what: Path) -> Iterator[None]:
+    """Hold a lock file, which names its holder: host, process, and by its date since when.
+
+    The system lets go of the lock when its process ends, however that ends, so a file that a killed
+    process left is taken over. What another machine left, or any process where the file system has
+    no locks, is taken over by the rule for temporary files: its process is gone, or a day is over.
+
+    Args:
+        path: the lock file.
+        what: that it guards, for the message.
+
+    Raises:
+        BusyError: another process holds it, or another part of this one.
+        OSError: the file cannot be written.
+    """
+    descriptor = _claim(path, what)
+    try:
+        yield
+    finally:
+        try:
+            with suppress(OSError):
+                path.unlink()
+        finally:
+            os.close(descriptor)
+
+
+def _claim(path: Path, what: Path) -> int:
+    """The open lock file, locked and with our name in it."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # whoever held it has just removed the folder
+            continue
+        try:
+            _check_holder(descriptor, path, what)
+            # Its last holder may have removed the file before we locked it: then it locks nothing.
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+                os.ftruncate(descriptor, 0)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                os.write(descriptor, f"{_host()}~{os.getpid()}".encode())
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _check_holder(descriptor: int, path: Path, what: Path) -> None:
+    """Lock the open file; raise BusyError if somebody else holds it."""
+    owner = os.read(descriptor, 100).decode("utf-8", "replace")
+    host, _, process = owner.partition("~")
+    try:
+        locked = _lock(descriptor)
+    except BlockingIOError:
+        pass
+    else:
+        if not owner or (locked and host == _host()) or _is_stale(path, owner):
+            return
+    since = datetime.fromtimestamp(os.fstat(descriptor).st_mtime, UTC).astimezone()
+    raise BusyError(
+        f"{what} is in use: millie (process {process or '?'} on {host or '?'}) has "
+        f"been writing there since {since:%Y-%m-%d %H:%M}. Wait until it ends, or name another "
+        f"folder; if you are sure that it no longer runs, delete {path}"
+    )
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file for as long as it is open; False: the file system has no locks."""
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _host() -> str:
