@@ -117,7 +117,9 @@ def predict(
     """Call each patient and show the cells behind the call.
 
     Writes predictions.csv, cells.csv, predictions.json, overlays/ and
-    report.html. No labels are needed. For research use only.
+    report.html. Results of an earlier run in the folder are replaced once the
+    new ones are complete; your own files there stay. No labels are needed. For
+    research use only.
     """
     from millie import pipeline
     from millie.cli import console as show
@@ -140,6 +142,6 @@ def report(
 ) -> None:
     """Rewrite the HTML report of a finished run from its files."""
     from millie.cli import console as show
-    from millie.outputs.report import write_report
+    from millie.outputs.report import rewrite_report
 
-    show.say(f"Report -> {write_report(folder)}")
+    show.say(f"Report -> {rewrite_report(folder)}")

@@ -7,6 +7,7 @@ at any time and never disagrees with the tables beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from millie.outputs.overlays import FieldReader
 from millie.outputs.patient.records import ModelFacts
 from millie.outputs.patient.tables import read_predictions, write_predictions
 from millie.outputs.patient.worklist import write_overlays_of, write_pages
+from millie.outputs.result_folder import one_at_a_time, settle
 from millie.types import Prediction, Problem
 
 Progress = Callable[[str, int, int], None]
@@ -33,6 +35,7 @@ def write_prediction_run(
     read_field: FieldReader | None = None,
     created: datetime | None = None,
     progress: Progress | None = None,
+    home: Path | None = None,
 ) -> Path:
     """Write everything a prediction run leaves on disk.
 
@@ -51,6 +54,7 @@ def write_prediction_run(
             is named in the report instead of drawn.
         created: time of the run; None: now.
         progress: ``progress(what, done, total)`` after each patient of each step.
+        home: where the folder is to lie later, store and all; None: it stays.
 
     Returns:
         path of ``report.html``.
@@ -59,8 +63,8 @@ def write_prediction_run(
         DataError: a prediction and its bag do not fit.
     """
     model = ModelFacts.from_card(card)
-    write_predictions(out, model, predictions, store, problems, created=created)
-    run = read_predictions(out)
+    write_predictions(out, model, predictions, store, problems, created=created, home=home)
+    run = replace(read_predictions(out), store=store.root)
     write_overlays_of(run, read_field, progress)
     return write_pages(run, progress)
 
@@ -94,3 +98,17 @@ def write_report(folder: Path, store: Path | None = None) -> Path:
         f"{folder} holds neither predictions.json (millie predict) nor metrics.json (millie "
         "crossval); name the --out folder of a finished run"
     )
+
+
+def rewrite_report(folder: Path) -> Path:
+    """As :func:`write_report`, for a folder that a run may be writing to, or was killed in.
+
+    Raises:
+        BusyError: a run is writing there.
+        MissingFileError, DataError: as :func:`write_report`.
+    """
+    if not folder.is_dir():
+        return write_report(folder)
+    with one_at_a_time(folder):
+        settle(folder)
+        return write_report(folder)

@@ -36,6 +36,7 @@ def write_predictions(
     problems: Sequence[Problem] = (),
     *,
     created: datetime | None = None,
+    home: Path | None = None,
 ) -> PredictionRun:
     """Write ``predictions.csv``, ``cells.csv`` and, last, ``predictions.json``.
 
@@ -46,6 +47,7 @@ def write_predictions(
         store: the bags the predictions were made on; each holds as many cells as its prediction.
         problems: what could not be used; the fatal ones become rows with the state ``FAILED``.
         created: time of the run; None: now.
+        home: where the folder is to lie later, store and all; None: it stays.
 
     Raises:
         DataError: a prediction and its bag differ in their number of cells.
@@ -64,7 +66,8 @@ def write_predictions(
         ["patient", "source", "x_px", "y_px", *columns],
         _cell_rows(predictions, store),
     )
-    text = json.dumps(_to_json(run), indent=1, ensure_ascii=False, allow_nan=False)
+    content = _to_json(run, _way_to(store.root, out, home or out))
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(out / "predictions.json", text + "\n")
     return run
 
@@ -100,16 +103,22 @@ def _decimal(value: float, places: int) -> float:
     return round(float(value), places)
 
 
-def _to_json(run: PredictionRun) -> dict[str, Any]:
+def _to_json(run: PredictionRun, store: str) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "created": run.created,
         "research_use_only": True,
         "model": run.model.to_card(),
-        "store": Path(os.path.relpath(run.store, run.folder)).as_posix(),
+        "store": store,
         "patients": [asdict(result) for result in run.patients],
         "problems": [asdict(problem) for problem in run.problems],
     }
+
+
+def _way_to(store: Path, folder: Path, home: Path) -> str:
+    """The store as the folder will name it: one inside it moves along."""
+    start = folder if store.is_relative_to(folder) else home
+    return Path(os.path.relpath(store, start)).as_posix()
 
 
 def read_predictions(folder: Path) -> PredictionRun:

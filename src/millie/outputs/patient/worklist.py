@@ -30,6 +30,7 @@ from millie.outputs.patient.report import (
 )
 from millie.outputs.patient.states import StateWords, words_for
 from millie.outputs.patient.tables import read_cell_probabilities
+from millie.outputs.result_folder import page_of
 
 Progress = Callable[[str, int, int], None]
 
@@ -114,7 +115,7 @@ def write_pages(run: PredictionRun, progress: Progress | None = None) -> Path:
         page = failed_page(run, result)
         if not result.failed:
             page, remarks[result.patient] = _page(run, result, scores)
-        write_text(run.folder / _page_of(result), page)
+        write_text(run.folder / page_of(result.patient), page)
         if progress is not None:
             progress("report", done, len(run.patients))
     return write_text(run.folder / "report.html", index_page(run, remarks))
@@ -173,12 +174,8 @@ def _row(run: PredictionRun, result: PatientResult, remarks: Mapping[str, Sequen
     return Row(
         result,
         words_for(result.state),
-        quote(_page_of(result)),
+        quote(page_of(result.patient)),
         tuple(remarks.get(result.patient, ())),
         shown,
         result.probabilities.get(shown, 0.0),
     )
-
-
-def _page_of(result: PatientResult) -> str:
-    return f"patients/{safe_id(result.patient)}.html"
