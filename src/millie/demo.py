@@ -16,6 +16,7 @@ import numpy as np
 from millie import pipeline
 from millie.config import Config
 from millie.engines.seam import ProcessEngine
+from millie.models.manifest import MANIFEST, from_bytes
 from millie.pipeline import CrossvalResult, PredictResult, Progress, silent
 from millie.synthetic import write_cohort
 
@@ -23,6 +24,8 @@ from millie.synthetic import write_cohort
 _TRAINING_CELLS = 90
 _NEW_PATIENT_CELLS = 230
 _NEW_PATIENTS_PER_CLASS = 2
+_NAME = "demo"
+"""Of the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +69,20 @@ def run(
     pipeline.segment(pipeline.read_cohort([known]), store, config, engine, progress=progress)
     study = pipeline.crossval(store, out / "study", config, progress=progress)
     bundle = out / "bundle"
-    if (bundle / "bundle.json").is_file():  # of an earlier run, perhaps with other settings
+    if _is_ours(bundle):  # of an earlier run, perhaps with other settings
         shutil.rmtree(bundle)
-    pipeline.train(store, bundle, config, name="demo", study=out / "study", progress=progress)
+    pipeline.train(store, bundle, config, name=_NAME, study=out / "study", progress=progress)
     unlabelled = _without_labels(new)
     prediction = pipeline.predict(
         str(bundle), [unlabelled], out / "calls", engine=engine, progress=progress
     )
     return DemoResult(study, prediction, _labels(new))
+
+
+def _is_ours(bundle: Path) -> bool:
+    """Whether a model of the demonstration lies there: no other is removed."""
+    path = bundle / MANIFEST
+    return path.is_file() and from_bytes(path.read_bytes(), str(path)).name == _NAME
 
 
 def _labels(manifest: Path) -> dict[str, str]:

@@ -29,11 +29,6 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_store: Path, tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pipeline.train(tiny_store, tmp_path_factory.mktemp("model") / "tiny", tiny_config).out
-
-
-@pytest.fixture(scope="module")
 def calls(
     bundle: Path, films: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> pipeline.PredictResult:
@@ -239,17 +234,6 @@ def test_crossval_writes_numbers_and_a_report(
     assert len(tested) == len(set(tested)) == 12
 
 
-@pytest.fixture
-def two_folders(films: Path, tmp_path: Path) -> list[Path]:
-    """Folders ``a`` and ``b`` with one field each."""
-    patients = pipeline.read_cohort([films]).patients[:2]
-    folders = [tmp_path / "a", tmp_path / "b"]
-    for folder, patient in zip(folders, patients, strict=True):
-        folder.mkdir()
-        (folder / "field.jpg").write_bytes(patient.images[0].path.read_bytes())
-    return folders
-
-
 UM_PX = ["segmentation.um_px=0.12"]
 
 
@@ -278,17 +262,17 @@ def test_a_patient_whose_images_broke_is_not_called_by_those_of_before(
     assert states["b"] == "FAILED"
 
 
-def test_calls_of_an_earlier_run_do_not_outlive_a_run_that_fails(
+def test_a_run_without_a_usable_image_keeps_the_calls_and_says_so(
     bundle: Path, two_folders: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     pipeline.predict(str(bundle), two_folders[:1], out, settings=UM_PX)
     (two_folders[0] / "field.jpg").write_bytes(b"no image")
-    with pytest.raises(NoCellsError):
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(NoCellsError) as caught:
         pipeline.predict(str(bundle), two_folders[:1], out, settings=UM_PX)
-    assert not (out / "predictions.csv").exists()
-    assert not (out / "report.html").exists()
-    assert not [*out.glob("patients/*.html"), *out.glob("overlays/*/*")]
+    assert caught.value.__notes__ == [f"{out} still holds the results of the run before."]
+    assert {p: p.read_bytes() for p in before} == before
 
 
 def test_a_store_remembers_who_has_no_bag_and_names_strangers(

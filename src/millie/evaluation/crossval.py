@@ -121,10 +121,6 @@ def crossval(
     splits = make_splits(who.labels, wanted.folds, wanted.repeats, wanted.seed, fraction)
     positive = choose_positive(who.classes, list(who.labels.values()), wanted.positive)
     study = open_study(store, who, config, positive, progress, material)
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "config.toml", to_toml(config))
-    splits.save(out / "splits.json")
-    _write_colours(study, splits, out)
     results = _run_folds(study, splits, out, progress)
     metrics = _write_results(study, results, splits, store, out)
     return StudyResult(out, metrics, splits, who.problems)
@@ -182,7 +178,10 @@ def _run_folds(study: Study, splits: Splits, out: Path, progress: Progress) -> l
 def _write_results(
     study: Study, results: Sequence[FoldResult], splits: Splits, store: Store, out: Path
 ) -> dict[str, Any]:
-    """Tables first, ``metrics.json`` last."""
+    """Settings and tables first, ``metrics.json`` last: an earlier run's files stay until then."""
+    write_text(out / "config.toml", to_toml(study.config))
+    splits.save(out / "splits.json")
+    _write_colours(study, splits, out)
     tables.write_predictions(study, results, out / "predictions.csv")
     tables.write_cells(study, results, store, out / "cells.csv")
     tables.write_winners(results, out / "winners.csv")

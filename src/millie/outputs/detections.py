@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from millie.errors import ConfigError
 from millie.files import replacing, safe_id, write_csv
 from millie.outputs.gallery import jpeg_bytes
 from millie.outputs.overlays import draw_outlines
@@ -23,6 +24,23 @@ if TYPE_CHECKING:
 COLUMNS = (
     "source", "x_px", "y_px", "left_px", "top_px", "width_px", "height_px", "area_px",
 )  # fmt: skip
+
+
+def check_table(path: Path) -> None:
+    """Refuse to write the table over a file that is none.
+
+    Raises:
+        ConfigError: and what to do.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with path.open("rb") as stream:
+        start = stream.read(200).decode("utf-8-sig", "replace")
+    if not start.startswith(",".join(COLUMNS)):
+        raise ConfigError(
+            f"{path} is not a table of `millie detect` and is left as it is: name another file for "
+            "the table, or move that one"
+        )
 
 
 def write_detections(path: Path, found: Iterable[tuple[str, Cell]]) -> Path:

@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING
 from millie.bags.store import Store
 from millie.config import Config
 from millie.errors import ConfigError
+from millie.outputs.result_folder import check_kind, new_calls, one_at_a_time
 from millie.pipeline.detect_cells import detect_in_files
 from millie.pipeline.inputs import (
     PathLike,
     bags_of_store,
     cohort_of,
+    elsewhere,
     is_store,
     paths_of,
     settings_of,
+    store_within,
 )
 from millie.pipeline.results import (
     CrossvalResult,
@@ -48,9 +51,6 @@ __all__ = [
     "crossval", "detect", "load_bundle", "predict", "prepare", "read_cohort", "segment", "silent",
     "train",
 ]  # fmt: skip
-
-_RESULTS = ("report.html", "predictions.json", "predictions.csv", "cells.csv")
-_PICTURES = ("patients/*.html", "overlays/*/*.jpg")
 
 
 def prepare(dataset: str, root: PathLike, out: PathLike) -> Cohort:
@@ -121,7 +121,8 @@ def segment(
 
     Raises:
         NoCellsError: not one patient gave a cell.
-        ConfigError: another shard cuts this store with other settings.
+        ConfigError: another shard cuts this store with other settings, or the folder holds
+            something else than a store.
         MissingFileError, ManifestError: as :func:`read_cohort`.
 
     Example:
@@ -132,6 +133,7 @@ def segment(
         True
     """
     patients = cohort if isinstance(cohort, Cohort) else read_cohort(cohort)
+    check_kind(Path(store), "store")
     return fill_store(
         patients, Path(store), settings_of(config), engine, part, progress, whole=whole
     )
@@ -229,7 +231,8 @@ def crossval(
 
     Args:
         store: bags with labels.
-        out: folder for all files; finished folds found there are kept.
+        out: folder for all files: new, empty, or that of an earlier run; finished folds found there
+            are kept.
         config: stages model, augment, training, evaluation and prediction are used; None: the
             default.
         controls: also measure what background, bag size, image files and shuffled labels reach,
@@ -237,7 +240,9 @@ def crossval(
         progress: called often.
 
     Raises:
-        ConfigError: the store was cut with other settings of its crops.
+        ConfigError: the store was cut with other settings of its crops, or ``out`` holds something
+            else.
+        BusyError: another run is writing to ``out``.
         TrainingError: too few patients of a class, or the loss diverged.
         MissingFileError: there is no store.
         StoreError: a bag is damaged or unfinished.
@@ -256,10 +261,12 @@ def crossval(
 
     bags, folder, config = Store(Path(store)), Path(out), settings_of(config)
     _check_own_crops(bags, config)
-    result = run(bags, config, folder, progress)
-    found = run_controls(bags, config, folder, progress, main=result) if controls else []
-    lines = (*result.lines(), *(control.line() for control in found))
-    report = write_report(folder, bags.root)
+    check_kind(folder, "study")
+    with one_at_a_time(folder):
+        result = run(bags, config, folder, progress)
+        found = run_controls(bags, config, folder, progress, main=result) if controls else []
+        lines = (*result.lines(), *(control.line() for control in found))
+        report = write_report(folder, bags.root)
     return CrossvalResult(folder, report, lines, result.figures(), tuple(found), result.problems)
 
 
@@ -298,7 +305,8 @@ def predict(
     Args:
         bundle: folder of a bundle or the name of a shipped one.
         inputs: patient folders, images, one manifest, or one bag store.
-        out: folder for tables, pictures and the report.
+        out: folder for tables, pictures and the report: new, empty, or that of an earlier run,
+            whose files are replaced once all new ones are there. Other files in it stay.
         file: TOML file with settings over the bundle's own.
         settings: ``stage.field=value``, one or several, over both.
         engine: who cuts the images; None: this process.
@@ -311,7 +319,9 @@ def predict(
         ManifestError: as :func:`read_cohort`.
         NoCellsError: not one patient gave a cell.
         ConfigError: a store whose crops are not the bundle's or that holds cells which the bundle
-            leaves out, or a setting that would change what the model was trained on (crops, model).
+            leaves out, a setting that would change what the model was trained on (crops, model), or
+            an ``out`` that holds something else.
+        BusyError: another run is writing to ``out``.
 
     Example:
         >>> calls = millie.predict("my-model", "films/manifest.csv", "calls")
@@ -327,36 +337,32 @@ def predict(
     named, folder = paths_of(inputs), Path(out)
     words = [settings] if isinstance(settings, str) else settings
     chosen = settings_for(bundle, Path(file) if file else None, words)
-    _forget_calls(folder)
-    with loading(bundle, chosen, engine, progress) as (caller, watched):
-        if is_store(named):
-            store = Store(named[0])
-            bags, problems = bags_of_store(store, chosen)
-        else:
-            store = Store(folder / "store")
-            cohort = read_cohort(named, root)
-            cut = fill_store(cohort, store.root, chosen, engine, progress=watched, whole=False)
-            bags = [store.path_of(patient) for patient in sorted(cut.patients)]
-            problems = list(cut.problems)
-        model = caller()
-    predictions, failed = model.predict(bags, chosen, progress)
-    problems += failed
-    report = write_prediction_run(
-        folder,
-        model.card,
-        predictions,
-        store,
-        problems,
-        read_field=lambda record: _read_again(record, chosen),
-        progress=progress,
-    )
-    return PredictResult(folder, report, tuple(predictions), tuple(problems))
-
-
-def _forget_calls(out: Path) -> None:
-    """Remove an earlier run's calls, so that they never pass for those of this one."""
-    for path in [out / name for name in _RESULTS] + [p for x in _PICTURES for p in out.glob(x)]:
-        path.unlink(missing_ok=True)
+    with new_calls(folder) as results:
+        with loading(bundle, chosen, engine, progress) as (caller, watched):
+            if is_store(named):
+                store = elsewhere(named[0], folder)
+                bags, problems = bags_of_store(store, chosen)
+            else:
+                cohort = read_cohort(named, root)
+                store = store_within(results, cohort)
+                cut = fill_store(cohort, store.root, chosen, engine, progress=watched, whole=False)
+                bags = [store.path_of(patient) for patient in sorted(cut.patients)]
+                problems = list(cut.problems)
+            model = caller()
+        predictions, failed = model.predict(bags, chosen, progress)
+        problems += failed
+        write_prediction_run(
+            results.new,
+            model.card,
+            predictions,
+            store,
+            problems,
+            read_field=lambda record: _read_again(record, chosen),
+            progress=progress,
+            home=folder,
+        )
+        results.publish()
+    return PredictResult(folder, folder / "report.html", tuple(predictions), tuple(problems))
 
 
 def _read_again(record: SourceRecord, config: Config) -> Field:
@@ -383,6 +389,7 @@ def detect(
 
     Raises:
         ImageError: not one of the files is a usable image.
+        ConfigError: ``out`` is another kind of file, or ``overlay`` holds another kind of result.
 
     Example:
         >>> found = millie.detect("films", overlay="drawn")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from millie.config import Config
 from millie.errors import DataError, ImageError, MissingError
+from millie.outputs.result_folder import check_kind
 from millie.pipeline.results import DetectResult
 from millie.pipeline.segment_cohort import Progress
 from millie.readers.content import note, problem
@@ -38,9 +39,14 @@ def detect_in_files(
 
     Raises:
         ImageError: not one of the files is a usable image.
+        ConfigError: something else would be overwritten.
     """
-    from millie.outputs.detections import write_detection_overlay, write_detections
+    from millie.outputs.detections import check_table, write_detection_overlay, write_detections
 
+    if out:
+        check_table(out)
+    if overlay:
+        check_kind(overlay, "other")
     images, problems = without_strays(images)
     problems += _unread(images)
     images = list(_files(images, overlay))

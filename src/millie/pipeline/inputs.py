@@ -13,6 +13,7 @@ from pathlib import Path
 from millie.bags.store import BagReader, Store
 from millie.config import Config
 from millie.errors import ConfigError, MissingFileError
+from millie.outputs.result_folder import STORE, Results, files_of
 from millie.readers.cohort import read_folders, read_manifest
 from millie.readers.manifest import is_manifest
 from millie.readers.spelling import existing, exists
@@ -89,6 +90,37 @@ def cohort_of(inputs: Sequence[Path], root: Path | None = None) -> Cohort:
 def is_store(inputs: Sequence[Path]) -> bool:
     """Whether a bag store alone was named."""
     return len(inputs) == 1 and (inputs[0] / "store.json").is_file()
+
+
+def elsewhere(store: Path, out: Path) -> Store:
+    """A named store, which must not be replaced with the results that are made from it.
+
+    Raises:
+        ConfigError: it lies in the folder of the results.
+    """
+    if store.resolve().is_relative_to(out.resolve()):
+        raise ConfigError(
+            f"{store} lies in {out}, whose files are replaced by the new results: name another "
+            "folder for them"
+        )
+    return Store(store)
+
+
+def store_within(results: Results, cohort: Cohort) -> Store:
+    """The store of a prediction run, with what the last run or a killed one cut of these patients.
+
+    Raises:
+        ConfigError: a file of the user's own stands where a patient's page is to lie.
+    """
+    results.check_free(files_of(patient.id for patient in cohort.patients))
+    store = Store(results.new / STORE)
+    wanted = {store.path_of(patient.id) for patient in cohort.patients}
+    for path in store.files():
+        if path not in wanted:
+            path.unlink()
+    for path in wanted:
+        results.carry(f"{STORE}/{path.name}")
+    return store
 
 
 def bags_of_store(store: Store, config: Config) -> tuple[list[Path], list[Problem]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from millie.outputs.result_folder import check_kind
 from millie.reproduce import pooling, run
 from millie.reproduce.experiments import POOLING
 
@@ -32,8 +33,9 @@ def run_experiment(
         progress: called often.
 
     Raises:
-        ConfigError: no such experiment.
+        ConfigError: no such experiment, or the folder holds another kind of result.
     """
+    check_kind(task.out, "other")
     if name == POOLING:
         return pooling.compare_pooling(task, folds, repeats, progress)
     chosen = run.settings(name, task.config, folds, repeats)

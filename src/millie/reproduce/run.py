@@ -18,6 +18,7 @@ from millie.bags.store import BagReader, Store
 from millie.evaluation.colours import sources_of
 from millie.files import write_text
 from millie.models.bundle import load_bundle
+from millie.models.manifest import MANIFEST
 from millie.outputs.report import write_report
 from millie.outputs.study.colour_pictures import colour_strips
 from millie.outputs.study.records import read_controls, read_study
@@ -218,7 +219,7 @@ def model_of_all(
     mark = folder.with_name(f"{folder.name}.digest")
     if folder.is_dir() and mark.is_file() and mark.read_text(encoding="utf-8") == digest:
         return load_bundle(folder)
-    if folder.is_dir():
+    if (folder / MANIFEST).is_file():  # a folder that is no model is nobody's to remove
         shutil.rmtree(folder)
     pipeline.train(store.root, folder, _in_own_colours(config), name, progress=progress)
     write_text(mark, digest)
