@@ -275,15 +275,14 @@ def _claim(path: Path, what: Path) -> int:
 
 def _check_holder(descriptor: int, path: Path, what: Path) -> None:
     """Lock the open file; raise BusyError if somebody else holds it."""
+    try:
+        locked, taken = _lock(descriptor), False
+    except BlockingIOError:
+        locked, taken = False, True
     owner = os.read(descriptor, 100).decode("utf-8", "replace")
     host, _, process = owner.partition("~")
-    try:
-        locked = _lock(descriptor)
-    except BlockingIOError:
-        pass
-    else:
-        if not owner or (locked and host == _host()) or _is_stale(path, owner):
-            return
+    if not taken and (not owner or (locked and host == _host()) or _is_stale(path, owner)):
+        return
     since = datetime.fromtimestamp(os.fstat(descriptor).st_mtime, UTC).astimezone()
     raise BusyError(
         f"{what} is in use: millie (process {process or '?'} on {host or '?'}) has "

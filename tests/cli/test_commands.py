@@ -11,7 +11,9 @@ import pytest
 from millie import __version__
 from millie.cli import commands as cli
 from millie.cli.doctor import installed
+from millie.cli.exits import explained
 from millie.config import profiles
+from millie.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,6 +52,14 @@ def test_an_error_is_one_message_and_exit_code_2(
     shown = capsys.readouterr().err
     assert "does not exist" in shown.replace("\n", " ")
     assert "Traceback" not in shown
+
+
+def test_what_an_error_notes_is_part_of_its_message(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ConfigError("wrong word")
+    error.add_note("yesterday's calls are kept")
+    with pytest.raises(SystemExit), explained():
+        raise error
+    assert capsys.readouterr().err == "millie: wrong word; yesterday's calls are kept\n"
 
 
 def test_a_wrong_setting_names_the_right_ones(

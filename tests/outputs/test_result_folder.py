@@ -235,7 +235,7 @@ def test_a_run_that_fails_leaves_no_trace_and_says_what_is_left(tmp_path: Path) 
     write_run(out, MONDAY)
     with pytest.raises(NoCellsError) as caught:
         fail()
-    assert caught.value.__notes__ == [f"{out} still holds the results of the run before."]
+    assert caught.value.__notes__ == [f"{out} still holds the results of the run before"]
     assert content(out) == MONDAY
     assert hidden(out) == {"record.json"}
 

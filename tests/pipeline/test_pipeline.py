@@ -15,7 +15,7 @@ from millie import pipeline
 from millie.bags.store import Store
 from millie.engines.seam import ProcessEngine, SerialEngine
 from millie.errors import ConfigError, ImageError, MissingFileError, NoCellsError
-from millie.outputs.report import write_report
+from millie.outputs.report import rewrite_report, write_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +78,9 @@ def test_a_store_predicts_like_its_images(
     bundle: Path, tiny_store: Path, calls: pipeline.PredictResult, tmp_path: Path
 ) -> None:
     from_store = pipeline.predict(str(bundle), [tiny_store], tmp_path)
+    named = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))["store"]
+    assert (tmp_path / named).resolve() == tiny_store.resolve()
+    assert rewrite_report(tmp_path).is_file()
     assert [p.probabilities for p in from_store.predictions] == [
         p.probabilities for p in calls.predictions
     ]
@@ -271,7 +274,7 @@ def test_a_run_without_a_usable_image_keeps_the_calls_and_says_so(
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with pytest.raises(NoCellsError) as caught:
         pipeline.predict(str(bundle), two_folders[:1], out, settings=UM_PX)
-    assert caught.value.__notes__ == [f"{out} still holds the results of the run before."]
+    assert caught.value.__notes__ == [f"{out} still holds the results of the run before"]
     assert {p: p.read_bytes() for p in before} == before
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from millie import pipeline
+from millie import demo, pipeline
+from millie.bags.store import Store
 from millie.config import Config
 from millie.errors import BusyError, ConfigError, MissingFileError
 from millie.outputs.report import rewrite_report
+from millie.reproduce.command import run_experiment
+from millie.reproduce.run import Task, model_of_all
 
 UM_PX = ["segmentation.um_px=0.12"]
 
@@ -171,6 +174,26 @@ def test_the_folder_of_an_unfinished_cross_validation_is_gone_on_with(
         pipeline.predict(bundle, films, tmp_path)
     assert pipeline.crossval(tiny_store, tmp_path, config).report.is_file()
     assert not (tmp_path / ".millie").exists()
+    before = content(tmp_path)
+    other = config.with_settings(["evaluation.seed=5"])
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.crossval(tiny_store, tmp_path, other, progress=stop)
+    changed = {name for name, data in content(tmp_path).items() if before.get(name) != data}
+    assert {name.partition("/")[0] for name in changed} == {"folds", "logs", "progress.json"}
+
+
+def test_no_folder_but_a_model_of_its_own_is_removed(
+    bundle: Path, calls: Path, tiny_store: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "photo.jpg").write_text("mine")
+    with pytest.raises(ConfigError, match="exists; name another folder"):
+        model_of_all(Store(tiny_store), tmp_path / "model", tiny_config, "tiny")
+    assert (tmp_path / "model" / "photo.jpg").is_file()
+    assert not demo._is_ours(bundle)
+    assert not demo._is_ours(tmp_path / "model")
+    with pytest.raises(ConfigError, match="holds calls"):
+        run_experiment("pooling", Task(tmp_path, calls, tiny_config), None, None, pipeline.silent)
 
 
 def test_detect_overwrites_no_table_but_its_own(films: Path, tmp_path: Path) -> None:

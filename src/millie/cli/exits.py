@@ -34,7 +34,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except MillieError as error:
-        _fail(" ".join([str(error), *getattr(error, "__notes__", ())]))
+        _fail("; ".join([str(error), *getattr(error, "__notes__", ())]))
     except OSError as error:
         named = f"cannot write or read {error.filename}: " if error.filename else ""
         _fail(

@@ -203,7 +203,7 @@ def new_calls(folder: Path) -> Iterator[Results]:
             yield results
         except Exception as error:
             if results.files and not _ready(folder).exists():
-                error.add_note(f"{folder} still holds the results of the run before.")
+                error.add_note(f"{folder} still holds the results of the run before")
             raise
         finally:
             results.clear()
