@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,7 +21,9 @@ from millie.errors import ConfigError, MissingFileError
 
 
 class _Stage(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
 
 class ReadingConfig(_Stage):
@@ -37,6 +40,13 @@ class ReadingConfig(_Stage):
     max_cell_side_px: int = Field(
         420, ge=32, description="The same where um/px is unknown; CellaVision crops are 360 px."
     )
+
+    def tightened(self) -> ReadingConfig:
+        """These limits where they are stricter than the defaults, the defaults where not."""
+        names = ("max_field_megapixels", "max_file_megabytes", "max_expansion")
+        ours = ReadingConfig()
+        strict = {name: min(getattr(self, name), getattr(ours, name)) for name in names}
+        return self.model_copy(update=strict)
 
 
 class SegmentationConfig(_Stage):
@@ -96,10 +106,14 @@ class ModelConfig(_Stage):
     )
     top_k: int = Field(5, ge=1, description="Cells averaged by the top-k aggregator.")
     prototypes: int = Field(
-        4, ge=1, description="Kinds of cell that ghost_vlad keeps apart; blood_cell knows four."
+        4,
+        ge=1,
+        le=1024,
+        description="Kinds of cell that ghost_vlad keeps apart; blood_cell knows four.",
     )
-    hidden: tuple[int, ...] = Field(
+    hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
         (),
+        max_length=16,
         description="Widths of the head's FC layers; none: one linear layer, which is what a "
         "hundred patients bear. The paper does not state its own.",
     )
@@ -196,7 +210,7 @@ class EvaluationConfig(_Stage):
 class PredictionConfig(_Stage):
     """Prediction and the gates that move a sample towards a person."""
 
-    batch_size: int = Field(32, ge=1, description="Cells in memory at a time.")
+    batch_size: int = Field(32, ge=1, le=4096, description="Cells in memory at a time.")
     runtime: Literal["auto", "torch", "openvino", "onnx"] = Field(
         "auto",
         description="auto: openvino for frozen encoders on a CPU, else torch; onnx: an extra.",
@@ -265,15 +279,21 @@ def load(path: Path | None = None, profile: str = "default", base: Config | None
         return _validated(data, f"profile {profile}")
     if not path.is_file():
         raise MissingFileError(f"configuration file {path} does not exist")
-    try:
-        own = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    own = _toml_data(path.read_bytes(), str(path))
     for stage, values in own.items():
         if not isinstance(values, dict):
             raise ConfigError(f"{path}: '{stage}' stands outside a table; write it under [stage]")
         data[stage] = {**data.get(stage, {}), **values}
     return _validated(data, str(path))
+
+
+def parse(data: bytes, origin: str) -> Config:
+    """Settings from the bytes of a TOML file; what it does not state is the default.
+
+    Raises:
+        ConfigError: no TOML, unknown key, or a value that does not fit; names ``origin``.
+    """
+    return _validated(_toml_data(data, origin), origin)
 
 
 def profiles() -> tuple[str, ...]:
@@ -297,6 +317,13 @@ def _toml_value(value: Any) -> str:
     return json.dumps(value)  # strings, booleans, numbers and lists of them read the same in TOML
 
 
+def _toml_data(data: bytes, origin: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # of numbers and nesting beyond Python's limits
+        raise ConfigError(f"{origin} is not valid TOML: {error}") from error
+
+
 def _profile_data(profile: str) -> dict[str, Any]:
     if profile == "default":
         return {}
@@ -318,7 +345,7 @@ def _split_word(word: str) -> tuple[str, str, Any]:
         return stage, field, None
     try:
         return stage, field, tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return stage, field, text
 
 
@@ -332,7 +359,7 @@ def _validated(data: dict[str, Any], origin: str) -> Config:
 def _explain(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{key}: {error['msg']}, got {error['input']!r}"
+        return f"{key}: {error['msg']}, got {reprlib.repr(error['input'])}"
     stage, _, _ = key.partition(".")
     known = STAGES
     if stage in STAGES:

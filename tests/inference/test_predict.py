@@ -9,7 +9,7 @@ import torch
 
 from millie.bags.store import BagReader
 from millie.config import PredictionConfig
-from millie.errors import ConfigError, NoCellsError
+from millie.errors import BundleError, ConfigError, NoCellsError
 from millie.inference.gates import reference_features
 from millie.inference.predict import bundle_runtimes, predict_bag, sample_quality
 from millie.inference.runtime import FeatureRuntime
@@ -141,6 +141,17 @@ def test_gates_read_the_limits_and_the_reference_of_the_bundle(
         assert found.state in {"INDETERMINATE", "URGENT_INDETERMINATE"}
         assert words in found.reasons[0]
         assert found.probabilities == pytest.approx(free.probabilities)
+
+
+def test_values_that_are_not_finite_reach_no_prediction(
+    make_bundle: MakeBundle, make_bag: MakeBag, runtime: FeatureRuntime
+) -> None:
+    bundle = make_bundle("mean")
+    with torch.no_grad():
+        for weight in bundle.networks[0].head.parameters():
+            weight.mul_(1e30)
+    with pytest.raises(BundleError, match="probabilities that are not finite"):
+        predict_bag(bundle, make_bag(3), runtime, CONFIG)
 
 
 def test_cells_without_an_outline_are_not_usable(

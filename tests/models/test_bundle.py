@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from millie.config import Config
+from millie.config import Config, to_toml
 from millie.errors import BundleError, ConfigError, MissingFileError
 from millie.models import bundle_folder, manifest
 from millie.models.bundle import (
@@ -23,7 +27,7 @@ from millie.models.bundle import (
     save_bundle,
     shipped_bundles,
 )
-from millie.models.bundle_folder import file_record
+from millie.models.bundle_folder import file_record, parse_settings
 from millie.models.encoders import build_encoder, new_encoder, weights_digest
 from millie.models.network import MilNetwork, build_network
 
@@ -36,6 +40,7 @@ DESCRIPTION = BundleDescription(
 CONFIG = Config().with_settings(["model.hidden=[4]", "crops.size_px=200", "crops.size_um=20"])
 SMALL = Config().with_settings(["model.encoder=resnet_small", "model.pretrained=false"])
 ENCODER_SHA256 = "0123456789abcdef" * 4
+REFERENCE = {"mean": torch.arange(6.0), "std": torch.ones(6), "distances": torch.tensor([1.0, 2.0])}
 
 
 def networks(n: int = 2, config: Config = CONFIG) -> list[MilNetwork]:
@@ -49,7 +54,7 @@ def networks(n: int = 2, config: Config = CONFIG) -> list[MilNetwork]:
 def saved(tmp_path: Path) -> Bundle:
     return save_bundle(
         tmp_path / "toy", networks(), CONFIG, DESCRIPTION, ENCODER_SHA256,
-        reference={"embeddings": torch.arange(12.0).view(2, 6)},
+        reference=REFERENCE,
     )  # fmt: skip
 
 
@@ -59,7 +64,9 @@ def test_what_is_saved_comes_back(saved: Bundle) -> None:
     assert loaded.name == "toy 0.1"
     assert loaded.config == CONFIG
     assert loaded.card == DESCRIPTION.card
-    assert torch.equal(loaded.reference["embeddings"], torch.arange(12.0).view(2, 6))
+    assert {name: value.tolist() for name, value in loaded.reference.items()} == {
+        name: value.tolist() for name, value in REFERENCE.items()
+    }
     stated = loaded.manifest
     assert (stated.positive, stated.threshold, stated.temperature) == ("APL", 0.4, 1.7)
     assert (stated.size_px, stated.size_um) == (200, 20.0)
@@ -76,7 +83,7 @@ def test_what_is_saved_comes_back(saved: Bundle) -> None:
 def test_equal_content_gives_equal_bytes(saved: Bundle, tmp_path: Path) -> None:
     again = save_bundle(
         tmp_path / "again", networks(), CONFIG, DESCRIPTION, ENCODER_SHA256,
-        reference={"embeddings": torch.arange(12.0).view(2, 6)},
+        reference=REFERENCE,
     )  # fmt: skip
     assert again.sha256 == saved.sha256
     for path in saved.folder.iterdir():
@@ -245,7 +252,8 @@ def test_paths_that_leave_the_folder_are_refused(saved: Bundle, name: str) -> No
         ({"surprise": 1}, "surprise"),
         ({"networks": 3}, "lack"),
         ({"networks": 1}, "no network"),
-        ({"labels": ["AML", "APL"]}, "expected"),
+        ({"labels": ["APL", "AML", "normal"]}, "not those of its golden sample"),
+        ({"size_px": 224}, "different encoders or crops"),
     ],
 )
 def test_manifests_that_do_not_fit_are_refused(
@@ -302,9 +310,8 @@ def test_a_golden_sample_that_is_not_reproduced_is_refused(saved: Bundle, tmp_pa
     sample["probabilities"] += torch.tensor([1e-3, -1e-3, 0.0])
     save_file(sample, tmp_path / "new")
     forge_file(saved, "golden.safetensors", (tmp_path / "new").read_bytes())
-    loaded = load_bundle(saved.folder)
-    with pytest.raises(BundleError, match=r"differ by 0\.001, allowed 0\.0001"):
-        loaded.check()
+    with pytest.raises(BundleError, match=r"differ by 0\.001, allowed 0\.0001. Fetch or train"):
+        load_bundle(saved.folder)
 
 
 @pytest.mark.parametrize("key", ["probabilities", "embeddings"])
@@ -315,8 +322,146 @@ def test_a_golden_sample_of_another_form_is_refused(
     del sample[key]
     save_file(sample, tmp_path / "new")
     forge_file(saved, "golden.safetensors", (tmp_path / "new").read_bytes())
-    with pytest.raises(BundleError, match="golden sample with"):
-        load_bundle(saved.folder).check()
+    with pytest.raises(BundleError, match=r"golden sample(: lacking| with)"):
+        load_bundle(saved.folder)
+
+
+ODD = [None, True, "x", "", -1, 0, 1, 10**30, 2.5, 1e308, -1e308, [], [65_536] * 16, {"a": {}}]
+
+
+def is_refused_or_works(folder: Path) -> bool:
+    try:
+        bundle = load_bundle(folder)
+    except BundleError:
+        return True
+    cells = torch.randn(5, bundle.networks[0].dim)
+    logits = torch.stack([n.bag_logits(cells[None])[0] for n in bundle.networks])
+    return bool(bundle.probabilities(logits).isfinite().all())
+
+
+def places(content: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    for key, value in sorted(content.items()):
+        yield content, key
+        if isinstance(value, dict):
+            yield from places(value)
+
+
+def changed(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The content with one field left out or odd, in turn."""
+    for owner, key in list(places(content)):
+        value = owner.pop(key)
+        yield content
+        for odd in ODD:
+            owner[key] = odd
+            yield content
+        owner[key] = value
+
+
+def test_no_field_of_the_manifest_can_do_worse_than_be_refused(saved: Bundle) -> None:
+    content = saved.manifest.model_dump(mode="json", by_alias=True)
+    for forged in changed(content):
+        data = manifest._canonical({**forged, "digest": manifest._digest(forged)})
+        (saved.folder / "bundle.json").write_bytes(data)
+        assert is_refused_or_works(saved.folder), forged
+
+
+def changed_settings(*stages: str) -> Iterator[bytes]:
+    content = tomllib.loads(to_toml(CONFIG))
+    for forged in changed({stage: content[stage] for stage in stages or content}):
+        lines = [
+            f"{stage}.{key} = {json.dumps(value)}\n"
+            for stage, own in forged.items()
+            for key, value in (own.items() if isinstance(own, dict) else [("x", own)])
+            if value is not None
+        ]
+        yield "".join(lines).encode()
+
+
+def test_no_setting_of_a_bundle_can_do_worse_than_be_refused(saved: Bundle) -> None:
+    for data in changed_settings("crops", "model"):
+        forge_file(saved, "config.toml", data)
+        assert is_refused_or_works(saved.folder), data
+    for data in changed_settings():
+        with suppress(BundleError):
+            assert parse_settings(data, saved.folder).reading.max_expansion <= 200
+
+
+@pytest.mark.parametrize(
+    "text", ["a = " + "[" * 5000, "training.seed" + ".a" * 5000 + " = 1", "a = " + "9" * 5000]
+)
+def test_settings_beyond_what_python_reads_are_refused(saved: Bundle, text: str) -> None:
+    forge_file(saved, "config.toml", text.encode())
+    with pytest.raises(BundleError, match=r"does not fit this version"):
+        load_bundle(saved.folder)
+
+
+@pytest.mark.parametrize("name", ["weights", "reference", "golden"])
+def test_no_tensor_of_a_bundle_can_do_worse_than_be_refused(
+    saved: Bundle, tmp_path: Path, name: str
+) -> None:
+    good = load_file(saved.folder / f"{name}.safetensors")
+    for key, value in good.items():
+        if key.startswith("1."):
+            continue  # the second network is as the first
+        for odd in (
+            None, value[:0], value[0], value[None], value.double(), value.half(), -value,
+            value.to(torch.float8_e5m2), value * 1e30, value * 0, torch.zeros(1, 3, 0, 0).byte(),
+        ):  # fmt: skip
+            tensors = {k: v.contiguous() for k, v in {**good, key: odd}.items() if v is not None}
+            save_file(tensors, tmp_path / "new")
+            forge_file(saved, f"{name}.safetensors", (tmp_path / "new").read_bytes())
+            assert is_refused_or_works(saved.folder), (key, odd)
+
+
+@pytest.mark.parametrize(
+    "header", [b"{}", b'{"__metadata__":null}', b'{"__metadata__":{"labels":"["}}', b"[]", b"0"]
+)
+def test_headers_without_tensors_are_refused(saved: Bundle, header: bytes) -> None:
+    for name in ("weights", "golden"):
+        data = len(header).to_bytes(8, "little") + header
+        forge_file(saved, f"{name}.safetensors", data)
+        with pytest.raises(BundleError):
+            load_bundle(saved.folder)
+
+
+def test_nothing_is_allocated_for_sizes_that_the_weights_do_not_have(saved: Bundle) -> None:
+    text = to_toml(CONFIG.with_settings(["model.hidden=[65536]", "model.prototypes=1024"]))
+    forge_file(saved, "config.toml", text.encode())
+    record = bundle_folder.read_settings(saved.folder)[0].model_dump(mode="json")
+    rewrite(saved, files=record["files"], encoder={**record["encoder"], "dim": 65_536})
+    with pytest.raises(BundleError, match=r"expected torch.float32 \(65536"):  # 17 TB in all
+        load_bundle(saved.folder)
+
+
+def test_classes_swapped_in_the_weights_are_noticed(saved: Bundle, tmp_path: Path) -> None:
+    tensors = load_file(saved.folder / "weights.safetensors")
+    for name in ("weight", "bias"):
+        tensors[f"0.head.4.{name}"] = tensors[f"0.head.4.{name}"].flip(0).contiguous()
+    save_file(tensors, tmp_path / "new")
+    forge_file(saved, "weights.safetensors", (tmp_path / "new").read_bytes())
+    with pytest.raises(BundleError, match="does not reproduce its golden sample"):
+        load_bundle(saved.folder)
+
+
+def test_a_bundle_tightens_the_limits_of_images_and_never_lifts_them(tmp_path: Path) -> None:
+    config = CONFIG.with_settings(["reading.max_expansion=1e12", "reading.max_file_megabytes=3"])
+    saved = save_bundle(tmp_path / "b", networks(), config, DESCRIPTION, ENCODER_SHA256)
+    reading = saved.config.reading
+    assert (reading.max_expansion, reading.max_file_megabytes) == (200, 3)
+    assert bundle_folder.read_settings(saved.folder)[1] == saved.config
+
+
+def test_a_bundle_cannot_allow_itself_a_larger_gap(saved: Bundle, tmp_path: Path) -> None:
+    sample = load_file(saved.folder / "golden.safetensors")
+    sample["probabilities"] += torch.tensor([1e-3, -1e-3, 0.0])
+    save_file(sample, tmp_path / "new")
+    data = (tmp_path / "new").read_bytes()
+    (saved.folder / "golden.safetensors").write_bytes(data)
+    files = saved.manifest.model_dump(mode="json")["files"]
+    files["golden.safetensors"] = file_record(data).model_dump()
+    rewrite(saved, golden_tolerance=0.9, files=files)
+    with pytest.raises(BundleError, match=r"allowed 0\.0001"):
+        load_bundle(saved.folder)
 
 
 def test_changed_weights_fail_the_golden_sample(saved: Bundle) -> None:

@@ -8,14 +8,11 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from millie.config import Config
+from millie.config import Config, parse
 from millie.errors import BundleError, ConfigError, MissingFileError
 from millie.files import is_litter, sync_folder
 from millie.models.manifest import CONFIG, MANIFEST, FileRecord, Manifest, from_bytes
@@ -97,15 +94,17 @@ def read_settings(folder: Path) -> tuple[Manifest, Config]:
 def parse_settings(data: bytes, folder: Path) -> Config:
     """The settings in the bytes of ``config.toml``.
 
+    A bundle may be stricter about the images that are opened than the defaults, never laxer: it
+    comes from somebody else, and limits are lifted by who runs it.
+
     Raises:
         BundleError: they do not fit this version.
     """
     try:
-        return Config.model_validate(tomllib.loads(data.decode()))
-    except (ValueError, ValidationError) as error:
-        raise BundleError(
-            f"{folder / CONFIG} does not fit this version of millie: {error}"
-        ) from error
+        config = parse(data, str(folder / CONFIG))
+    except ConfigError as error:
+        raise BundleError(f"a bundle does not fit this version of millie: {error}") from error
+    return config.model_copy(update={"reading": config.reading.tightened()})
 
 
 def check_target(folder: Path, *, replace: bool) -> None:

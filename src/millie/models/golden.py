@@ -13,6 +13,7 @@ from torch import Tensor
 
 from millie.errors import BundleError, ConfigError
 from millie.models.network import MilNetwork
+from millie.models.weights import check_tensors
 
 TOLERANCE = 1e-4
 """Of a probability: float32 on another CPU or with other kernels stays well below it."""
@@ -29,10 +30,19 @@ def ensemble_probabilities(logits: Tensor, temperature: float) -> Tensor:
     normalised again.
 
     Source: Guo et al., ICML 2017, section 4.2, on the ensemble's mean.
+
+    Raises:
+        BundleError: one of them is not finite, which must reach no table.
     """
     members = logits.double().log_softmax(dim=-1)
     log_mean = members.logsumexp(dim=0) - torch.tensor(float(len(logits))).double().log()
-    return (log_mean / temperature).softmax(dim=-1)
+    probabilities = (log_mean / temperature).softmax(dim=-1)
+    if not bool(probabilities.isfinite().all()):
+        raise BundleError(
+            "the model gives probabilities that are not finite: its weights or its temperature "
+            "are out of range; fetch or train the bundle again"
+        )
+    return probabilities
 
 
 def draw_input(network: MilNetwork, *, trained: bool) -> Tensor:
@@ -82,18 +92,30 @@ def golden_gap(
     """Largest difference between the expected and the computed probabilities.
 
     Raises:
-        BundleError: the sample has another form.
+        BundleError: the sample has another form, or a probability is not finite.
     """
-    if sum(name in sample for name in _INPUTS) != 1 or "probabilities" not in sample:
+    _check_form(sample, networks[0])
+    found = _probabilities(sample, networks, temperature)
+    return float((found - sample["probabilities"]).abs().max())
+
+
+def _check_form(sample: Mapping[str, Tensor], network: MilNetwork) -> None:
+    kinds = [name for name in _INPUTS if name in sample]
+    if len(kinds) != 1 or (kinds == ["images"] and network.encoder is None):
         raise BundleError(
-            f"golden sample with {sorted(sample)}: expected probabilities and one of {_INPUTS}"
+            f"golden sample with {sorted(sample)}: expected probabilities and one of {_INPUTS}, "
+            "images only where the networks have an encoder"
         )
-    expected, found = sample["probabilities"], _probabilities(sample, networks, temperature)
-    if expected.shape != found.shape:
-        raise BundleError(
-            f"golden sample of {len(expected)} classes, the networks have {len(found)}"
-        )
-    return float((found - expected).abs().max())
+    shape = sample[kinds[0]].shape
+    count, side = max([1, *shape[:1]]), max([1, *shape[-1:]])
+    with torch.device("meta"):
+        cells = {
+            "embeddings": torch.empty(count, network.dim),
+            "images": torch.empty(count, 3, side, side, dtype=torch.uint8),
+        }
+        classes = torch.empty(network.n_classes, dtype=torch.float64)
+    expected = {kinds[0]: cells[kinds[0]], "probabilities": classes}
+    check_tensors(sample, expected, "golden sample")
 
 
 def _probabilities(

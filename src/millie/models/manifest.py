@@ -32,8 +32,10 @@ CONFIG = "config.toml"
 GOLDEN = "golden.safetensors"
 CARD = "MODEL_CARD.md"
 REFERENCE = "reference.safetensors"
-REQUIRED_FILES = frozenset({WEIGHTS, CONFIG, GOLDEN, CARD})
+MAX_BYTES = {WEIGHTS: 4 * 10**9, CONFIG: 10**6, GOLDEN: 10**8, CARD: 10**6, REFERENCE: 10**8}
+"""The files of a bundle, and how large each may be."""
 OPTIONAL_FILES = frozenset({REFERENCE})
+REQUIRED_FILES = frozenset(MAX_BYTES) - OPTIONAL_FILES
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 """What the name of a model may be."""
@@ -60,7 +62,7 @@ class EncoderRecord(_Part):
     """
 
     name: str
-    dim: int = Field(ge=1)
+    dim: int = Field(ge=1, le=65_536)
     weights_sha256: str = Field(pattern=_SHA256)
     trained: bool
 
@@ -102,7 +104,7 @@ class Manifest(_Part):
     size_px: int = Field(ge=1)
     size_um: float = Field(ge=0)
     encoder: EncoderRecord
-    networks: int = Field(ge=1)
+    networks: int = Field(ge=1, le=100)
     qc: dict[str, float]
     provenance: dict[str, Any]
     golden_tolerance: float = Field(gt=0, lt=1)
@@ -129,6 +131,9 @@ class Manifest(_Part):
                 f"files {sorted(names)}; needed {sorted(REQUIRED_FILES)}, "
                 f"allowed besides {sorted(OPTIONAL_FILES)}"
             )
+        for name, record in self.files.items():
+            if record.size_bytes > MAX_BYTES[name]:
+                raise ValueError(f"{name} is larger than {MAX_BYTES[name]:,} bytes")
         return self
 
 

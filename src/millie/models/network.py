@@ -130,6 +130,11 @@ class MilNetwork(nn.Module):
         """Features of an embedding, D."""
         return len(self.standardiser.mean)
 
+    @property
+    def n_classes(self) -> int:
+        """Logits of a bag, C."""
+        return int(self.head.get_parameter(f"{len(self.head) - 1}.bias").shape[0])
+
     def forward(self, cells: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, C) of bags.
 
@@ -239,6 +244,9 @@ def state_tensors(network: MilNetwork, *, with_encoder: bool) -> dict[str, Tenso
 def load_tensors(network: MilNetwork, tensors: Mapping[str, Tensor]) -> None:
     """Set weights and buffers; the encoder's may be left out, and then stay as they are.
 
+    A network on the device ``meta``, which has shapes and no memory, takes these very tensors,
+    others copy them.
+
     Raises:
         BundleError: a name is missing or unknown, a shape or type differs, or a value is not
             finite.
@@ -246,8 +254,8 @@ def load_tensors(network: MilNetwork, tensors: Mapping[str, Tensor]) -> None:
     own = network.state_dict()
     if not any(name.startswith("encoder.") for name in tensors):
         own = {k: v for k, v in own.items() if not k.startswith("encoder.")}
-    check_tensors(tensors, own, "the network")
-    network.load_state_dict(dict(tensors), strict=False)
+    check_tensors(tensors, own, "weights of the network")
+    network.load_state_dict(dict(tensors), strict=False, assign=network.standardiser.mean.is_meta)
 
 
 def parameter_count(module: nn.Module) -> int:

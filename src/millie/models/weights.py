@@ -33,21 +33,24 @@ def check_tensors(
 ) -> None:
     """Compare names, shapes and types with those expected, and refuse values that are not finite.
 
+    Args:
+        tensors: as they were read.
+        expected: of the right shapes and types; the device ``meta`` spares their memory.
+        owner: named in errors.
+
     Raises:
         BundleError: naming what differs.
     """
     if missing := sorted(expected.keys() - tensors.keys()):
-        raise BundleError(f"weights of {owner} lack {missing[:3]} and {len(missing)} names in all")
+        raise BundleError(f"{owner}: lacking {missing[:3]}, {len(missing)} names in all")
     if unknown := sorted(tensors.keys() - expected.keys()):
-        raise BundleError(
-            f"weights of {owner} hold unknown {unknown[:3]}, {len(unknown)} names in all"
-        )
+        raise BundleError(f"{owner}: unknown {unknown[:3]}, {len(unknown)} names in all")
     for name, tensor in tensors.items():
         want = expected[name]
         if tensor.shape != want.shape or tensor.dtype != want.dtype:
             raise BundleError(
-                f"weights of {owner}: '{name}' is {tensor.dtype} {tuple(tensor.shape)}, "
+                f"{owner}: '{name}' is {tensor.dtype} {tuple(tensor.shape)}, "
                 f"expected {want.dtype} {tuple(want.shape)}"
             )
         if not bool(tensor.isfinite().all()):
-            raise BundleError(f"weights of {owner}: '{name}' has values that are not finite")
+            raise BundleError(f"{owner}: '{name}' has values that are not finite")
