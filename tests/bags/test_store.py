@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from millie.bags.bagfile import BagMeta, CellCrop, write_bag
+from millie.bags.files import _seal
 from millie.bags.store import Store, read_embeddings, write_embeddings
 from millie.config import Config
 from millie.engines.seam import ProcessEngine, Unit
@@ -48,6 +50,25 @@ def test_a_damaged_bag_is_named_and_does_not_hide_the_others(store: Store, add: 
     assert [(p.source, p.error, p.fatal) for p in problems] == [("bad.h5", "StoreError", True)]
     with pytest.raises(StoreError, match=r"bad\.h5 is not a finished"):
         store.index()
+
+
+@pytest.mark.parametrize("age", ["new", "without a digest of the head"])
+@pytest.mark.parametrize("word", ['"label": "APL"', '"stain": ""', "cell 1.jpg"])
+def test_a_flipped_bit_in_a_head_is_damage_and_no_other_class(
+    store: Store, add: Add, word: str, age: str
+) -> None:
+    path = add("p")
+    if age != "new":
+        with h5py.File(path, "r+") as file:
+            del file.attrs["head_sha256"]
+        _seal(path)
+    assert [s.label for s in store.index()] == ["APL"]
+    data = path.read_bytes()
+    place = data.index(word.encode()) + len(word) - 2
+    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    found, (problem,) = store.scan()
+    assert found == []
+    assert "has changed since it was written" in problem.message
 
 
 def test_what_an_operating_system_left_is_no_bag(store: Store, add: Add) -> None:

@@ -231,9 +231,3 @@ def _write_errors(path: Path) -> Iterator[None]:
             f"cannot write {path} ({error}): check free space and permissions, then run again; "
             "finished work is kept"
         ) from error
-
-
-def scalar_text(value: Any) -> str:
-    """Text of a scalar string dataset."""
-    data = value[()]
-    return data.decode("utf-8") if isinstance(data, bytes) else str(data)

@@ -85,7 +85,8 @@ class Store:
     def scan(self) -> tuple[list[BagSummary], list[Problem]]:
         """All bags in the order of patient ids, and what cannot be read of the rest.
 
-        Only heads are read; changed pixels are found when a bag is opened, or by :meth:`verify`.
+        Only heads are read, and compared with their digests: a changed label is damage, not another
+        class. Changed pixels are found when a bag is opened, or by :meth:`verify`.
 
         Raises:
             MissingFileError: the folder does not exist.
