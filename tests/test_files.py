@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -57,11 +58,23 @@ def test_folders_are_made(tmp_path: Path) -> None:
     assert write_text(tmp_path / "x" / "y" / "a.txt", "ä").read_bytes() == "ä".encode()
 
 
-@given(st.text(max_size=20))
-def test_quoting_is_undone_and_never_starts_a_formula(text: str) -> None:
+@given(st.text(max_size=20) | st.text(st.sampled_from("x'=@－;|,\t\r\n"), max_size=12))
+def test_quoting_is_undone_and_no_part_starts_a_formula(text: str) -> None:
     quoted = quote_formula(text)
     assert unquote_formula(quoted) == text
-    assert not quoted.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    assert not quoted.startswith(("\t", "\r", "\n"))
+    for part in re.split(r"[;|\t\r\n]", quoted):
+        assert not part.startswith(tuple("=+-@＝＋－＠"))
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [("=1", "'=1"), ("x;=cmd", "x;'=cmd"), ("＝1", "'＝1"), ("a|＠b", "a|'＠b"),
+     ("a\n+1", "a\n'+1"), ("\t=1", "'\t'=1"), ("a\n\nb", "a\n\nb"), ("a; -b", "a; -b"),
+     ("t(15;17)", "t(15;17)"), ("47,XX,+8", "47,XX,+8")],
+)  # fmt: skip
+def test_formulas_get_an_apostrophe_and_other_texts_stay(text: str, quoted: str) -> None:
+    assert quote_formula(text) == quoted
 
 
 NAMES = st.text(st.sampled_from("a\\ud89cf0\ud800\udcff\udfff"), max_size=14)

@@ -32,7 +32,7 @@ if sys.platform != "win32":  # there the name in the lock file alone counts
     import fcntl
 
 _STALE_S = 24 * 3600.0
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
+_FORMULA = re.compile(r"(^(?='*[\t\r\n])|(?:^|[;|\t\r\n])(?='*[=+\-@＝＋－＠]))('*)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SPELT = re.compile(r"\\ud[89a-f][0-9a-f]{2}")
 _ESCAPED = re.compile(r"\\(?:u(d[89a-f][0-9a-f]{2})|\\)")
@@ -149,8 +149,12 @@ def is_litter(name: str) -> bool:
 
 
 def quote_formula(text: str) -> str:
-    """Put an apostrophe before text that a spreadsheet could run (= + - @ tab CR LF)."""
-    return f"'{text}" if _FORMULA.match(text) else text
+    """Put an apostrophe before text that a spreadsheet could run (= + - @, also wide; tab CR LF).
+
+    It stands behind each ; | tab CR LF too, where a spreadsheet may begin a new cell whatever is
+    quoted for commas: ``x;=cmd`` becomes ``x;'=cmd``.
+    """
+    return _FORMULA.sub(r"\1'\2", text)
 
 
 def spelt_out(text: str) -> str:
@@ -174,7 +178,7 @@ def as_named(text: str) -> str:
 
 def unquote_formula(text: str) -> str:
     """The inverse of :func:`quote_formula`."""
-    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+    return _FORMULA.sub(lambda found: found[1] + found[2][1:], text)
 
 
 def safe_id(name: str) -> str:
