@@ -29,7 +29,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 @pytest.mark.parametrize(
     "command",
     ["demo", "prepare", "detect", "segment", "train", "crossval", "predict", "report", "models",
-     "doctor"],
+     "doctor", "verify"],
 )  # fmt: skip
 def test_every_command_explains_itself(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -111,6 +111,20 @@ def test_models_and_doctor_print_what_is_here(
     assert "efficientnet_lite0" in capsys.readouterr().out
     assert _run(monkeypatch, "doctor") == 0
     assert "torchvision" in capsys.readouterr().out
+
+
+def test_verify_ends_with_0_1_or_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "verify", "apl-blood") == 0
+    assert capsys.readouterr().out.startswith("whole    model  apl-blood: ")
+    (tmp_path / "bundle.json").write_bytes(b"{}")
+    assert _run(monkeypatch, "verify", str(tmp_path), "apl-blood") == 1
+    shown = capsys.readouterr().out
+    assert shown.startswith("damaged  model ")
+    assert "whole    model  apl-blood" in shown
+    assert "bundle.json was altered" in shown
+    assert _run(monkeypatch, "verify", "apl-blood", str(tmp_path / "none")) == 2
 
 
 def test_an_interruption_says_how_to_go_on(

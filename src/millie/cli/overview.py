@@ -112,6 +112,38 @@ def models() -> None:
 
 
 @app.command()
+def verify(
+    things: Annotated[
+        list[str],
+        typer.Argument(
+            help="Bag stores, models (folder or name), results of predict or crossval.",
+            metavar="STORE|BUNDLE|RUN...",
+        ),
+    ],
+    every: Verbose = False,
+) -> None:
+    """Check that stores, models and results are still what was written.
+
+    For example: millie verify store my-model calls
+
+    Store: the checksum of every bag, with its label and settings. Model: the
+    checksum of every file, and its golden sample (a small input whose
+    probabilities are known). Results: every file is there and the tables agree.
+
+    Prints one line each. Exit code 0: all whole. 1: something is damaged; it is
+    named, with what to do. 2: a name is none of these, and nothing was checked.
+    """
+    from millie.cli import console as show
+    from millie.pipeline import verify as checks
+
+    problems = []
+    for found in checks.verify(things):
+        show.say(found.line())
+        problems += found.problems
+    finish(problems, every=every)
+
+
+@app.command()
 def doctor() -> None:
     """Check this installation and say how to fix what is wrong.
 

@@ -57,7 +57,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise MissingFileError(f"{path} does not exist; run the command that wrote it again")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON ({error}); run the command again") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: got a {type(content).__name__}, expected an object")

@@ -1,0 +1,204 @@
+"""Whether stores, models and results are still what was written.
+
+Owns by what each kind of folder is known and what is compared with what: bags and bundles carry
+digests of every byte; of results, files are looked for and tables compared with each other.
+Nothing is mended here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from millie.bags.store import Store
+from millie.errors import ConfigError, DataError, MillieError, MissingFileError
+from millie.files import safe_id
+from millie.models.bundle_folder import locate, shipped_bundles
+from millie.outputs.patient.records import PredictionRun
+from millie.outputs.patient.tables import read_cell_probabilities, read_predictions
+from millie.outputs.study.records import read_cells, read_study
+from millie.outputs.tables import number, read_csv, read_json
+from millie.types import Problem
+
+Kind = Literal["store", "model", "calls", "study"]
+
+_MARKS: tuple[tuple[str, Kind], ...] = (
+    ("bundle.json", "model"),
+    ("predictions.json", "calls"),
+    ("metrics.json", "study"),
+    ("store.json", "store"),
+    ("weights.safetensors", "model"),
+    ("*.h5", "store"),
+)
+"""Files by which a folder is known; the later ones where the first is what was lost."""
+
+_RECORD = ".millie/record.json"
+"""The list of a run's files, where it wrote one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What was found of one store, model or run.
+
+    Attributes:
+        kind: what it is.
+        name: as it was given.
+        facts: what was read, in a few words.
+        problems: what is damaged, missing or disagrees; none: all is whole.
+    """
+
+    kind: Kind
+    name: str
+    facts: str
+    problems: tuple[Problem, ...]
+
+    def line(self) -> str:
+        """The finding in one line."""
+        count = len(self.problems)
+        state, facts = "whole", self.facts
+        if count:
+            state, facts = "damaged", "1 fault" if count == 1 else f"{count:,} faults"
+        return f"{state:<8} {self.kind:<6} {self.name}: {facts}"
+
+
+def verify(names: Sequence[str]) -> Iterator[Verified]:
+    """Read each thing whole, one after the other.
+
+    Args:
+        names: folders of stores, bundles and runs, or names of shipped bundles.
+
+    Raises:
+        MissingFileError: one of them does not exist; nothing is read then.
+        ConfigError: one of them is none of these.
+    """
+    return map(_verified, [(name, *_place(name)) for name in names])
+
+
+def _place(name: str) -> tuple[Kind, Path]:
+    if name in shipped_bundles():
+        return "model", locate(name)
+    folder = Path(name)
+    if not folder.exists():
+        raise MissingFileError(
+            f"{name} does not exist; name the folder of a store, a model or results, or a shipped "
+            f"model ({', '.join(shipped_bundles())})"
+        )
+    for mark, kind in _MARKS:
+        if any(folder.glob(mark)):
+            return kind, folder
+    raise ConfigError(
+        f"{name} is no bag store, no model, and no results of `millie predict` or `millie "
+        "crossval`: name a folder that one of these commands has finished"
+    )
+
+
+def _verified(thing: tuple[str, Kind, Path]) -> Verified:
+    name, kind, folder = thing
+    try:
+        facts, problems = _CHECKS[kind](folder)
+    except (MillieError, OSError) as error:
+        facts, problems = "", [_fault(folder.name, error)]
+    return Verified(kind, name, facts, tuple(problems))
+
+
+def _store(folder: Path) -> tuple[str, list[Problem]]:
+    store = Store(folder)
+    return f"{len(store.files())} bags", store.verify()
+
+
+def _model(folder: Path) -> tuple[str, list[Problem]]:
+    from millie.models.bundle import load_bundle
+
+    bundle = load_bundle(folder)
+    return f"{len(bundle.manifest.files) + 1} files, golden sample reproduced", []
+
+
+def _calls(folder: Path) -> tuple[str, list[Problem]]:
+    run = read_predictions(folder)
+    pages = [f"patients/{safe_id(result.patient)}.html" for result in run.patients]
+    names = {"report.html", "predictions.csv", "cells.csv", *pages, *_recorded(folder)}
+    problems = [
+        _fault(name, MissingFileError("is missing; predict again"))
+        for name in sorted(names)
+        if not (folder / name).is_file()
+    ]
+    for check in (_check_table, _check_cells):
+        try:
+            check(run)
+        except DataError as error:
+            problems.append(_fault("", error))
+    if run.store.is_dir() and run.store.resolve().is_relative_to(folder.resolve()):
+        problems += Store(run.store).verify()
+    return f"{len(run.patients)} patients", problems
+
+
+def _recorded(folder: Path) -> Iterator[str]:
+    """The files that a run says it wrote."""
+    path = folder / _RECORD
+    files = read_json(path).get("files") if path.is_file() else []
+    if not isinstance(files, list):
+        raise DataError(f"{path} holds no list of files; predict again")
+    yield from map(str, files)
+
+
+def _check_table(run: PredictionRun) -> None:
+    """Raise DataError where ``predictions.csv`` and ``predictions.json`` disagree."""
+    path = run.folder / "predictions.csv"
+    columns = [f"probability_{label}" for label in run.model.labels]
+    facts = ("patient", "state", "label", "n_cells", "model_sha256")
+    found = list(read_csv(path, [*facts, *columns]))
+    for row, result in zip(found, run.patients, strict=False):
+        stated = (result.patient, result.state, result.label, str(result.n_cells), run.model.sha256)
+        far = [
+            label
+            for label, p in result.probabilities.items()
+            if not abs(number(row[f"probability_{label}"], path, label) - p) < 1e-6
+        ]
+        if far or tuple(row[fact] for fact in facts) != stated:
+            raise DataError(f"{path} and predictions.json differ for '{result.patient}'; {_AGAIN}")
+    if len(found) != len(run.patients):
+        raise DataError(
+            f"{path} has {len(found)} patients, predictions.json {len(run.patients)}; {_AGAIN}"
+        )
+
+
+def _check_cells(run: PredictionRun) -> None:
+    """Raise DataError where ``cells.csv`` has other patients than were called."""
+    called = {result.patient for result in run.patients if not result.failed}
+    if other := called ^ read_cell_probabilities(run.folder, run.model).keys():
+        raise DataError(
+            f"{run.folder / 'cells.csv'} and predictions.json differ for '{min(other)}'; {_AGAIN}"
+        )
+
+
+_AGAIN = "one of them was changed: predict again"
+
+
+def _study(folder: Path) -> tuple[str, list[Problem]]:
+    study = read_study(folder)
+    if (folder / "cells.csv").is_file():
+        read_cells(study)
+    folds = sorted(folder.glob("folds/*.json"))
+    problems = []
+    for path in folds:
+        arrays = path.with_suffix(".safetensors")
+        data = arrays.read_bytes() if arrays.is_file() else b""
+        if read_json(path).get("arrays_sha256") != hashlib.sha256(data).hexdigest():
+            error = DataError("has changed since it was written; run `millie crossval` again")
+            problems.append(_fault(arrays.name, error))
+    return f"{len(study.patients)} patients, {len(folds)} folds", problems
+
+
+def _fault(source: str, error: Exception) -> Problem:
+    return Problem("", source, type(error).__name__, str(error), fatal=True)
+
+
+_CHECKS: dict[Kind, Callable[[Path], tuple[str, list[Problem]]]] = {
+    "store": _store,
+    "model": _model,
+    "calls": _calls,
+    "study": _study,
+}

@@ -1,0 +1,108 @@
+"""What is damaged, missing or disagrees is named; what is whole is called whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from millie.config import Config
+from millie.errors import ConfigError, MissingFileError
+from millie.models.bundle_folder import locate
+from millie.pipeline.verify import Verified, verify
+
+from ..outputs.conftest import make_bag, make_prediction, run_folder, store, study_folder
+
+if TYPE_CHECKING:
+    from millie.bags.store import Store
+
+__all__ = ["make_bag", "make_prediction", "run_folder", "store", "study_folder"]
+
+
+@pytest.fixture
+def calls(run_folder: Path, store: Store) -> Path:
+    store.describe("films", Config())
+    return run_folder
+
+
+def found(*things: Path | str) -> list[Verified]:
+    return list(verify([str(thing) for thing in things]))
+
+
+def test_what_is_whole_is_one_line_each(calls: Path, study_folder: Path) -> None:
+    lines = [one.line() for one in found("apl-blood", calls / "store", calls, study_folder)]
+    assert lines == [
+        "whole    model  apl-blood: 6 files, golden sample reproduced",
+        f"whole    store  {calls / 'store'}: 3 bags",
+        f"whole    calls  {calls}: 4 patients",
+        f"whole    study  {study_folder}: 6 patients, 0 folds",
+    ]
+
+
+def test_a_flipped_bit_of_a_bag_damages_its_store_and_its_run(calls: Path) -> None:
+    path = calls / "store" / "p1.h5"
+    data = bytearray(path.read_bytes())
+    data[data.index(b'"label"') + 2] ^= 1
+    path.write_bytes(data)
+    for one in found(calls / "store", calls):
+        (problem,) = one.problems
+        assert problem.source == "p1.h5"
+        assert "has changed since it was written" in problem.message
+        assert one.line().endswith(": 1 fault")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("predictions.csv", "0.9,", "0.8,", "differ for 'p1'"),
+        ("predictions.csv", "NO_SIGNAL", "AML", "differ for 'p2'"),
+        ("predictions.json", "APL_SUSPECT", "NO_SIGNAL", "differ for 'p1'"),
+        ("predictions.json", "{", "[", "not valid JSON"),
+        ("cells.csv", "p3,", "p5,", "differ for 'p3'"),
+        ("patients/p2.html", None, "", "is missing"),
+        ("overlays/p1/slide_im0.jpg", None, "", "is missing"),
+        (".millie/record.json", "[", "{", "not valid JSON"),
+    ],
+)
+def test_results_that_were_changed_are_named(
+    calls: Path, name: str, old: str | None, new: str, message: str
+) -> None:
+    picture = next(calls.glob("overlays/*/*.jpg")).relative_to(calls).as_posix()
+    (calls / ".millie").mkdir()
+    (calls / ".millie" / "record.json").write_text(json.dumps({"schema": 1, "files": [picture]}))
+    path = calls / (picture if "overlays" in name else name)
+    if old is None:
+        path.unlink()
+    else:
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new), encoding="utf-8")
+    (one,) = found(calls)
+    assert message in " ".join(problem.message for problem in one.problems)
+
+
+def test_a_damaged_fold_is_named(study_folder: Path) -> None:
+    (study_folder / "folds").mkdir()
+    (study_folder / "folds" / "a.json").write_text(json.dumps({"arrays_sha256": "0" * 64}))
+    (one,) = found(study_folder)
+    assert one.problems[0].source == "a.safetensors"
+
+
+def test_a_model_without_a_file_or_with_a_flipped_bit_is_damaged(tmp_path: Path) -> None:
+    model = shutil.copytree(locate("apl-blood"), tmp_path / "m")
+    data = bytearray((model / "weights.safetensors").read_bytes())
+    data[-1] ^= 1
+    (model / "weights.safetensors").write_bytes(data)
+    assert "weights.safetensors was altered" in found(model)[0].problems[0].message
+    (model / "bundle.json").unlink()
+    assert "bundle.json is missing" in found(model)[0].problems[0].message
+
+
+def test_a_name_that_is_none_of_these_is_told_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="does not exist"):
+        verify(["apl-blood", str(tmp_path / "none")])
+    with pytest.raises(ConfigError, match="is no bag store, no model"):
+        verify([str(tmp_path)])
