@@ -66,7 +66,16 @@ def test_unknown_key_in_a_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("= 3", "not valid TOML"), ("seed = 3", "outside a table")]
+    ("text", "message"),
+    [
+        ("= 3", "not valid TOML"),
+        ("seed = 3", "outside a table"),
+        ("seed = " + "9" * 5000, "not valid TOML"),
+        ("seed = " + "[" * 5000, "not valid TOML"),
+        ("training.seed" + ".a" * 5000 + " = 1", r"training\.seed: .* got \{'a': "),
+        ("crops.size_um = inf", "finite number"),
+        ("model.hidden = [0]", r"model\.hidden\.0: .*greater than or equal to 1"),
+    ],
 )
 def test_a_malformed_file_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "c.toml"

@@ -75,7 +75,7 @@ class CropConfig(_Stage):
 
     size_px: int = Field(224, ge=16, le=1024, description="Side of the square crop in pixels.")
     size_um: float = Field(
-        25.0, ge=0, description="Side in um (a promyelocyte reaches 25); 0: native pixels."
+        25.0, ge=0, le=1000, description="Side in um (a promyelocyte reaches 25); 0: native pixels."
     )
     keep_smudge: bool = Field(
         default=True, description="Smudge cells stay in the bag, flagged; False leaves them out."

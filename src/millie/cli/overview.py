@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from millie.cli.options import (
     Verbose,
     chosen_config,
 )
+
+if TYPE_CHECKING:
+    from millie.types import Problem
 
 
 @app.command()
@@ -136,7 +139,7 @@ def verify(
     from millie.cli import console as show
     from millie.pipeline import verify as checks
 
-    problems = []
+    problems: list[Problem] = []
     for found in checks.verify(things):
         show.say(found.line())
         problems += found.problems

@@ -8,7 +8,6 @@ reading and writing; what the manifest states is in :mod:`millie.models.manifest
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,8 +35,10 @@ from millie.models.bundle_folder import (
 from millie.models.encoders import Encoder, build_encoder, new_encoder
 from millie.models.golden import (
     TOLERANCE,
+    check_classes,
     draw_input,
     ensemble_probabilities,
+    golden_file,
     golden_gap,
     golden_sample,
 )
@@ -233,9 +234,8 @@ def save_bundle(
         layout.WEIGHTS: save(tensors),
         layout.CONFIG: to_toml(_portable(config)).encode(),
         layout.CARD: description.card.encode(),
-        layout.GOLDEN: save(
-            golden_sample(networks, description.temperature, cells),
-            {"labels": json.dumps(description.labels)},
+        layout.GOLDEN: golden_file(
+            golden_sample(networks, description.temperature, cells), description.labels
         ),
     }
     if reference:
@@ -266,7 +266,7 @@ def _assemble(folder: Path, manifest: Manifest, sha256: str, contents: dict[str,
         for name in (layout.WEIGHTS, layout.GOLDEN, layout.REFERENCE)
         if name in contents
     }
-    _check_classes(contents[layout.GOLDEN], manifest, folder)
+    check_classes(contents[layout.GOLDEN], manifest.labels)
     try:
         networks = _networks(manifest, config.model, tensors[layout.WEIGHTS])
     except ConfigError as error:
@@ -293,21 +293,6 @@ def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:
         return dict(load(data))
     except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as error:
         raise BundleError(f"{path} is no readable safetensors file: {error}") from error
-
-
-def _check_classes(golden: bytes, manifest: Manifest, folder: Path) -> None:
-    """The golden sample names the classes of its probabilities: they are the manifest's.
-
-    Samples of earlier versions name none. Training has always put classes in the order of their
-    names, so that is what such a sample means.
-    """
-    header = json.loads(golden[8 : 8 + int.from_bytes(golden[:8], "little")])
-    named = (header.get("__metadata__") or {}).get("labels", json.dumps(sorted(manifest.labels)))
-    if named != json.dumps(manifest.labels):
-        raise BundleError(
-            f"{folder}: the classes of bundle.json, {', '.join(manifest.labels)}, are not those of "
-            f"its golden sample, {named}, in this order{_REMEDY}"
-        )
 
 
 def _checked_reference(tensors: dict[str, Tensor], dim: int) -> dict[str, Tensor]:

@@ -6,9 +6,11 @@ This module owns the ensemble's probabilities too, because the sample is stated 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from millie.errors import BundleError, ConfigError
@@ -84,6 +86,33 @@ def golden_sample(
         )
     sample = {kind: cells.detach().cpu().contiguous()}
     return {**sample, "probabilities": _probabilities(sample, networks, temperature)}
+
+
+def golden_file(sample: Mapping[str, Tensor], labels: Sequence[str]) -> bytes:
+    """The sample as safetensors; the header names the classes of its probabilities."""
+    return save(dict(sample), {"labels": json.dumps(list(labels))})
+
+
+def check_classes(data: bytes, labels: Sequence[str]) -> None:
+    """Compare the classes that a sample names with those of its bundle.
+
+    Samples of earlier versions name none. Training has always put classes in the order of their
+    names, so that is what such a sample means.
+
+    Args:
+        data: a file that can be read as safetensors.
+        labels: in the order of the probabilities.
+
+    Raises:
+        BundleError: they are others, or in another order.
+    """
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    named = (header.get("__metadata__") or {}).get("labels", json.dumps(sorted(labels)))
+    if named != json.dumps(list(labels)):
+        raise BundleError(
+            f"the bundle has the classes {', '.join(labels)} and its golden sample {named}, or in "
+            "another order: fetch or train the bundle again"
+        )
 
 
 def golden_gap(
