@@ -429,7 +429,7 @@ def test_nothing_is_allocated_for_sizes_that_the_weights_do_not_have(saved: Bund
     forge_file(saved, "config.toml", text.encode())
     record = bundle_folder.read_settings(saved.folder)[0].model_dump(mode="json")
     rewrite(saved, files=record["files"], encoder={**record["encoder"], "dim": 65_536})
-    with pytest.raises(BundleError, match=r"expected torch\.float32 \(.*65536"):  # 17 TB
+    with pytest.raises(BundleError, match=r"expected torch\.float32 \(65536,"):  # 17 TB
         load_bundle(saved.folder)
 
 

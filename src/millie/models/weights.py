@@ -45,8 +45,8 @@ def check_tensors(
         raise BundleError(f"{owner}: lacking {missing[:3]}, {len(missing)} names in all")
     if unknown := sorted(tensors.keys() - expected.keys()):
         raise BundleError(f"{owner}: unknown {unknown[:3]}, {len(unknown)} names in all")
-    for name, tensor in tensors.items():
-        want = expected[name]
+    for name, want in expected.items():
+        tensor = tensors[name]
         if tensor.shape != want.shape or tensor.dtype != want.dtype:
             raise BundleError(
                 f"{owner}: '{name}' is {tensor.dtype} {tuple(tensor.shape)}, "
