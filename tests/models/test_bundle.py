@@ -252,7 +252,7 @@ def test_paths_that_leave_the_folder_are_refused(saved: Bundle, name: str) -> No
         ({"surprise": 1}, "surprise"),
         ({"networks": 3}, "lack"),
         ({"networks": 1}, "no network"),
-        ({"labels": ["APL", "AML", "normal"]}, "and its golden sample"),
+        ({"labels": ["APL", "AML", "normal"]}, "those of the golden sample"),
         ({"size_px": 224}, "different encoders or crops"),
     ],
 )

@@ -266,18 +266,19 @@ def _assemble(folder: Path, manifest: Manifest, sha256: str, contents: dict[str,
         for name in (layout.WEIGHTS, layout.GOLDEN, layout.REFERENCE)
         if name in contents
     }
-    check_classes(contents[layout.GOLDEN], manifest.labels)
     try:
+        check_classes(contents[layout.GOLDEN], manifest.labels)
         networks = _networks(manifest, config.model, tensors[layout.WEIGHTS])
-    except ConfigError as error:
-        raise BundleError(f"{folder}: {error}") from error
+        reference = _checked_reference(tensors.get(layout.REFERENCE, {}), manifest.encoder.dim)
+    except (ConfigError, BundleError) as error:
+        raise BundleError(f"{folder}: {error}{_REMEDY}") from error
     bundle = Bundle(
         folder=folder,
         manifest=manifest,
         sha256=sha256,
         config=config,
         networks=networks,
-        reference=_checked_reference(tensors.get(layout.REFERENCE, {}), manifest.encoder.dim),
+        reference=reference,
         golden=tensors[layout.GOLDEN],
         card=contents[layout.CARD].decode(errors="replace"),
     )
@@ -325,7 +326,7 @@ def _networks(
         networks.append(network.eval())
         used += len(own)
     if used != len(tensors):
-        raise BundleError(f"{layout.WEIGHTS} holds tensors of no network; train the bundle again")
+        raise BundleError(f"{layout.WEIGHTS} holds tensors of no network")
     return networks
 
 
