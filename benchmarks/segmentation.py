@@ -1,11 +1,12 @@
 """Leukocyte segmentation measured on real images: the whole table, with bootstrap intervals.
 
-Run ``python benchmarks/segmentation.py --data ../shared/data --methods default paper`` for the
-Markdown table of docs/segmentation.md. A centre inside the box of an unmatched leukocyte is a hit,
-any other is false. Each image is judged by its own red cells, again with those of all images of its
-set, as ``millie detect`` does for the images of one command, and again with its scale given, which
-tells errors of the scale from errors of the segmentation. The time of each step of the default
-method follows at the end.
+Run ``python benchmarks/segmentation.py --data ../shared/data --methods default`` for the Markdown
+table of docs/segmentation.md. A centre inside the box of an unmatched leukocyte is a hit, any other
+is false. Each image is judged by its own cells, again with those of all images of its set, as
+``millie detect`` does for the images of one command, and again with its scale given, which tells
+errors of the scale from errors of the segmentation. The shipped network was trained on these sets:
+``--left-out FOLDER`` adds the columns that decide, each set judged by a network that never saw it
+(``A.safetensors`` and so on, written by ``training/leave_out.py``).
 """
 
 from __future__ import annotations
@@ -24,25 +25,35 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.numpy import load_file
 
 from changes import CHANGES, Pixels
 from millie.config import SegmentationConfig
 from millie.segmentation import central_region, sample_statistics, segment
-from millie.segmentation.cells import candidates, outlines
-from millie.segmentation.leukocytes import _resized, _scale
-from millie.segmentation.nuclei import find_nuclei, find_pieces
-from millie.segmentation.objects import describe, leukocyte_odds
-from millie.segmentation.stain import stain_map
+from millie.segmentation.film import film_of
+from millie.segmentation.instances import cells_of
+from millie.segmentation.leukocytes import _resized, _scale, segment_with
+from millie.segmentation.network import WORK_UM_PX, Network, shipped
 from millie.types import Detection, PixelSize
 
 METHODS = ("paper", "released-code", "default")
 HOW = ("each alone", "as one sample", "scale given")
 UM_PX = {
     "pbc_cells": 0.105, "platelet": 0.105, "bone_marrow_cells": 0.105, "apl_aml": 0.10,
-    "bccd": 0.086, "all_idb1": 0.088, "raabin_575": 0.0525, "bccd_like_416": 0.089,
-    "draaslan_256": 0.125, "lmu_cells": 0.07,
+    "bccd": 0.075, "all_idb1": 0.088, "raabin_575": 0.0575, "bccd_like_416": 0.096,
+    "draaslan_256": 0.147, "lmu_cells": 0.07,
 }  # fmt: skip
-"""By the red cells of each set, 7.2 um; fields of ALL-IDB1 under 2,000 px wide: 0.110."""
+"""By the red cells of each set; fields of ALL-IDB1 under 2,000 px wide: 0.110."""
+RED_CELL_UM = 7.2
+OF_ITS_BOX = 0.92  # the diameter of a red cell in the box drawn around it, by eye in all four sets
+LEAST_RED_CELLS = 5  # whole ones, by which an image's scale is known
+FOLDS = {
+    "A": ("raabin_575", "all_idb1", "all_idb2", "pbc_cells"),
+    "B": ("draaslan_256", "wbc_masks", "apl_aml"),
+    "C": ("bccd", "bccd_like_416", "bone_marrow_cells"),
+}
+"""Sources left out together; ``all_idb2`` was cut out of ``all_idb1``."""
+OTHER_FIELDS = ("raabin_575", "bccd_like_416", "draaslan_256")
 SIGNED = {
     "Blast, no lineage spec", "Promyelocyte", "Myelocyte", "Metamyelocyte", "Band neutrophils",
     "Segmented neutrophils", "Eosinophils", "Basophil", "Lymphocyte", "Lymphocyte, variant",
@@ -50,15 +61,32 @@ SIGNED = {
 }  # fmt: skip
 
 
+Box = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True)
 class Sample:
-    """One image of a set and its truth."""
+    """One image of a set and its truth: boxes of leukocytes and of red cells, or drawn masks."""
 
     name: str
     image: Pixels
-    boxes: tuple[tuple[float, float, float, float], ...] = ()
+    boxes: tuple[Box, ...] = ()
     truth: Pixels | None = None
     kind: str = ""
+    red_cells: tuple[Box, ...] = ()
+
+    def own_um_px(self) -> float | None:
+        """Its scale by its own red cells, None if fewer than five are whole."""
+        height, width = self.image.shape[:2]
+        edge = 0.01 * width
+        sizes = [
+            np.sqrt((right - left) * (bottom - top))
+            for left, top, right, bottom in self.red_cells
+            if min(left, top, width - right, height - bottom) > edge
+        ]
+        if len(sizes) < LEAST_RED_CELLS:
+            return None
+        return RED_CELL_UM / (OF_ITS_BOX * float(np.median(sizes)))
 
 
 def read(path: Path) -> Pixels | None:
@@ -73,13 +101,14 @@ def bccd(root: Path) -> Iterator[Sample]:
     for path in sorted((root / "bccd" / "JPEGImages").glob("*.jpg")):
         image = read(path)
         xml = root / "bccd" / "Annotations" / f"{path.stem}.xml"
-        boxes = []
+        boxes: dict[str, list[Box]] = {"WBC": [], "RBC": [], "Platelets": []}
         for item in ElementTree.parse(xml).getroot().iter("object"):  # noqa: S314  our own files
-            if item.findtext("name") == "WBC":
-                corners = [float(item.findtext(f"bndbox/{k}") or 0) for k in CORNERS]
-                boxes.append((corners[0], corners[1], corners[2], corners[3]))
+            corners = [float(item.findtext(f"bndbox/{k}") or 0) for k in CORNERS]
+            boxes[item.findtext("name") or ""].append(
+                (corners[0], corners[1], corners[2], corners[3])
+            )
         if image is not None:
-            yield Sample(path.name, image, tuple(boxes))
+            yield Sample(path.name, image, tuple(boxes["WBC"]), red_cells=tuple(boxes["RBC"]))
 
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -117,6 +146,40 @@ def crops(name: str, pattern: str) -> Callable[[Path], Iterator[Sample]]:
     return samples
 
 
+def fields_other(name: str) -> Callable[[Path], Iterator[Sample]]:
+    """Fields with YOLO labels (0 leukocyte, 1 red cell, 2 platelet) or KITTI ones."""
+
+    def samples(root: Path) -> Iterator[Sample]:
+        folder = root / "fields_other" / name
+        for path in sorted((folder / "images").iterdir()):
+            image = read(path)
+            if image is None:
+                continue
+            boxes: dict[str, list[Box]] = {"leukocyte": [], "red cell": [], "platelet": []}
+            for line in (folder / "labels" / f"{path.stem}.txt").read_text().splitlines():
+                kind, *rest = line.split()
+                boxes[KINDS[kind]].append(box_of(rest, image.shape))
+            cells, red = tuple(boxes["leukocyte"]), tuple(boxes["red cell"])
+            yield Sample(path.name, image, cells, red_cells=red)
+
+    return samples
+
+
+KINDS = {
+    "0": "leukocyte", "1": "red cell", "2": "platelet", "wbc": "leukocyte", "rbc": "red cell"
+}  # fmt: skip
+
+
+def box_of(row: list[str], shape: tuple[int, ...]) -> Box:
+    """The box of a label without its kind: centre and size as shares, or corners in pixels."""
+    if len(row) > len(CORNERS):
+        left, top, right, bottom = map(float, row[3:7])
+        return left, top, right, bottom
+    height, width = shape[:2]
+    x, y, w, h = map(float, row)
+    return (x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height
+
+
 def wbc_masks(root: Path) -> Iterator[Sample]:
     for path in sorted((root / "wbc_masks" / "Dataset 1").glob("*.bmp")):
         image, truth = read(path), read(path.with_suffix(".png"))
@@ -132,10 +195,12 @@ SETS: dict[str, Callable[[Path], Iterator[Sample]]] = {
     "pbc_cells": crops("pbc_cells", "[!p]*/*.jpg"),
     "platelet": crops("pbc_cells", "platelet/*.jpg"),
     "bone_marrow_cells": crops("bone_marrow_cells", "*/*.jpg"),
+    "lmu_cells": crops("lmu_cells", "*/*.jpg"),
+    **{name: fields_other(name) for name in OTHER_FIELDS},
 }
 
 
-def match(detection: Detection, boxes: tuple[tuple[float, float, float, float], ...]) -> NDArray:
+def match(detection: Detection, boxes: tuple[Box, ...]) -> NDArray:
     """(hits, false, missed) of one image."""
     free = list(boxes)
     false = 0
@@ -230,18 +295,45 @@ def given(name: str, sample: Sample) -> PixelSize:
     return PixelSize(UM_PX[name])
 
 
-def detections(method: str, name: str, samples: list[Sample], how: str) -> Iterator[Detection]:
+@dataclass(frozen=True)
+class Method:
+    """A named method, or the default one with networks that never saw the set they judge."""
+
+    name: str
+    left_out: dict[str, Network] | None = None
+
+    def network(self, name: str) -> Network | None:
+        """That for a set; None: the shipped one."""
+        if self.left_out is None:
+            return None
+        return next(self.left_out[fold] for fold, sets in FOLDS.items() if source(name) in sets)
+
+    def knows(self, name: str) -> bool:
+        """Whether the set can be judged."""
+        return self.left_out is None or any(source(name) in sets for sets in FOLDS.values())
+
+
+def source(name: str) -> str:
+    """What a set was taken from: platelets are of ``pbc_cells``."""
+    return {"platelet": "pbc_cells"}.get(name, name)
+
+
+def detections(method: Method, name: str, samples: list[Sample], how: str) -> Iterator[Detection]:
     """What is found in each image, with the scale from where ``how`` says."""
-    config = SegmentationConfig(method=method)
-    together = how == "as one sample"
+    network = method.network(name)
+    config = SegmentationConfig(method="default" if network else method.name)
+    together = how == "as one sample" and network is None
     seen = [(s.image, None) for s in samples[:40]]
     statistics = sample_statistics(seen, config) if together else None
     for sample in samples:
         known = given(name, sample) if how == "scale given" else None
-        yield segment(sample.image, known, config, statistics)
+        if network:
+            yield segment_with(network, sample.image, known, config)
+        else:
+            yield segment(sample.image, known, config, statistics)
 
 
-def rows_of_fields(method: str, name: str, samples: list[Sample], how: str) -> NDArray:
+def rows_of_fields(method: Method, name: str, samples: list[Sample], how: str) -> NDArray:
     """(hits, false, missed) of each field."""
     found = detections(method, name, samples, how)
     return np.array([match(d, s.boxes) for d, s in zip(found, samples, strict=True)])
@@ -258,7 +350,7 @@ def changed(samples: list[Sample], change: Callable[[Pixels], Pixels]) -> list[S
     return fields
 
 
-def rows_of_crops(method: str, name: str, samples: list[Sample], how: str) -> dict[str, NDArray]:
+def rows_of_crops(method: Method, name: str, samples: list[Sample], how: str) -> dict[str, NDArray]:
     """Share with exactly one cell, by cell type too, and overlaps with the drawn outlines."""
     one, nucleus, cell = [], [], []
     for sample, found in zip(samples, detections(method, name, samples, how), strict=True):
@@ -289,29 +381,23 @@ def speed(method: str, samples: list[Sample], pixel_size: PixelSize | None) -> s
 def step_times(image: Pixels, um_px: float) -> dict[str, float]:
     """Processor milliseconds of each step of the default method, the least of seven runs."""
     config, clock = SegmentationConfig(), time.process_time
-    work_um = config.working_um_px
+    network = shipped()
     least: dict[str, float] = {}
     for _ in range(7):
         marks = [("", clock())]
-        work = _resized(image, um_px / work_um)
-        marks.append(("to 0.25 um/px", clock()))
-        stain = stain_map(work)
-        marks.append(("stain", clock()))
-        find_pieces(stain, work_um)
-        marks.append(("levels and pieces", clock()))
-        nuclei = find_nuclei(stain, work_um)
-        marks.append(("grouping of lobes", clock()))
-        found = candidates(nuclei, work_um, config.min_nucleus_um2)
-        odds = leukocyte_odds(np.array([describe(c.window, c.mask, stain, work_um) for c in found]))
-        marks.append(("objects", clock()))
-        outlines(stain, [c for c, odd in zip(found, odds, strict=True) if odd > 0], work_um)
-        marks.append(("outlines along rays", clock()))
-        _scale(image, None, config, None)
+        work = _resized(image, um_px / WORK_UM_PX)
+        marks.append(("to 0.4 um/px", clock()))
+        film_of(work)
+        marks.append(("background", clock()))
+        maps = network(work)
+        marks.append(("network", clock()))
+        cells_of(maps, image.shape[:2], um_px, config)
+        marks.append(("cells", clock()))
+        _scale(network, image, None, config, None)
         marks.append(("scale, where unknown", clock()))
         segment(image, PixelSize(um_px), config)
         marks.append(("whole, scale known", clock()))
         times = {step: 1000 * (now - before) for (_, before), (step, now) in pairwise(marks)}
-        times["grouping of lobes"] -= times["levels and pieces"]  # nuclei begin with them
         least = {step: min(value, least.get(step, value)) for step, value in times.items()}
     return least
 
@@ -334,33 +420,70 @@ def mean(values: NDArray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def table(method: str, root: Path, limit: int, part: str) -> Iterator[tuple[str, str]]:
-    """(measure, value) for one method."""
+def rows_of_scale(method: Method, name: str, samples: list[Sample]) -> NDArray:
+    """1 where the scale found is within 10 % of that of the image's own red cells."""
+    known = [s for s in samples if s.own_um_px()]
+    found = detections(method, name, known, HOW[0])
+    read = [
+        (d.pixel_size.um_px if d.pixel_size else 1e-9) / (s.own_um_px() or 0)
+        for d, s in zip(found, known, strict=True)
+    ]
+    return (np.abs(np.log(read)) < np.log(1.1)).astype(float)
+
+
+def table_of_fields(method: Method, root: Path, limit: int, part: str) -> Iterator[tuple[str, str]]:
+    """(measure, value) on fields."""
     fields = thinned(half(list(bccd(root)), part), limit)
     for label, change in CHANGES.items():
         for how in HOW if label == "as it is" else HOW[:2]:
-            rows = rows_of_fields(method, "bccd", changed(fields, change), how)
-            yield f"bccd F1, {label}, {how}", interval(rows, f1)
+            if method.left_out is None or how != "as one sample":
+                rows = rows_of_fields(method, "bccd", changed(fields, change), how)
+                yield f"bccd F1, {label}, {how}", interval(rows, f1)
     found = detections(method, "bccd", fields, "scale given")
     shares = [v for d, s in zip(found, fields, strict=True) for v in overlaps(d, s)]
     yield "bccd overlap of boxes, scale given", interval(np.array(shares), mean)
+    others = {name: half(list(SETS[name](root)), part) for name in OTHER_FIELDS}
+    for name, samples in others.items():
+        for how in (HOW[0], HOW[2]):
+            yield f"{name} F1, {how}", interval(rows_of_fields(method, name, samples, how), f1)
+    of_scale = {"bccd": fields, **others} if method.name == "default" else {}
+    for name, samples in of_scale.items():
+        right = rows_of_scale(method, name, samples)
+        yield f"{name} scale within 10 % (n = {len(right)})", interval(right, mean)
     samples = half(list(all_idb1(root)), part)
     ill = np.array([s.kind == "1" for s in samples])
-    for how in ("each alone", "scale given"):
+    for how in (HOW[0], HOW[2]):
         counts = rows_of_fields(method, "all_idb1", samples, how)
         yield f"all_idb1 blast recall, {how}", interval(counts[ill], recall)
         yield f"all_idb1 cells a healthy field, {how}", f"{counts[~ill, 1].mean():.2f}"
-    for name in ("apl_aml", "wbc_masks", "pbc_cells", "platelet", "bone_marrow_cells"):
+
+
+def table(method: Method, root: Path, limit: int, part: str) -> Iterator[tuple[str, str]]:
+    """(measure, value) for one method."""
+    yield from table_of_fields(method, root, limit, part)
+    for name in CROPS:
+        if not method.knows(name):
+            continue
         samples = thinned(half(list(SETS[name](root)), part), limit)
-        for how in HOW:
+        for how in HOW if method.left_out is None else (HOW[0], HOW[2]):
             for what, values in rows_of_crops(method, name, samples, how).items():
                 if len(values):
                     yield f"{name} {what}, {how} (n = {len(values)})", interval(values, mean)
+    if method.left_out is not None:
+        return
     big = [s for s in all_idb1(root) if s.image.shape[1] > 2000]
-    yield "speed, fields of 5 MP, scale to be found, MP/s", speed(method, big, None)
-    yield "speed, fields of 5 MP, scale known, MP/s", speed(method, big, PixelSize(0.088))
-    if method == "default":
+    yield "speed, fields of 5 MP, scale to be found, MP/s", speed(method.name, big, None)
+    yield "speed, fields of 5 MP, scale known, MP/s", speed(method.name, big, PixelSize(0.088))
+    if method.name == "default":
         yield from steps_of(big)
+
+
+CROPS = ("apl_aml", "wbc_masks", "pbc_cells", "platelet", "bone_marrow_cells", "lmu_cells")
+
+
+def stored(path: Path) -> Network:
+    """A network as ``training/leukocytes.py`` writes it."""
+    return Network({name: value.astype(np.float32) for name, value in load_file(path).items()})
 
 
 def data_parser(description: str | None) -> argparse.ArgumentParser:
@@ -377,11 +500,19 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--limit", type=int, default=0, help="about so many images a set; 0: all")
     parser.add_argument("--part", choices=("all", "even", "odd"), default="all")
+    parser.add_argument("--left-out", type=Path, help="folder of the folds' networks")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
+    methods = [Method(name) for name in arguments.methods]
+    if arguments.left_out:
+        methods.append(
+            Method("default", {f: stored(arguments.left_out / f"{f}.safetensors") for f in FOLDS})
+        )
     columns = {
-        m: dict(table(m, arguments.data, arguments.limit, arguments.part))
-        for m in arguments.methods
+        m.name if m.left_out is None else "left out": dict(
+            table(m, arguments.data, arguments.limit, arguments.part)
+        )
+        for m in methods
     }
     print(
         f"{platform.machine()}, Python {platform.python_version()}, "

@@ -3,7 +3,7 @@
 ``python benchmarks/touching_pairs.py --data ../shared/data`` prints the rows of
 docs/segmentation.md. Cells of ``wbc_masks`` are cut out by their drawn outlines and put beside each
 other on an empty background, apart, touching or overlapping. Right: two cells are found, one centre
-in each body. Odd-numbered images unless told; the rule for necks was chosen on even ones.
+in each body. Odd-numbered images unless told; even ones taught the network.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millie.config import SegmentationConfig
-from millie.segmentation import segment
+from millie.segmentation.leukocytes import segment_with
+from millie.segmentation.network import shipped
 from millie.types import Detection, PixelSize
-from segmentation import Pixels, data_parser, given, half, wbc_masks
+from segmentation import Pixels, data_parser, given, half, stored, wbc_masks
 
 OVERLAPS_UM = (-1, 0, 1, 2, 3)
 _MARGIN_PX = 12
@@ -117,12 +118,16 @@ def shares_parted(root: Path, part: str, find: Find) -> Iterator[tuple[int, floa
 def main() -> None:
     parser = data_parser(__doc__)
     parser.add_argument("--part", choices=("all", "even", "odd"), default="odd")
+    parser.add_argument("--weights", type=Path, help="a network beside the shipped one")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
     config = SegmentationConfig()
+    network = stored(arguments.weights) if arguments.weights else shipped()
     print("| overlap, um | found as two | n |\n|---|---|---|")
     for overlap, share, n in shares_parted(
-        arguments.data, arguments.part, lambda image, um_px: segment(image, um_px, config)
+        arguments.data,
+        arguments.part,
+        lambda image, um_px: segment_with(network, image, um_px, config),
     ):
         print(f"| {overlap} | {share:.3f} | {n} |")
 

@@ -257,7 +257,7 @@ def test_a_part_that_is_not_there_is_an_error() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["segmentation/lobes.py", "segmentation/lobe_model.npz", "segmentation/object_model.npz"],
+    ["segmentation/instances.py", "segmentation/leukocytes.safetensors"],
 )
 def test_weights_count_as_code_does(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

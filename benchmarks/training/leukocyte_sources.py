@@ -31,6 +31,8 @@ KEPT_UM_PX = 0.25
 NO_CENTRE, NO_NUCLEUS, NO_CELL, NO_RED = 1, 2, 4, 8  # bits of ``unknown``
 NOTHING_KNOWN = NO_CENTRE | NO_NUCLEUS | NO_CELL | NO_RED
 RED_CELL_UM = 7.2
+OF_ITS_BOX = 0.92
+"""Diameter of a red cell in the box that people draw around it, seen in all four boxed sets."""
 TEACHER = SegmentationConfig()
 SMUDGES = {
     "Im001_1": ((296, 118), (843, 330), (1669, 531), (536, 1048), (1124, 1086), (894, 1296)),
@@ -161,7 +163,7 @@ def own_scale(boxes: list[tuple[str, Box]], shape: tuple[int, ...], usual_um_px:
     ]  # fmt: skip
     if len(whole) < 4:
         return usual_um_px
-    own = RED_CELL_UM / float(np.median(whole))
+    own = RED_CELL_UM / (OF_ITS_BOX * float(np.median(whole)))
     return float(np.clip(own, 0.75 * usual_um_px, 1.33 * usual_um_px))
 
 
@@ -200,7 +202,7 @@ def bccd(root: Path) -> Iterator[Picture]:
             boxes.append((names[item.findtext("name") or ""], (c[0], c[1], c[2], c[3])))
         image = read(path)
         if image is not None:
-            yield boxed("bccd", image, 0.086, boxes)
+            yield boxed("bccd", image, own_scale(boxes, image.shape, 0.075), boxes)
 
 
 def fields_other(root: Path, name: str) -> Iterator[tuple[str, Pixels, list[tuple[str, Box]]]]:
@@ -222,20 +224,14 @@ def fields_other(root: Path, name: str) -> Iterator[tuple[str, Pixels, list[tupl
         yield path.name, image, boxes
 
 
-def yolo(name: str, um_px: float) -> Callable[[Path], Iterator[Picture]]:
-    """Fields whose scale differs from image to image."""
+def others(name: str, um_px: float) -> Callable[[Path], Iterator[Picture]]:
+    """MIT; fields whose scale differs from image to image."""
 
     def pictures(root: Path) -> Iterator[Picture]:
         for _, image, boxes in fields_other(root, name):
             yield boxed(name, image, own_scale(boxes, image.shape, um_px), boxes)
 
     return pictures
-
-
-def draaslan(root: Path) -> Iterator[Picture]:
-    """MIT."""
-    for _, image, boxes in fields_other(root, "draaslan_256"):
-        yield boxed("draaslan_256", image, 0.125, boxes)
 
 
 def wbc_masks(root: Path) -> Iterator[Picture]:
@@ -409,9 +405,9 @@ def shrunk(picture: Picture) -> Picture:
 
 SOURCES: dict[str, Callable[[Path], Iterator[Picture]]] = {
     "bccd": bccd,
-    "raabin_575": yolo("raabin_575", 0.0525),
-    "bccd_like_416": yolo("bccd_like_416", 0.089),
-    "draaslan_256": draaslan,
+    "raabin_575": others("raabin_575", 0.0575),
+    "bccd_like_416": others("bccd_like_416", 0.096),
+    "draaslan_256": others("draaslan_256", 0.147),
     "wbc_masks": wbc_masks,
     "all_idb1": all_idb1,
     "all_idb2": crops("all_idb2", "all_idb2/img/*.tif", 0.1, 60),

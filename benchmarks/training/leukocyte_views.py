@@ -183,9 +183,12 @@ def paste(
         image = cv2.warpAffine(source.image, m, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
         stain = (gain * np.exp(rng.normal(0, 0.12, 3))).astype(np.float32)
         own = density(image, bright(source.image)) * stain
+        nucleus = cv2.warpAffine(source.nuclei, m, (SIDE, SIDE), flags=cv2.INTER_NEAREST)
+        if rng.random() < 0.2:  # cytoplasm hardly seen, as in many neutrophils
+            solid = cv2.GaussianBlur(nucleus.astype(np.float32), (3, 3), 0)[..., None]
+            own *= solid + (1 - solid) * np.float32(rng.uniform(0.15, 0.7))
         soft = cv2.GaussianBlur(mask, (3, 3), 0)[..., None]
         od = od * (1 - soft) + soft * np.maximum(own, rng.choice([0.0, 0.3]) * od)
-        nucleus = cv2.warpAffine(source.nuclei, m, (SIDE, SIDE), flags=cv2.INTER_NEAREST)
         view.cells[inside] = min(254, int(view.cells.max()) + 1)
         view.nuclei[inside] = nucleus[inside]
         view.things[inside] = 0
@@ -216,7 +219,7 @@ def lay_platelets(
     """Platelets, and leukocytes shrunk to them: what is so small is none, whatever its texture."""
     side = len(od)
     for _ in range(rng.integers(1, 5)):
-        real = bool(laid.platelets) and rng.random() < 0.5
+        real = bool(laid.platelets) and rng.random() < 0.75
         sources = laid.platelets if real else laid.leukocytes
         source = sources[rng.integers(len(sources))]
         if real:
@@ -226,7 +229,7 @@ def lay_platelets(
         drawn = parts == rng.choice(np.unique(parts[parts > 0]))
         rows, columns = np.nonzero(drawn)
         size = 2 * np.sqrt(len(rows) / np.pi)
-        wanted = size * source.um_px * rng.uniform(0.7, 1.4) if real else rng.uniform(1.4, 4.4)
+        wanted = size * source.um_px * rng.uniform(0.7, 1.4) if real else rng.uniform(1.4, 3.0)
         f = wanted / um_px / size
         turn = rng.uniform(0, 2 * np.pi)
         a = f * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
@@ -247,25 +250,41 @@ def lay_platelets(
         view.unknown[inside] &= ~np.uint8(NO_RED)
 
 
-def recolour_red_cells(view: View, od: Floats, rng: np.random.Generator) -> None:
-    """Red cells, platelets and debris of another colour, now and then as dark as a nucleus."""
+def around_leukocytes(view: View) -> Floats:
+    """1 on leukocytes and what may be some, falling to 0 around them; (S, S, 1)."""
     sure = ((view.cells > 0) | (view.unknown & NO_CENTRE > 0)).astype(np.float32)
-    wide = cv2.GaussianBlur(cv2.dilate(sure, np.ones((3, 3))), (5, 5), 0)[..., None]
-    kind = rng.random()
-    if kind < 0.65:
-        outside = od[sure == 0]
-        inside = od[(view.nuclei > 0) & (sure > 0)]
-        dark = np.median(inside, axis=0) if len(inside) > 20 else rng.uniform(0.4, 1.2, 3)
-        red = np.percentile(outside, 80, axis=0) if len(outside) > 50 else np.full(3, 0.3)
-        if kind < 0.3:  # dark in their own colour, else in that of the nuclei
-            dark, red = np.full(3, dark.mean()), np.full(3, red.mean())
-        gain = rng.uniform(0.5, 1.15) * dark / np.maximum(red, 0.06)
-        factor = np.clip(gain, 0.4, 6) * np.exp(rng.normal(0, 0.15, 3))
+    return cv2.GaussianBlur(cv2.dilate(sure, np.ones((3, 3))), (5, 5), 0)[..., None]
+
+
+def recolour_red_cells(view: View, od: Floats, rng: np.random.Generator) -> None:
+    """Red cells, platelets and debris of another colour, now and then nearly as dark as a nucleus.
+
+    Not in the nuclei's own colour: no film is stained so, and a network that had to learn it gave
+    up colour altogether.
+    """
+    wide = around_leukocytes(view)
+    if rng.random() < 0.4:
+        outside, inside = od[wide[..., 0] < 0.5], od[(view.nuclei > 0) & (view.cells > 0)]
+        dark = np.median(inside) if len(inside) > 20 else rng.uniform(0.4, 1.2)
+        red = np.percentile(outside.mean(axis=1), 80) if len(outside) > 50 else 0.3
+        gain = np.clip(rng.uniform(0.5, 0.9) * dark / max(red, 0.06), 0.4, 6)
+        factor = gain * np.exp(rng.normal(0, 0.1, 3))
     else:
-        factor = np.exp(rng.normal(0, 0.5, 3))
-    if rng.random() < 0.3:
+        factor = np.exp(rng.normal(0, 0.4, 3))
+    if rng.random() < 0.15:
         factor = factor[rng.permutation(3)]
     od *= wide + (1 - wide) * factor.astype(np.float32)
+
+
+def overlap_red_cells(view: View, od: Floats, rng: np.random.Generator) -> None:
+    """The view laid over itself, shifted, away from leukocytes: red cells twice as dense."""
+    shift = tuple(rng.integers(-SIDE // 3, SIDE // 3, 2))
+    free = 1 - around_leukocytes(view)
+    od += np.roll(od * free, shift, (0, 1)) * free * np.float32(rng.uniform(0.5, 1))
+    other = np.roll(view.things, shift, (0, 1))
+    there = (view.cells == 0) & (view.things == 0) & (free[..., 0] > 0.5)
+    view.things[there & (other == 1)] = 1
+    view.unknown |= np.roll(view.unknown, shift, (0, 1)) & np.uint8(NO_RED)
 
 
 def litter(od: Floats, um_px: float, rng: np.random.Generator) -> None:
@@ -374,19 +393,21 @@ def tile(
 ) -> tuple[Floats, View]:
     """Standardised pixels and maps of one picture's view."""
     whole, kind = side == SIDE, rng.random()
-    if whole and kind < 0.2:
+    if whole and kind < 0.12:
         od, view = heap(laid.leukocytes, rng)
     else:
         view = warp(picture, side, um_px, rng)
         ground = bright(picture.image)
-        if whole and kind < 0.6:
+        if whole and kind < 0.5:
             od = paste(view, ground, laid.leukocytes, um_px, rng, crowd=rng.random() < 0.6)
         else:
             od = density(view.rgb.astype(np.uint8), ground)
-    if rng.random() < 0.25:
+    if rng.random() < 0.2:
         lay_platelets(view, od, laid, um_px, rng)
     known_ground(view, od)
-    if rng.random() < 0.5:
+    if rng.random() < 0.12:
+        overlap_red_cells(view, od, rng)
+    if rng.random() < 0.3:
         recolour_red_cells(view, od, rng)
     if whole and rng.random() < 0.15:
         litter(od, um_px, rng)

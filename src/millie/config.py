@@ -61,7 +61,6 @@ class SegmentationConfig(_Stage):
     red_cell_diameter_um: float = Field(
         7.2, gt=0, description="um; mean of normal adult red cells."
     )
-    working_um_px: float = Field(0.25, gt=0, description="um/px at which masks are computed.")
     min_nucleus_um2: float = Field(
         12.0, gt=0, description="um2; below it lie platelets and debris, a small lymphocyte has 30."
     )

@@ -166,6 +166,43 @@ def test_parts_of_fields_without_leukocytes_have_no_cells(bccd: list[Field]) -> 
     assert false <= 0.15 * parts, f"{false} cells in {parts} parts"
 
 
+def read_other(path: Path) -> Field:
+    """A field with YOLO labels (class 0 is the leukocyte) or KITTI ones."""
+    image = np.asarray(Image.open(path).convert("RGB"))
+    height, width = image.shape[:2]
+    boxes: list[Box] = []
+    for line in (path.parents[1] / "labels" / f"{path.stem}.txt").read_text().splitlines():
+        name, *rest = line.split()
+        if name == "wbc":
+            boxes.append(tuple(map(float, rest[3:7])))
+        elif name == "0":
+            x, y, w, h = map(float, rest[:4])
+            boxes.append((
+                (x - w / 2) * width, (y - h / 2) * height,
+                (x + w / 2) * width, (y + h / 2) * height,
+            ))  # fmt: skip
+    return Field(image, tuple(boxes))
+
+
+OTHERS = {
+    "raabin_575": (0.0525, 0.93),
+    "bccd_like_416": (0.089, 0.94),
+    "draaslan_256": (0.125, 0.9),
+}
+"""um/px of other cameras and stains, and the floor of F1."""
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("name", OTHERS)
+def test_leukocytes_in_other_stains(data_root: Path, name: str, known: bool) -> None:
+    um_px, floor = OTHERS[name]
+    fields = [
+        read_other(p) for p in sorted((data_root / "fields_other" / name / "images").iterdir())
+    ]
+    found = f1(fields[1::2], lambda image: image, PixelSize(um_px) if known else None)
+    assert found >= floor, f"F1 {found:.3f}"
+
+
 def test_blasts_of_five_megapixel_fields_are_found(data_root: Path) -> None:
     hits = marked = 0
     for path in sorted(data_root.glob("all_idb1/im/*_1.jpg"))[1::4]:

@@ -1,7 +1,7 @@
 """Find leukocytes: the one entrance for every method, and what single-cell crops need.
 
-Owns the table of methods, the choice of the scale and the conversion between the working
-resolution and full-resolution pixels. How nuclei and cells are delineated lies in its siblings.
+Owns the table of methods, the choice of the scale and the step to the working resolution. How
+leukocytes are seen and delineated lies in its siblings.
 """
 
 from __future__ import annotations
@@ -14,20 +14,11 @@ import cv2
 import numpy as np
 
 from millie.errors import ConfigError
-from millie.segmentation.cells import cells_of
-from millie.segmentation.nuclei import find_nuclei
+from millie.segmentation.film import explained, film_of, unlike_blood
+from millie.segmentation.instances import cells_of
+from millie.segmentation.network import WORK_UM_PX, shipped
 from millie.segmentation.paper import segment_paper, segment_released_code
-from millie.segmentation.scale import (
-    Expected,
-    SampleStatistics,
-    enough,
-    expected_diameter,
-    mode_diameter,
-    pooled_diameter,
-    red_cell_diameters,
-    too_coarse,
-)
-from millie.segmentation.stain import stain_map
+from millie.segmentation.scale import Reading, SampleStatistics, pooled, read_scale
 from millie.types import Detection, PixelSize
 
 if TYPE_CHECKING:
@@ -36,20 +27,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from millie.config import SegmentationConfig
-    from millie.segmentation.stain import StainMap
+    from millie.segmentation.network import Network
     from millie.types import CellRegion
 
 _AHEAD_IMAGES = 24
 _AHEAD_PIXELS = 40_000_000
-_SCALE_SIDE_PX = 900  # longest side at which red cells are measured
-_FINE_SIDE_PX = 600  # side of the part seen at finer levels
-_SURE = 3.0  # full circles that agree: no finer level is needed
-_SMALLEST_SIDE_PX = 45
-_NUCLEUS_SIDE_PX = 260  # longest side at which a nucleus is measured, coarse enough to be one blob
-_LARGE_SIDE_UM = 60.0
-_FULL = 0.93  # share of stained pixels beyond which a field shows tissue or a far too thick film
-_MOST_ENLARGED_PX = 100_000_000  # of an enlarged field; each takes 50 bytes of memory
-_ASSUMED_SIDE_UM = 36.0  # of an image that shows neither red cells nor a nucleus
+_SMALLEST_SIDE_PX = 10  # of an image that may show a cell
+_MOST_ENLARGED_PX = 60_000_000  # of an enlarged field
+_ASSUMED_SIDE_UM = 36.0  # of an image that shows neither red cells nor a leukocyte
 
 
 def segment(
@@ -88,26 +73,28 @@ def sample_statistics(
 ) -> SampleStatistics:
     """Learn from several images of one sample what a single one may be too small to tell.
 
-    Red cells are pooled over images of equal size. Where the images' own scales disagree (two
+    Scales are pooled over images of equal size. Where the images' own scales disagree (two
     magnifications in one sample) nothing is pooled and each image is judged by itself.
 
     Args:
         fields: images with their pixel size or None; those with a known one teach nothing.
         config: the red cells' diameter is used.
     """
-    seen: dict[str, list[tuple[NDArray[np.float64], Expected]]] = {}
+    seen: dict[str, list[Reading]] = {}
     n_images = 0
     for image, pixel_size in fields:
         n_images += 1
         if pixel_size is None and config.um_px is None and config.method == "default":
-            seen.setdefault(_size_name(image), []).append(_diameters(image))
+            seen.setdefault(_size_name(image), []).append(
+                read_scale(image, shipped(), _resized, config.red_cell_diameter_um)
+            )
     um_px: dict[str, float] = {}
     weights = 0.0
     for name, parts in seen.items():
-        diameter, weight = pooled_diameter([part[0] for part in parts], [part[1] for part in parts])
-        if enough(weight):
-            um_px[name] = config.red_cell_diameter_um / diameter
-            weights += weight
+        scale, red_cells = pooled(parts)
+        if scale > 0:
+            um_px[name] = scale
+            weights += red_cells
     return SampleStatistics(um_px, weights, n_images)
 
 
@@ -160,42 +147,45 @@ def central_region(detection: Detection, image_shape: tuple[int, ...]) -> CellRe
     return best
 
 
-def _segment_default(
+def segment_with(
+    network: Network,
     image: NDArray[np.uint8],
     given: PixelSize | None,
     config: SegmentationConfig,
-    sample: SampleStatistics | None,
+    sample: SampleStatistics | None = None,
 ) -> Detection:
-    um_px, source = _scale(image, given, config, sample)
+    """The default method with another network than the one shipped; else as :func:`segment`."""
     height, width = image.shape[:2]
-    if refusal := _enlarged_too_far(height, width, um_px, source, config.working_um_px):
-        return Detection((), None, (255, 255, 255), {"scale_source": source, "refused": refusal})
-    work = _resized(image, um_px / config.working_um_px)
-    stain = stain_map(work)
-    diagnostics: dict[str, Any] = {
-        "scale_source": source,
-        "um_px": round(um_px, 5),
-        "background_rgb": list(stain.background_rgb),
-        "nucleus_threshold": round(stain.threshold, 4),
-        "red_cell_density": round(stain.red_cell_density, 4),
-        "red_cell_score": round(stain.red_cell_score, 4),
-        "foreground": round(stain.foreground, 4),
-    }
+    if min(height, width) < _SMALLEST_SIDE_PX:
+        return _refused("no cell fits into the image", (255, 255, 255), {"scale_source": "assumed"})
+    um_px, source = _scale(network, image, given, config, sample)
+    diagnostics: dict[str, Any] = {"scale_source": source, "um_px": round(um_px, 5)}
+    if refusal := _enlarged_too_far(height, width, um_px, source):
+        return _refused(refusal, (255, 255, 255), diagnostics)
+    work = _resized(image, um_px / WORK_UM_PX)
+    film = film_of(work)
+    diagnostics["background_rgb"] = list(film.background_rgb)
+    diagnostics["foreground"] = round(film.foreground, 4)
+    if film.refusal:
+        return _refused(film.refusal, film.background_rgb, diagnostics)
+    maps = network(work)
+    diagnostics["explained"] = round(explained(film, maps), 4)
+    if refusal := unlike_blood(film, maps, um_px * max(height, width)):
+        return _refused(refusal, film.background_rgb, diagnostics)
+    regions = cells_of(maps, (height, width), um_px, config)
     known = PixelSize(um_px) if source not in ("leukocyte", "assumed") else None
-    refusal = stain.refusal or _crowding(stain, um_px * max(height, width))
-    if refusal:
-        diagnostics["refused"] = refusal
-        return Detection((), known, stain.background_rgb, diagnostics)
-    nuclei = find_nuclei(stain, um_px * width / work.shape[1])
-    regions = cells_of(stain, nuclei, (height, width), um_px, config, guessed=known is None)
-    return Detection(tuple(regions), known, stain.background_rgb, diagnostics)
+    return Detection(tuple(regions), known, film.background_rgb, diagnostics)
 
 
-def _enlarged_too_far(
-    height_px: int, width_px: int, um_px: float, source: str, working_um_px: float
-) -> str:
+def _refused(
+    reason: str, background_rgb: tuple[int, int, int], diagnostics: dict[str, Any]
+) -> Detection:
+    return Detection((), None, background_rgb, {**diagnostics, "refused": reason})
+
+
+def _enlarged_too_far(height_px: int, width_px: int, um_px: float, source: str) -> str:
     """Reason to refuse a field that enlarging to the working resolution would blow up."""
-    factor = um_px / working_um_px
+    factor = um_px / WORK_UM_PX
     enlarged = height_px * width_px * factor**2
     if factor <= 1 or enlarged <= _MOST_ENLARGED_PX:
         return ""
@@ -203,7 +193,7 @@ def _enlarged_too_far(
         f"{width_px} x {height_px} px at {um_px:.3g} um/px ({source}) are "
         f"{width_px * um_px / 1000:.1f} x {height_px * um_px / 1000:.1f} mm, which would be "
         f"enlarged to {enlarged / 1e6:.0f} MP; check the um/px, and if it is right split the image "
-        f"into fields or set segmentation.working_um_px={um_px:.3g}"
+        "into fields"
     )
 
 
@@ -221,84 +211,25 @@ def _resized(image: NDArray[np.uint8], factor: float) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 
-def _crowding(stain: StainMap, side_um: float) -> str:
-    """Reason to refuse a field without room between its cells; a small crop may be full."""
-    if side_um > _LARGE_SIDE_UM and stain.foreground > _FULL:
-        return "not a blood film: no room between cells, as in a tissue section"
-    return ""
-
-
 def _scale(
+    network: Network,
     image: NDArray[np.uint8],
     given: PixelSize | None,
     config: SegmentationConfig,
     sample: SampleStatistics | None,
 ) -> tuple[float, str]:
-    """um/px and where it is from: given, sample, red cells or assumed."""
+    """um/px and where it is from: given, sample, red cells, leukocyte or assumed."""
     if given:
         return given.um_px, "given"
     name = _size_name(image)
     if sample and name in sample.um_px:
         return sample.um_px[name], "sample"
-    diameter, weight = mode_diameter(*_diameters(image))
-    if enough(weight):
-        return config.red_cell_diameter_um / diameter, "red cells"
-    if diameter > 0:
-        return config.red_cell_diameter_um / diameter, "leukocyte"
+    reading = read_scale(image, network, _resized, config.red_cell_diameter_um)
+    if reading.sure:
+        return reading.um_px, "red cells"
+    if reading.leukocyte or reading.red_cells > 0:
+        return reading.um_px, "leukocyte"
     return _ASSUMED_SIDE_UM / max(image.shape[:2]), "assumed"
-
-
-def _diameters(image: NDArray[np.uint8]) -> tuple[NDArray[np.float64], Expected]:
-    """Red-cell diameters with weights, over a pyramid of sizes, and what a leukocyte says, px."""
-    longest = max(image.shape[:2])
-    factor = min(1.0, _SCALE_SIDE_PX / longest)
-    small = _resized(image, factor) if factor < 1 else image
-    first = factor
-    parts: list[NDArray[np.float64]] = []
-    expected: Expected | None = None
-    while True:
-        nucleus = expected is None and max(small.shape) <= _NUCLEUS_SIDE_PX
-        red_cells = not parts or not too_coarse(np.concatenate(parts), factor)
-        if not red_cells and expected is not None:
-            break
-        if red_cells or nucleus:
-            stain = stain_map(small, judged=False)
-        if red_cells:
-            found = red_cell_diameters(stain)
-            found[:, 0] /= factor
-            parts.append(found)
-        if nucleus:
-            own = expected_diameter(stain)
-            expected = Expected(own.red_cell_px / factor, own.lone)
-        factor /= 2
-        if max(image.shape[:2]) * factor < _SMALLEST_SIDE_PX or min(small.shape[:2]) < 2:
-            break
-        half = cv2.resize(small, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        small = np.asarray(half, dtype=np.uint8)
-    if mode_diameter(np.concatenate(parts))[1] < _SURE:
-        parts += _finer_diameters(image, first)
-    return np.concatenate(parts), expected or Expected(0.0)
-
-
-def _finer_diameters(image: NDArray[np.uint8], factor: float) -> list[NDArray[np.float64]]:
-    """Red-cell diameters in the middle of a large image, at levels finer than ``factor``.
-
-    In a large field at low magnification red cells are too small to measure when the whole field
-    is shrunk.
-    """
-    height, width = image.shape[:2]
-    parts = []
-    while (factor := 2 * factor) < 2:
-        factor = min(factor, 1.0)
-        h, w = (min(side, round(_FINE_SIDE_PX / factor)) for side in (height, width))
-        top, left = (height - h) // 2, (width - w) // 2
-        part = _resized(image[top : top + h, left : left + w], factor)
-        found = red_cell_diameters(stain_map(part, judged=False))
-        found[:, 0] /= factor
-        parts.append(found)
-        if factor == 1:
-            break
-    return parts
 
 
 def _size_name(image: NDArray[np.uint8]) -> str:
@@ -312,7 +243,7 @@ SEGMENTERS: dict[
         Detection,
     ],
 ] = {
-    "default": _segment_default,
+    "default": lambda *arguments: segment_with(shipped(), *arguments),
     "paper": lambda image, given, config, _: segment_paper(image, given, config),
     "released-code": lambda image, given, config, _: segment_released_code(image, given, config),
 }
