@@ -497,7 +497,7 @@ def data_parser(description: str | None) -> argparse.ArgumentParser:
 
 def main() -> None:
     parser = data_parser(__doc__)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=list(METHODS))
     parser.add_argument("--limit", type=int, default=0, help="about so many images a set; 0: all")
     parser.add_argument("--part", choices=("all", "even", "odd"), default="all")
     parser.add_argument("--left-out", type=Path, help="folder of the folds' networks")
