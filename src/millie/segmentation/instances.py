@@ -29,7 +29,7 @@ _APART_UM = 4.0  # maxima nearer than that are one leukocyte's
 _FARTHEST_UM = 6.0  # from where a pixel points to, to the middle that takes it
 _FAINT = -1.4  # logit of cell above which pixels are shared out among middles
 _MARGIN_PX = 2  # coarse pixels around a cell, so that outlines end inside the window
-_SMUDGE = 0.5  # mean probability over a cell from which it is flagged
+_SMUDGE = 0.1  # mean probability over a cell; 5 % of the normal cells of pbc_cells lie above
 _TOUCHING_UM = 2.0  # length of the border between two leukocytes that makes a clump
 
 
