@@ -74,6 +74,8 @@ class Sample:
     truth: Pixels | None = None
     kind: str = ""
     red_cells: tuple[Box, ...] = ()
+    place: int | None = None
+    """Its place in the list whose even places teach, if that is another list than the set's."""
 
     def own_um_px(self) -> float | None:
         """Its scale by its own red cells, None if fewer than five are whole."""
@@ -128,12 +130,14 @@ def all_idb1(root: Path) -> Iterator[Sample]:
 
 
 def apl_aml(root: Path) -> Iterator[Sample]:
+    teaching = sorted(root.glob("apl_aml/All/**/Signed slides/*/*.jpg"))
+    places = {path: place for place, path in enumerate(teaching)}
     for path in sorted((root / "apl_aml" / "All").rglob("*.jpg")):
         kind = path.parent.name
         if kind in SIGNED | {"Smudge cells", "Giant thrombocyte"}:
             image = read(path)
             if image is not None:
-                yield Sample(path.name, image, kind=kind)
+                yield Sample(path.name, image, kind=kind, place=places.get(path, 1))
 
 
 def crops(name: str, pattern: str) -> Callable[[Path], Iterator[Sample]]:
@@ -277,8 +281,14 @@ def recall(counts: NDArray) -> float:
 
 
 def half(items: list[Sample], part: str) -> list[Sample]:
-    """All images of a set, or those at even places (constants were chosen on them) or odd ones."""
-    return items[{"all": 0, "even": 0, "odd": 1}[part] :: 1 if part == "all" else 2]
+    """All images of a set, or those at even places (they teach the network) or odd ones."""
+    if part == "all":
+        return items
+    return [
+        item
+        for k, item in enumerate(items)
+        if (k if item.place is None else item.place) % 2 == (part == "odd")
+    ]
 
 
 def thinned(items: list[Sample], limit: int) -> list[Sample]:

@@ -25,7 +25,9 @@ def main() -> None:
     torch.set_num_threads(1)
     cache = arguments.work / "cache"
     if not cache.exists():
-        write(arguments.data, cache, [])
+        partial = arguments.work / "cache.partial"
+        write(arguments.data, partial, [])
+        partial.rename(cache)
     for fold, sources in FOLDS.items():
         path = arguments.work / f"{fold}.safetensors"
         if not path.exists():

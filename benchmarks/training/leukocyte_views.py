@@ -24,7 +24,13 @@ Floats = NDArray[np.float32]
 
 _SHEET = np.random.default_rng(0).normal(0, 1, (512, 512, 3)).astype(np.float32)
 _MIDDLES: dict[int, NDArray[np.float64]] = {}
-_GROUNDS: dict[int, Floats] = {}  # of the stored pictures, which live as long as the training
+_GROUNDS: dict[int, Floats] = {}  # of the stored pictures, which live as long as a training
+
+
+def forget() -> None:
+    """Forget what is known of the last training's pictures: others may get their numbers."""
+    _MIDDLES.clear()
+    _GROUNDS.clear()
 
 
 @dataclass(frozen=True)
@@ -235,7 +241,7 @@ def lay_platelets(
         a = f * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
         at = side / 2 + rng.normal(0, 0.3, 2) * side / 2
         m = np.column_stack([a, at - a @ np.array([columns.mean(), rows.mean()])])
-        mask = cv2.warpAffine(drawn.astype(np.float32), m, (side, side), flags=cv2.INTER_AREA)
+        mask = cv2.warpAffine(drawn.astype(np.float32), m, (side, side))
         inside = mask > 0.4
         taken = (view.cells > 0) | (view.unknown & (NO_CENTRE | OUTSIDE) > 0)
         if not inside.any() or (inside & taken).any():
@@ -480,7 +486,7 @@ def example(
     Args:
         fields: pictures that fill a canvas.
         laid: pictures whose leukocytes and platelets are laid into others.
-        draw: function of nothing, a random picture for a quarter of a canvas.
+        draw: four pictures, one for each quarter of a canvas.
         rng: source of chance.
     """
     if rng.random() < 0.5:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from leukocyte_network import Block, LeukocyteNet
 from leukocyte_sources import Picture, load
-from leukocyte_views import UM_PX, Laid, example
+from leukocyte_views import UM_PX, Laid, example, forget
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -113,6 +113,7 @@ def train(
 ) -> LeukocyteNet:
     """Fit for so long; the rate falls to zero at the end."""
     torch.manual_seed(seed)
+    forget()
     net = LeukocyteNet().to(memory_format=torch.channels_last)
     if start:
         net.load_state_dict(load_file(start))

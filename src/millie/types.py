@@ -253,7 +253,7 @@ class Detection:
         regions: cells, ordered by (top, left) of their boxes.
         pixel_size: the scale that was used, from metadata or estimated; None: not needed.
         background_rgb: colour of the empty background (3 values, 0 to 255).
-        diagnostics: numbers and reasons for the gates (scale source, stain constants, ...).
+        diagnostics: where the scale is from, what was measured, and why an image was refused.
     """
 
     regions: tuple[CellRegion, ...]

@@ -66,6 +66,16 @@ def test_black_surround_does_not_shift_the_input() -> None:
     np.testing.assert_allclose(standardised(framed)[32:128, 32:128], standardised(image), atol=0.2)
 
 
+def test_a_surround_beside_one_cell_on_empty_glass_does_not_either() -> None:
+    """Its edge lies within places of 8 px, which then look dark without a cell."""
+    image = np.full((96, 96, 3), (235, 230, 225), np.uint8)
+    rows, columns = np.mgrid[:96, :96]
+    image[(rows - 40) ** 2 + (columns - 40) ** 2 < 100] = (120, 60, 160)
+    framed = np.zeros((160, 160, 3), np.uint8)
+    framed[35:131, 35:131] = image
+    np.testing.assert_allclose(standardised(framed)[35:131, 35:131], standardised(image), atol=0.3)
+
+
 @pytest.mark.parametrize("value", [0, 255])
 def test_an_even_image_is_no_division_by_zero(value: int) -> None:
     assert np.isfinite(standardised(np.full((40, 40, 3), value, np.uint8))).all()

@@ -1,6 +1,6 @@
 """Real single-cell crops: one cell each, platelets none, pasted pairs two.
 
-Odd-numbered images only: none of them trained a model or chose a constant. Floors lie a little
+Odd-numbered images of each list; some of ``apl_aml`` taught the network. Floors lie a little
 below what was measured, so that a regression fails and the chance of a few crops does not.
 """
 

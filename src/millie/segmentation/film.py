@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from millie.segmentation.network import WORK_UM_PX
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -25,6 +27,7 @@ _OF_GREEN = 0.82  # of red and blue light: what lets less green through is stain
 _LARGE_SIDE_UM = 60.0
 _FULL = 0.93  # share of stained pixels beyond which a field shows tissue or a far too thick film
 _SEEN = 0.3  # probability from which a pixel counts as a blood cell's
+_NEAR_UM = 4.0
 _LEAST_CELLS = 0.1  # share of what is stained that blood cells cover on a film
 _DENSITY = (-np.log((np.arange(256) + 1.0) / 256.0)).astype(np.float32)
 
@@ -114,6 +117,18 @@ def explained(film: Film, maps: Maps) -> float:
     other = cv2.max(maps.red_cell, maps.platelet) > _SEEN
     other = cv2.resize(other.view(np.uint8), (w, h), interpolation=cv2.INTER_NEAREST) > 0
     return float((film.stained & (cell | other)).sum() / max(film.stained.sum(), 1))
+
+
+def near_stain(film: Film, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Where something stained lies within 4 um, bool of the coarse maps' shape (h, w).
+
+    Elsewhere is empty glass: on nearly empty images the network now and then sees a cell in a
+    corner of it.
+    """
+    reach = round(_NEAR_UM / (WORK_UM_PX * film.step))
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    wide = cv2.dilate(film.stained.view(np.uint8), kernel)
+    return cv2.resize(wide, shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
 
 
 def _background(pixels: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -41,11 +41,15 @@ class Shares:
         middles: float64 (n, 2), x and y of maxima in coarse pixels.
         chances: float64 (n,), probability at each.
         labels: int32 (h, w) coarse map, 0 for none, k + 1 for middle k.
+        grown: the same with a rim of one pixel, in which outlines end; each pixel has one owner.
+        solid: the same without the faint rim: pixels that are more likely cell than not.
     """
 
     middles: NDArray[np.float64]
     chances: NDArray[np.float64]
     labels: NDArray[np.int32]
+    grown: NDArray[np.int32]
+    solid: NDArray[np.int32]
 
 
 def maxima(
@@ -72,14 +76,17 @@ def shared_out(maps: Maps, least: float = LEAST_CENTRE) -> Shares:
     """Give every pixel of a leukocyte to the middle that it points to."""
     middles, chances = maxima(maps.centre, least)
     labels = np.zeros(maps.centre.shape, np.int32)
+    quarters = np.ones((COARSE, COARSE), np.uint8)
+    cell = cv2.dilate(maps.cell, quarters, anchor=(0, 0))[::COARSE, ::COARSE]
     if len(middles):
-        stained = cv2.dilate(maps.cell, np.ones((2, 2), np.uint8))[::COARSE, ::COARSE] > _FAINT
-        rows, columns = np.nonzero(stained)
+        rows, columns = np.nonzero(cell > _FAINT)
         to = np.column_stack([columns, rows]) + maps.offset_px[:, rows, columns].T
         nearest, away = _nearest(to, middles)
         near = away < _FARTHEST_UM / (WORK_UM_PX * COARSE)
         labels[rows[near], columns[near]] = nearest[near] + 1
-    return Shares(middles, chances, labels)
+    rim = cv2.dilate(labels.astype(np.float32), np.ones((3, 3), np.uint8)).astype(np.int32)
+    grown = np.where(labels > 0, labels, rim)
+    return Shares(middles, chances, labels, grown, np.where(cell > 0, labels, 0))
 
 
 def _nearest(
@@ -130,11 +137,13 @@ def _region(
         (max(part.start - _MARGIN_PX, 0), min(part.stop + _MARGIN_PX, side))
         for part, side in zip(box, (h, w), strict=True)
     )
-    near = labels[y0:y1, x0:x1]
-    foreign = (near > 0) & (near != k + 1)
-    own = cv2.dilate((near == k + 1).view(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    touching = np.count_nonzero(own & foreign) * WORK_UM_PX * COARSE >= _TOUCHING_UM
-    own &= ~foreign
+    here = slice(y0, y1), slice(x0, x1)
+    own = shares.grown[here] == k + 1
+    foreign = (shares.grown[here] > 0) & ~own
+    solid = shares.solid[here]
+    rim = cv2.dilate((solid == k + 1).view(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    border = np.count_nonzero(rim & (solid > 0) & (solid != k + 1))
+    touching = border * WORK_UM_PX * COARSE >= _TOUCHING_UM
     fine_shape = maps.cell.shape
     fy1, fx1 = min(COARSE * y1, fine_shape[0]), min(COARSE * x1, fine_shape[1])
     window = slice(COARSE * y0, fy1), slice(COARSE * x0, fx1)
@@ -142,12 +151,15 @@ def _region(
     rows = round(window[0].start * scale[0]), min(round(fy1 * scale[0]), shape[0])
     columns = round(window[1].start * scale[1]), min(round(fx1 * scale[1]), shape[1])
     size = max(columns[1] - columns[0], 1), max(rows[1] - rows[0], 1)
-    allowed = cv2.resize(own.view(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-    cell = (cv2.resize(maps.cell[window], size, interpolation=cv2.INTER_LINEAR) > 0) & (allowed > 0)
-    nucleus = (cv2.resize(maps.nucleus[window], size, interpolation=cv2.INTER_LINEAR) > 0) & (
-        allowed > 0
+    allowed, forbidden = (
+        cv2.resize(mask.view(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+        for mask in (own, foreign)
     )
-    whole = _largest(cell | nucleus)
+    cell, nucleus = (
+        (cv2.resize(logits[window], size, interpolation=cv2.INTER_LINEAR) > 0) & allowed
+        for logits in (maps.cell, maps.nucleus)
+    )
+    whole = _largest(cell | nucleus) & ~forbidden
     nucleus &= whole
     if np.count_nonzero(nucleus) * um_px**2 < least_um2:
         return None
@@ -155,7 +167,7 @@ def _region(
     body = whole[by : by + bh, bx : bx + bw].copy()
     inner = nucleus[by : by + bh, bx : bx + bw].copy()
     place = columns[0] + bx, rows[0] + by
-    smudge = float(maps.smudge[y0:y1, x0:x1][near == k + 1].mean())
+    smudge = float(maps.smudge[here][labels[here] == k + 1].mean())
     verdict = bool(touching), float(shares.chances[k]), smudge
     return CellRegion(_cell(body, place, shape, um_px, verdict), body, inner)
 

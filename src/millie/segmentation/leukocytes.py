@@ -7,6 +7,7 @@ leukocytes are seen and delineated lies in its siblings.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,11 @@ import cv2
 import numpy as np
 
 from millie.errors import ConfigError
-from millie.segmentation.film import explained, film_of, unlike_blood
+from millie.segmentation.film import explained, film_of, near_stain, unlike_blood
 from millie.segmentation.instances import cells_of
 from millie.segmentation.network import WORK_UM_PX, shipped
 from millie.segmentation.paper import segment_paper, segment_released_code
-from millie.segmentation.scale import Reading, SampleStatistics, pooled, read_scale
+from millie.segmentation.scale import LEAST_RED_CELLS, Reading, SampleStatistics, pooled, read_scale
 from millie.types import Detection, PixelSize
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ def segment(
 
     Args:
         image: uint8 RGB (H, W, 3).
-        pixel_size: from manifest or metadata; None: ``config.um_px``, else the image's red
-            cells, else the sample's.
+        pixel_size: from manifest or metadata; None: ``config.um_px``, else the sample's,
+            else the image's red cells.
         config: method and limits.
         sample: from :func:`sample_statistics` over the sample's images.
 
@@ -92,7 +93,7 @@ def sample_statistics(
     weights = 0.0
     for name, parts in seen.items():
         scale, red_cells = pooled(parts)
-        if scale > 0:
+        if red_cells >= LEAST_RED_CELLS:  # fewer give a guess, which each image makes by itself
             um_px[name] = scale
             weights += red_cells
     return SampleStatistics(um_px, weights, n_images)
@@ -159,28 +160,33 @@ def segment_with(
     if min(height, width) < _SMALLEST_SIDE_PX:
         return _refused("no cell fits into the image", (255, 255, 255), {"scale_source": "assumed"})
     um_px, source = _scale(network, image, given, config, sample)
+    known = PixelSize(um_px) if source not in ("leukocyte", "assumed") else None
     diagnostics: dict[str, Any] = {"scale_source": source, "um_px": round(um_px, 5)}
     if refusal := _enlarged_too_far(height, width, um_px, source):
-        return _refused(refusal, (255, 255, 255), diagnostics)
+        return _refused(refusal, (255, 255, 255), diagnostics, known)
     work = _resized(image, um_px / WORK_UM_PX)
     film = film_of(work)
     diagnostics["background_rgb"] = list(film.background_rgb)
     diagnostics["foreground"] = round(film.foreground, 4)
     if film.refusal:
-        return _refused(film.refusal, film.background_rgb, diagnostics)
+        return _refused(film.refusal, film.background_rgb, diagnostics, known)
     maps = network(work)
     diagnostics["explained"] = round(explained(film, maps), 4)
     if refusal := unlike_blood(film, maps, um_px * max(height, width)):
-        return _refused(refusal, film.background_rgb, diagnostics)
-    regions = cells_of(maps, (height, width), um_px, config)
-    known = PixelSize(um_px) if source not in ("leukocyte", "assumed") else None
+        return _refused(refusal, film.background_rgb, diagnostics, known)
+    middles = np.where(near_stain(film, maps.centre.shape), maps.centre, 0)
+    regions = cells_of(replace(maps, centre=middles), (height, width), um_px, config)
     return Detection(tuple(regions), known, film.background_rgb, diagnostics)
 
 
 def _refused(
-    reason: str, background_rgb: tuple[int, int, int], diagnostics: dict[str, Any]
+    reason: str,
+    background_rgb: tuple[int, int, int],
+    diagnostics: dict[str, Any],
+    pixel_size: PixelSize | None = None,
 ) -> Detection:
-    return Detection((), None, background_rgb, {**diagnostics, "refused": reason})
+    """No cells; a scale that is known is kept: a crop is cut by it all the same."""
+    return Detection((), pixel_size, background_rgb, {**diagnostics, "refused": reason})
 
 
 def _enlarged_too_far(height_px: int, width_px: int, um_px: float, source: str) -> str:

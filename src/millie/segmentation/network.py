@@ -85,7 +85,7 @@ class Network:
         """Maps of an image, uint8 RGB (H, W, 3), at about 0.4 um/px."""
         height, width = image.shape[:2]
         padded = np.zeros((_up(height), _up(width), 3), np.float32)
-        padded[:height, :width] = standardised(image)
+        standardised(image, out=padded[:height, :width])
         masks, coarse, scale = self._in_parts(padded)
         h, w = (height + 1) // COARSE, (width + 1) // COARSE
         chances = expit(coarse[:4, :h, :w])
@@ -134,22 +134,28 @@ def shipped() -> Network:
     return Network({name: value.astype(np.float32) for name, value in load(data).items()})
 
 
-def standardised(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def standardised(
+    image: NDArray[np.uint8], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Each channel with mean 0 and spread 1 over what is not black, float32 (H, W, 3).
 
     On a nearly empty film a few cells are all that is dark: the spread is at least a fifth of how
-    far the darkest place lies from the mean.
+    far the darkest place lies from the mean. Places that are partly black are not looked at.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        out: where to write the values; None: a new array.
     """
     brightest = cv2.max(cv2.max(image[:, :, 0], image[:, :, 1]), image[:, :, 2])
     film = (brightest > _BLACK).view(np.uint8)
     mean, spread = (np.ravel(v) for v in cv2.meanStdDev(image, mask=film if film.any() else None))
     size = max(1, image.shape[1] // _PLACE_PX), max(1, image.shape[0] // _PLACE_PX)
     places = cv2.resize(image, size, interpolation=cv2.INTER_AREA).reshape(-1, 3)
-    seen = cv2.resize(film, size, interpolation=cv2.INTER_NEAREST).ravel() > 0
+    seen = cv2.resize(film * np.uint8(255), size, interpolation=cv2.INTER_AREA).ravel() == 255
     darkest = places[seen].min(axis=0) if seen.any() else mean
     spread = np.maximum(spread + 255 * _LEAST_SPREAD, (mean - darkest) / _DARKEST)
-    values = image.astype(np.float32)
-    values -= mean.astype(np.float32)
+    values = np.empty(image.shape, np.float32) if out is None else out
+    np.subtract(image, mean.astype(np.float32), out=values)
     values *= (1 / spread).astype(np.float32)
     return np.clip(values, -_LARGEST, _LARGEST, out=values)
 

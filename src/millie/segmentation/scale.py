@@ -27,7 +27,7 @@ _FAR, _FARTHER = 0.5, 1.6  # what looks far off at first is farther: answers lea
 _CAUTION = 0.8  # share of a change that is made: answers may overshoot
 _SETTLED = 0.1  # change in log2 after which another look tells nothing new
 _RED_CELL_UM2 = 40.7  # a disc of 7.2 um
-_LEAST_RED_CELLS = 3.0  # in view: the scale is measured, not guessed
+LEAST_RED_CELLS = 3.0  # in view: the scale is measured, not guessed
 _AGREE = 0.25  # difference of natural logarithms within which two images have one scale
 _RANGE_UM_PX = (0.02, 2.0)
 _SPREADS = (-4.0, 2.0)
@@ -50,7 +50,7 @@ class Reading:
     @property
     def sure(self) -> bool:
         """Whether red cells stand behind it."""
-        return self.red_cells >= _LEAST_RED_CELLS
+        return self.red_cells >= LEAST_RED_CELLS
 
 
 @dataclass(frozen=True, slots=True)
