@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -26,6 +25,7 @@ from millie.engines.seam import available_cores
 from millie.errors import BundleError, MissingPackageError, no_warnings
 from millie.models.encoder import Encoder
 from millie.models.weights import weights_digest
+from millie.segmentation.network import import_openvino
 
 
 class FeatureRuntime(Protocol):
@@ -224,11 +224,8 @@ def _trace(encoder: Encoder, size_px: int) -> Any:
 
 
 def _import_openvino() -> Any:
-    # OpenVINO reports its own import to its maker unless this package is absent.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
-        with no_warnings():
-            return importlib.import_module("openvino")
+        return import_openvino()
     except ImportError as error:
         raise MissingPackageError(
             "runtime 'openvino' needs the package openvino: install it, or use "

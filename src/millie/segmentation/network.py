@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-import warnings
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -19,6 +18,8 @@ import cv2
 import numpy as np
 from safetensors.numpy import load
 from scipy.special import expit
+
+from millie.errors import no_warnings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +74,7 @@ class Network:
         Args:
             weights: of each convolution, ``name.weight`` (out, in, k, k) and ``name.bias``.
         """
-        ov = _import_openvino()
+        ov = import_openvino()
         settings = {
             "INFERENCE_PRECISION_HINT": "f32",  # on some CPUs the default is bfloat16
             "INFERENCE_NUM_THREADS": 1,  # fields are shared among processes
@@ -206,9 +207,8 @@ def _graph(ov: Any, weights: dict[str, NDArray[np.float32]]) -> Any:
     return ov.Model(outputs, [image])
 
 
-def _import_openvino() -> Any:
-    # OpenVINO reports its own import to its maker unless this package is absent.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+def import_openvino() -> Any:
+    """The module, imported without warnings and without its report to its maker."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # absent: silent
+    with no_warnings():
         return importlib.import_module("openvino")
