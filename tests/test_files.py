@@ -213,7 +213,7 @@ def test_a_process_that_got_the_number_of_a_killed_one_holds_no_lock(tmp_path: P
     lock = tmp_path / "lock"
     lock.write_text(f"{files._host()}~{os.getppid()}")
     with held(lock, tmp_path):
-        pass
+        assert lock.read_text() == f"{files._host()}~{os.getpid()}"
 
 
 @pytest.mark.parametrize("made_anew", [False, True])
