@@ -236,6 +236,39 @@ def test_slivers_have_no_cells(shape: tuple[int, int]) -> None:
         assert segment(image, scale, DEFAULT).regions == ()
 
 
+def eyepiece(image: np.ndarray, level: int) -> np.ndarray:
+    """The view through a round eyepiece with a dark surround."""
+    side = len(image)
+    rows, columns = np.mgrid[:side, :side] - side / 2
+    seen = image.copy()
+    seen[rows**2 + columns**2 > (0.48 * side) ** 2] = level
+    return seen
+
+
+@pytest.mark.parametrize("level", [0, 20])
+def test_a_dark_surround_is_not_film(field: Drawn, level: int) -> None:
+    middle = len(field.image) / 2
+    away = np.hypot(*(field.centres - middle).T)
+    whole = field.centres[away < 0.48 * len(field.image) - 9 / UM_PX]
+    found = segment(eyepiece(field.image, level), None, DEFAULT)
+    places = np.array([(r.cell.x_px, r.cell.y_px) for r in found.regions])
+    assert len(whole) > 0
+    for x, y in whole:
+        assert np.hypot(*(places - (x, y)).T).min() < 3 / UM_PX
+    assert np.hypot(*(places - middle).T).max() < 0.5 * len(field.image)
+    assert found.diagnostics["um_px"] == pytest.approx(UM_PX, rel=0.15)
+
+
+def test_a_dark_footer_bar_is_not_film(field: Drawn) -> None:
+    height, width = field.image.shape[:2]
+    image = np.full((height + height // 8, width, 3), 60, np.uint8)
+    image[:height] = field.image
+    cv2.putText(image, "100x oil", (20, height + height // 12), 0, 1.5, (230, 230, 230), 3)
+    found = segment(image, None, DEFAULT)
+    assert f1(found, field.centres) > 0.95
+    assert found.diagnostics["um_px"] == pytest.approx(UM_PX, rel=0.15)
+
+
 def lone_crop() -> np.ndarray:
     """One leukocyte and no red cell: its scale can only be guessed."""
     return draw(1, side_um=24, red_cells=0).image
