@@ -80,6 +80,20 @@ def scaled(factor: float) -> Callable[[Pixels], Pixels]:
     return change
 
 
+def written(colour: tuple[int, int, int]) -> Callable[[Pixels], Pixels]:
+    """A scale bar and its text, burned in."""
+
+    def write(image: Pixels) -> Pixels:
+        height, width = image.shape[:2]
+        out = image.copy()
+        cv2.rectangle(out, (width - 140, height - 40), (width - 20, height - 32), colour, -1)
+        place = (width - 130, height - 50)
+        cv2.putText(out, "20 um", place, cv2.FONT_HERSHEY_SIMPLEX, 1.2, colour, 3)
+        return out
+
+    return write
+
+
 CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
     "as it is": lambda image: image,
     "416 x 416 px": squeezed,
@@ -98,4 +112,7 @@ CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
     "dark purple red cells": dyed(PURPLE, 1.6),
     "pale red cells": dyed(RED_CELL, 0.45),
     "corners at 0.4 of the light": darkened(0.6),
+    "black text": written((0, 0, 0)),
+    "blue text": written((40, 40, 220)),
+    "magenta text": written((220, 20, 200)),
 }

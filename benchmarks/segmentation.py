@@ -74,6 +74,7 @@ class Sample:
     truth: Pixels | None = None
     kind: str = ""
     red_cells: tuple[Box, ...] = ()
+    platelets: tuple[Box, ...] = ()
     place: int | None = None
     """Its place in the list whose even places teach, if that is another list than the set's."""
 
@@ -110,7 +111,8 @@ def bccd(root: Path) -> Iterator[Sample]:
                 (corners[0], corners[1], corners[2], corners[3])
             )
         if image is not None:
-            yield Sample(path.name, image, tuple(boxes["WBC"]), red_cells=tuple(boxes["RBC"]))
+            cells, red, platelets = (tuple(boxes[name]) for name in ("WBC", "RBC", "Platelets"))
+            yield Sample(path.name, image, cells, red_cells=red, platelets=platelets)
 
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -163,8 +165,8 @@ def fields_other(name: str) -> Callable[[Path], Iterator[Sample]]:
             for line in (folder / "labels" / f"{path.stem}.txt").read_text().splitlines():
                 kind, *rest = line.split()
                 boxes[KINDS[kind]].append(box_of(rest, image.shape))
-            cells, red = tuple(boxes["leukocyte"]), tuple(boxes["red cell"])
-            yield Sample(path.name, image, cells, red_cells=red)
+            cells, red, platelets = (tuple(found) for found in boxes.values())
+            yield Sample(path.name, image, cells, red_cells=red, platelets=platelets)
 
     return samples
 
@@ -361,14 +363,20 @@ def changed(samples: list[Sample], change: Callable[[Pixels], Pixels]) -> list[S
 
 
 def rows_of_crops(method: Method, name: str, samples: list[Sample], how: str) -> dict[str, NDArray]:
-    """Share with exactly one cell, by cell type too, and overlaps with the drawn outlines."""
-    one, nucleus, cell = [], [], []
+    """Shares with one cell, by cell type too, and of smudge flags; overlaps with outlines."""
+    one, nucleus, cell, flagged = [], [], [], []
     for sample, found in zip(samples, detections(method, name, samples, how), strict=True):
         one.append(exactly_one(found, sample.image.shape))
+        middle = central_region(found, sample.image.shape)
+        flagged.append(float(middle is not None and middle.cell.smudge))
         if sample.truth is not None:
             nucleus.append(dice(found, sample.truth, 200))
             cell.append(dice(found, sample.truth, 60))
     rows = {"one": np.array(one), "nucleus": np.array(nucleus), "cell": np.array(cell)}
+    if name in ("apl_aml", "pbc_cells"):
+        real = np.array([s.kind == "Smudge cells" for s in samples])
+        rows["flagged, smudges"] = np.array(flagged)[real]
+        rows["flagged, intact cells"] = np.array(flagged)[~real]
     for kind in sorted({s.kind for s in samples} - {""}):
         rows[f"one: {kind}"] = rows["one"][[s.kind == kind for s in samples]]
     return rows
@@ -424,6 +432,18 @@ def steps_of(samples: list[Sample]) -> Iterator[tuple[str, str]]:
             f"step: {step}, ms, {min(counts)} and {max(counts)} leukocytes in 5 MP",
             f"{few[step]:.1f}, {many[step]:.1f}",
         )
+
+
+def crops_a_second(root: Path) -> Iterator[tuple[str, str]]:
+    """Single-cell crops in a second of processor time, decoding not counted."""
+    for name in ("pbc_cells", "apl_aml"):
+        samples = thinned(list(SETS[name](root)), 60)
+        for how, scale in (("known", given(name, samples[0])), ("to be found", None)):
+            started = time.process_time()
+            for sample in samples:
+                segment(sample.image, scale, SegmentationConfig())
+            rate = len(samples) / (time.process_time() - started)
+            yield f"speed, crops of {name}, scale {how}, crops/s", f"{rate:.0f}"
 
 
 def mean(values: NDArray) -> float:
@@ -486,6 +506,7 @@ def table(method: Method, root: Path, limit: int, part: str) -> Iterator[tuple[s
     yield "speed, fields of 5 MP, scale known, MP/s", speed(method.name, big, PixelSize(0.088))
     if method.name == "default":
         yield from steps_of(big)
+        yield from crops_a_second(root)
 
 
 CROPS = ("apl_aml", "wbc_masks", "pbc_cells", "platelet", "bone_marrow_cells", "lmu_cells")

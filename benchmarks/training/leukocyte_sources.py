@@ -13,26 +13,19 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from millie.config import SegmentationConfig
 from millie.segmentation import segment
 from millie.types import CellRegion, PixelSize
-
-Pixels = NDArray[np.uint8]
-Box = tuple[float, float, float, float]
+from segmentation import Box, Pixels, Sample, bccd, fields_other, read
 
 KEPT_UM_PX = 0.25
 NO_CENTRE, NO_NUCLEUS, NO_CELL, NO_RED = 1, 2, 4, 8  # bits of ``unknown``
 NOTHING_KNOWN = NO_CENTRE | NO_NUCLEUS | NO_CELL | NO_RED
-RED_CELL_UM = 7.2
-OF_ITS_BOX = 0.92
-"""Diameter of a red cell in the box that people draw around it, seen in all four boxed sets."""
 TEACHER = SegmentationConfig()
 SMUDGES = {
     "Im001_1": ((296, 118), (843, 330), (1669, 531), (536, 1048), (1124, 1086), (894, 1296)),
@@ -73,15 +66,6 @@ class Picture:
     unknown: Pixels
     um_px: float
     scale_known: bool
-
-
-def read(path: Path) -> Pixels | None:
-    """RGB, or None if it cannot be decoded."""
-    try:
-        with Image.open(path) as file:
-            return np.asarray(file.convert("RGB"))
-    except OSError:
-        return None
 
 
 def blank(source: str, image: Pixels, um_px: float, *, scale_known: bool = True) -> Picture:
@@ -154,84 +138,41 @@ def add_box(picture: Picture, box: Box, regions: list[CellRegion]) -> None:
     picture.cells[ellipse(picture.cells.shape, box, 0.8)] = picture.cells.max() + 1
 
 
-def own_scale(boxes: list[tuple[str, Box]], shape: tuple[int, ...], usual_um_px: float) -> float:
-    """The scale by an image's own red cells, where four are whole: a phone's zoom differs."""
-    h, w = shape[:2]
-    whole = [
-        np.sqrt((b[2] - b[0]) * (b[3] - b[1])) for kind, b in boxes
-        if kind == "red" and min(b[0], b[1], w - b[2], h - b[3]) > 0.02 * w
-    ]  # fmt: skip
-    if len(whole) < 4:
-        return usual_um_px
-    own = RED_CELL_UM / (OF_ITS_BOX * float(np.median(whole)))
-    return float(np.clip(own, 0.75 * usual_um_px, 1.33 * usual_um_px))
+def boxed(
+    source: str, samples: Callable[[Path], Iterator[Sample]], um_px: float
+) -> Callable[[Path], Iterator[Picture]]:
+    """Fields in which every leukocyte, most red cells and platelets have a box; all MIT.
+
+    Each at the scale of its own red cells, because a phone's zoom differs, or at the usual one.
+    """
+
+    def pictures(root: Path) -> Iterator[Picture]:
+        for sample in samples(root):
+            own = sample.own_um_px() or um_px
+            yield of_boxes(source, sample, float(np.clip(own, 0.75 * um_px, 1.33 * um_px)))
+
+    return pictures
 
 
-def boxed(source: str, image: Pixels, um_px: float, boxes: list[tuple[str, Box]]) -> Picture:
-    """A field in which every leukocyte, most red cells and platelets have a box."""
-    picture = blank(source, image, um_px)
-    for kind, box in boxes:
-        if kind in {"red", "platelet"}:
-            picture.things[ellipse(image.shape, box, 0.95)] = 1 if kind == "red" else 2
-    regions = taught(image, um_px)
-    for kind, box in boxes:
-        if kind == "leukocyte":
-            add_box(picture, box, regions)
+def of_boxes(source: str, sample: Sample, um_px: float) -> Picture:
+    """A field by its boxes."""
+    picture = blank(source, sample.image, um_px)
+    for thing, boxes in ((1, sample.red_cells), (2, sample.platelets)):
+        for box in boxes:
+            picture.things[ellipse(sample.image.shape, box, 0.95)] = thing
+    regions = taught(sample.image, um_px)
+    for box in sample.boxes:
+        add_box(picture, box, regions)
     picture.things[picture.cells > 0] = 0
     picture.unknown[(picture.things > 0) | (picture.cells > 0)] &= ~np.uint8(NO_RED)
-    sizes = [(b[2] - b[0]) * (b[3] - b[1]) for kind, b in boxes if kind == "red"]
+    sizes = [(right - left) * (bottom - top) for left, top, right, bottom in sample.red_cells]
     usual = float(np.median(sizes)) if sizes else 0.0
-    for (
-        region
-    ) in regions:  # a leukocyte without a box, most often at the border, or with a wrong one
+    for region in regions:  # without a box, most often at the border, or with a wrong one
         w = _window(region)
         red = (picture.things[w] == 1).mean() > 0.3
         if not picture.cells[w].any() and (not red or region.cell.area_px > 1.6 * usual):
             ignore_region(picture, region)
     return picture
-
-
-def bccd(root: Path) -> Iterator[Picture]:
-    """MIT."""
-    names = {"WBC": "leukocyte", "RBC": "red", "Platelets": "platelet"}
-    for path in sorted((root / "bccd" / "JPEGImages").glob("*.jpg")):
-        tree = ElementTree.parse(root / "bccd" / "Annotations" / f"{path.stem}.xml")  # noqa: S314
-        boxes = []
-        for item in tree.getroot().iter("object"):
-            c = [float(item.findtext(f"bndbox/{k}") or 0) for k in ("xmin", "ymin", "xmax", "ymax")]
-            boxes.append((names[item.findtext("name") or ""], (c[0], c[1], c[2], c[3])))
-        image = read(path)
-        if image is not None:
-            yield boxed("bccd", image, own_scale(boxes, image.shape, 0.075), boxes)
-
-
-def fields_other(root: Path, name: str) -> Iterator[tuple[str, Pixels, list[tuple[str, Box]]]]:
-    """File, image and boxes of fields with YOLO labels or, of ``draaslan_256``, KITTI ones."""
-    kinds = dict(zip("012", ("leukocyte", "red", "platelet"), strict=True))
-    kinds |= {"wbc": "leukocyte", "rbc": "red"}
-    folder = root / "fields_other" / name
-    for path in sorted((folder / "images").iterdir()):
-        image, labels = read(path), folder / "labels" / f"{path.stem}.txt"
-        if image is None or not labels.exists():
-            continue
-        h, w = image.shape[:2]
-        boxes: list[tuple[str, Box]] = []
-        for kind, *rest in map(str.split, labels.read_text().splitlines()):
-            a, b, c, d = map(float, rest[:4] if kind in "012" else rest[3:7])
-            if kind in "012":
-                a, b, c, d = (a - c / 2) * w, (b - d / 2) * h, (a + c / 2) * w, (b + d / 2) * h
-            boxes.append((kinds[kind], (a, b, c, d)))
-        yield path.name, image, boxes
-
-
-def others(name: str, um_px: float) -> Callable[[Path], Iterator[Picture]]:
-    """MIT; fields whose scale differs from image to image."""
-
-    def pictures(root: Path) -> Iterator[Picture]:
-        for _, image, boxes in fields_other(root, name):
-            yield boxed(name, image, own_scale(boxes, image.shape, um_px), boxes)
-
-    return pictures
 
 
 def wbc_masks(root: Path) -> Iterator[Picture]:
@@ -404,10 +345,10 @@ def shrunk(picture: Picture) -> Picture:
 
 
 SOURCES: dict[str, Callable[[Path], Iterator[Picture]]] = {
-    "bccd": bccd,
-    "raabin_575": others("raabin_575", 0.0575),
-    "bccd_like_416": others("bccd_like_416", 0.096),
-    "draaslan_256": others("draaslan_256", 0.147),
+    "bccd": boxed("bccd", bccd, 0.075),
+    "raabin_575": boxed("raabin_575", fields_other("raabin_575"), 0.0575),
+    "bccd_like_416": boxed("bccd_like_416", fields_other("bccd_like_416"), 0.096),
+    "draaslan_256": boxed("draaslan_256", fields_other("draaslan_256"), 0.147),
     "wbc_masks": wbc_masks,
     "all_idb1": all_idb1,
     "all_idb2": crops("all_idb2", "all_idb2/img/*.tif", 0.1, 60),

@@ -64,7 +64,7 @@ def test_a_flipped_bit_of_a_bag_damages_its_store_and_its_run(calls: Path) -> No
         ("cells.csv", "p3,", "p5,", "differ for 'p3'"),
         ("patients/p2.html", None, "", "is missing"),
         ("overlays/p1/slide_im0.jpg", None, "", "is missing"),
-        (".millie/record.json", "[", "{", "not valid JSON"),
+        (".millie/record.json", "[", "{", "is damaged"),
     ],
 )
 def test_results_that_were_changed_are_named(

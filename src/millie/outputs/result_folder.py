@@ -37,7 +37,7 @@ _WORDS: dict[Kind, str] = {
     "store": "a bag store",
     "model": "a model",
 }
-_MARKS: dict[str, Kind] = {
+MARKS: dict[str, Kind] = {
     "predictions.json": "calls",
     "progress.json": "study",
     "splits.json": "study",
@@ -67,7 +67,7 @@ def check_kind(folder: Path, wanted: Kind) -> None:
     names = {p.name for p in folder.iterdir() if is_visible(p.name) and not is_temporary(p.name)}
     recorded = _is_recorded(folder)
     kinds: list[Kind]
-    kinds = ["calls"] if recorded else [kind for mark, kind in _MARKS.items() if mark in names]
+    kinds = ["calls"] if recorded else [kind for mark, kind in MARKS.items() if mark in names]
     if others := [kind for kind in kinds if kind != wanted]:
         raise ConfigError(
             f"{folder} holds {_WORDS[others[0]]}: name another folder for the new results"
@@ -177,6 +177,15 @@ def files_of(patients: Iterable[str]) -> list[str]:
     return ["report.html", "predictions.json", "predictions.csv", "cells.csv", *pages]
 
 
+def recorded_files(folder: Path) -> frozenset[str]:
+    """Files that the last prediction run put into its folder, relative to it; none: no record.
+
+    Raises:
+        DataError: the list is damaged.
+    """
+    return _read_record(_record_of(folder))
+
+
 def page_of(patient: str) -> str:
     """Where a patient's page lies in the folder of a run."""
     return f"patients/{safe_id(patient)}.html"
@@ -197,7 +206,7 @@ def new_calls(folder: Path) -> Iterator[Results]:
     with one_at_a_time(folder):
         settle(folder)
         check_kind(folder, "calls")  # another run may have ended since
-        results = Results(folder, _read_record(_record_of(folder)))
+        results = Results(folder, recorded_files(folder))
         results.clear()
         try:
             yield results
@@ -265,7 +274,9 @@ def _read_record(path: Path) -> frozenset[str]:
     except (ValueError, KeyError, TypeError):
         schema, names = None, frozenset()
     if schema != _SCHEMA or not all(map(_is_inside, names)):
-        raise DataError(f"{path} is damaged or of another version of millie: name another folder")
+        raise DataError(
+            f"{path} is damaged or of another version of millie: predict into another folder"
+        )
     return names
 
 

@@ -11,32 +11,24 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from millie.bags.store import Store
 from millie.errors import ConfigError, DataError, MillieError, MissingFileError
-from millie.files import safe_id
 from millie.models.bundle_folder import locate, shipped_bundles
 from millie.outputs.patient.records import PredictionRun
 from millie.outputs.patient.tables import read_cell_probabilities, read_predictions
+from millie.outputs.result_folder import MARKS, Kind, files_of, recorded_files
 from millie.outputs.study.records import read_cells, read_study
 from millie.outputs.tables import number, read_csv, read_json
 from millie.types import Problem
 
-Kind = Literal["store", "model", "calls", "study"]
-
 _MARKS: tuple[tuple[str, Kind], ...] = (
-    ("bundle.json", "model"),
-    ("predictions.json", "calls"),
+    *((mark, kind) for mark, kind in MARKS.items() if mark != "progress.json"),
     ("metrics.json", "study"),
-    ("store.json", "store"),
     ("weights.safetensors", "model"),
     ("*.h5", "store"),
 )
 """Files by which a folder is known; the later ones where the first is what was lost."""
-
-_RECORD = ".millie/record.json"
-"""The list of a run's files, where it wrote one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +110,7 @@ def _model(folder: Path) -> tuple[str, list[Problem]]:
 
 def _calls(folder: Path) -> tuple[str, list[Problem]]:
     run = read_predictions(folder)
-    pages = [f"patients/{safe_id(result.patient)}.html" for result in run.patients]
-    names = {"report.html", "predictions.csv", "cells.csv", *pages, *_recorded(folder)}
+    names = {*files_of(result.patient for result in run.patients), *recorded_files(folder)}
     problems = [
         _fault(name, MissingFileError("is missing; predict again"))
         for name in sorted(names)
@@ -133,15 +124,6 @@ def _calls(folder: Path) -> tuple[str, list[Problem]]:
     if run.store.is_dir() and run.store.resolve().is_relative_to(folder.resolve()):
         problems += Store(run.store).verify()
     return f"{len(run.patients)} patients", problems
-
-
-def _recorded(folder: Path) -> Iterator[str]:
-    """The files that a run says it wrote."""
-    path = folder / _RECORD
-    files = read_json(path).get("files") if path.is_file() else []
-    if not isinstance(files, list):
-        raise DataError(f"{path} holds no list of files; predict again")
-    yield from map(str, files)
 
 
 def _check_table(run: PredictionRun) -> None:

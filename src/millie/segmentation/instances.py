@@ -72,16 +72,16 @@ def maxima(
     return places[kept], chances[kept]
 
 
-def shared_out(maps: Maps, least: float = LEAST_CENTRE) -> Shares:
+def shared_out(maps: Maps) -> Shares:
     """Give every pixel of a leukocyte to the middle that it points to."""
-    middles, chances = maxima(maps.centre, least)
+    middles, chances = maxima(maps.centre, LEAST_CENTRE)
     labels = np.zeros(maps.centre.shape, np.int32)
     quarters = np.ones((COARSE, COARSE), np.uint8)
     cell = cv2.dilate(maps.cell, quarters, anchor=(0, 0))[::COARSE, ::COARSE]
     if len(middles):
         rows, columns = np.nonzero(cell > _FAINT)
         to = np.column_stack([columns, rows]) + maps.offset_px[:, rows, columns].T
-        nearest, away = _nearest(to, middles)
+        away, nearest = cKDTree(middles).query(to)
         near = away < _FARTHEST_UM / (WORK_UM_PX * COARSE)
         labels[rows[near], columns[near]] = nearest[near] + 1
     rim = cv2.dilate(labels.astype(np.float32), np.ones((3, 3), np.uint8)).astype(np.int32)
@@ -89,19 +89,11 @@ def shared_out(maps: Maps, least: float = LEAST_CENTRE) -> Shares:
     return Shares(middles, chances, labels, grown, np.where(cell > 0, labels, 0))
 
 
-def _nearest(
-    to: NDArray[np.floating], middles: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    away, which = cKDTree(middles).query(to)
-    return which.astype(np.int64), away
-
-
 def cells_of(
     maps: Maps,
     shape: tuple[int, int],
     um_px: float,
     config: SegmentationConfig,
-    least: float = LEAST_CENTRE,
 ) -> list[CellRegion]:
     """The leukocytes of an image, at full resolution, ordered by (top, left).
 
@@ -110,9 +102,8 @@ def cells_of(
         shape: (H, W) of the full-resolution image.
         um_px: of the full-resolution image.
         config: ``min_nucleus_um2`` and ``drop_border`` are used.
-        least: probability of a middle that counts.
     """
-    shares = shared_out(maps, least)
+    shares = shared_out(maps)
     regions = []
     for k, box in enumerate(find_objects(shares.labels)):
         region = box and _region(k, box, shares, maps, shape, um_px, config.min_nucleus_um2)
