@@ -8,6 +8,7 @@ view changes stain, camera, outline and position, in optical density where light
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,10 @@ SIDE_PX = 128
 VIEW_PX = 96
 CROP_SHARE = 6 / 7
 """The encoder sees the central 21.4 um of a 25 um crop."""
+CROP_UM = 25.0
+FOLDERS = {"neut": "segmented neutrophil", "lymp": "lymphocyte", "mono": "monocyte",
+           "eosi": "eosinophil", "baso": "basophil"}  # fmt: skip
+"""Types by folder of `bcisc`, whose fields show about one leukocyte each."""
 WHITE = 245.0
 _DISTANCE_GAIN = 6.0
 _DENSITY = -np.log(np.maximum(np.arange(256), 4) / WHITE).astype(np.float32)
@@ -37,17 +42,24 @@ class Cells:
         planes: uint8 (N, 128, 128, 4): RGB balanced to a white of 245, and the distance from the
             outline, 128 + 6 px (inside above 128).
         names: file of each.
-        labels: cell type of the store's manifest, empty where there is none.
+        labels: cell type by the store's manifest or the file's folder, empty where there is none.
         bags: patient or pool of each.
+        sources: folder of the store of each.
     """
 
     planes: NDArray[np.uint8]
     names: tuple[str, ...]
     labels: tuple[str, ...]
     bags: tuple[str, ...]
+    sources: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def chosen(self, keep: NDArray[np.bool_]) -> Cells:
+        """Some of them."""
+        fields = (self.names, self.labels, self.bags, self.sources)
+        return Cells(self.planes[keep], *(tuple(np.array(f)[keep].tolist()) for f in fields))
 
 
 def pack(store: Path) -> Cells:
@@ -62,9 +74,49 @@ def pack(store: Path) -> Cells:
                     continue
                 planes.append(_plane(image, mask, colour))
                 names.append(bag.sources[cell.source].name)
-                labels.append(cell.label or "")
+                labels.append(cell.label or _by_folder(names[-1], planes[-1]))
                 bags.append(summary.patient)
-    return Cells(np.stack(planes), tuple(names), tuple(labels), tuple(bags))
+    sources = (store.name,) * len(names)
+    return Cells(np.stack(planes), tuple(names), tuple(labels), tuple(bags), sources)
+
+
+def _by_folder(name: str, plane: NDArray[np.uint8]) -> str:
+    """Type by the folder, unless the cell is as pale as a red cell."""
+    inside = plane[..., 1][plane[..., 3] > 128]
+    return FOLDERS.get(Path(name).parent.name, "") if np.percentile(inside, 20) < 110 else ""
+
+
+def joined(parts: Sequence[Cells]) -> Cells:
+    """All cells of several stores."""
+    fields = zip(*((p.names, p.labels, p.bags, p.sources) for p in parts), strict=True)
+    return Cells(
+        np.concatenate([part.planes for part in parts]),
+        *(tuple(value for values in field for value in values) for field in fields),
+    )
+
+
+def red_cells(root: Path) -> Cells:
+    """Red cells by the boxes of `bccd_like_416`, six an image, as a wrong outline cuts them."""
+    planes, names = [], []
+    side = round(CROP_UM / 0.096)
+    for path in sorted((root / "fields_other" / "bccd_like_416" / "labels").glob("*.txt")):
+        file = next((path.parents[1] / "images").glob(f"{path.stem}.*"))
+        image = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
+        white = np.percentile(image.reshape(-1, 3), 95, axis=0).astype(np.float32)
+        rows = [line.split() for line in path.read_text().splitlines()]
+        boxes = [np.array(row[1:5], float) for row in rows if row[0] == "1"]
+        for box in boxes[:: max(1, len(boxes) // 6)][:6]:
+            x, y, width, height = box * np.tile(image.shape[1::-1], 2)
+            corner = round(x - side / 2), round(y - side / 2)
+            moved = np.array([[1, 0, -corner[0]], [0, 1, -corner[1]]], float)
+            crop = cv2.warpAffine(image, moved, (side, side), borderMode=cv2.BORDER_REFLECT)
+            mask = np.zeros((side, side), np.uint8)
+            axes = (round(width / 2), round(height / 2))
+            cv2.ellipse(mask, (side // 2, side // 2), axes, 0, 0, 360, 1, -1)
+            planes.append(_plane(crop, mask, white))
+            names.append(f"red/{file.name}/{len(planes)}")
+    label, bag = ("no leukocyte",) * len(names), ("red cells",) * len(names)
+    return Cells(np.stack(planes), tuple(names), label, bag, bag)
 
 
 def _plane(
@@ -94,7 +146,8 @@ def view(
     density = cv2.LUT(np.ascontiguousarray(warped[..., :3]), _DENSITY)
     light = cv2.exp(-cv2.transform(density, _stain(rng)))
     light = light * np.exp(rng.normal(0, 0.02, 3)).astype(np.float32)
-    light = np.clip(light, 1e-3, 1.05) ** np.float32(np.exp(rng.normal(0, 0.15)))
+    light = np.clip(light, 1e-3, 1.05) ** np.float32(np.exp(rng.normal(0, 0.2)))
+    light = cv2.transform(light, _hue(rng))
     on_white = 1 + (light - 1) * _alpha(warped[..., 3], rng)[..., None]
     return np.clip(_camera(on_white * np.float32(WHITE / 255), rng), 0, 1)
 
@@ -116,9 +169,22 @@ def _moved(plane: NDArray[np.uint8], rng: np.random.Generator, *, whole: bool) -
 
 
 def _stain(rng: np.random.Generator) -> NDArray[np.float32]:
-    """Matrix of the optical densities: strength x 0.6 to 1.6, hue and mixing of the dyes."""
-    matrix = np.diag(np.exp(rng.normal(0, 0.18, 3))) + rng.normal(0, 0.07, (3, 3)) * (1 - np.eye(3))
-    return np.asarray(matrix * np.exp(rng.uniform(np.log(0.6), np.log(1.6))), dtype=np.float32)
+    """Matrix of the optical densities: strength x 0.55 to 1.7, hue and mixing of the dyes."""
+    matrix = np.diag(np.exp(rng.normal(0, 0.2, 3))) + rng.normal(0, 0.1, (3, 3)) * (1 - np.eye(3))
+    return np.asarray(matrix * np.exp(rng.uniform(np.log(0.55), np.log(1.7))), dtype=np.float32)
+
+
+_YIQ = np.array([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+
+
+def _hue(rng: np.random.Generator) -> NDArray[np.float32]:
+    """Matrix of intensities: hue turned by up to 0.07 of the circle, chroma x 0.45 to 1.4."""
+    if rng.random() < 0.3:
+        return np.eye(3, dtype=np.float32)
+    angle, chroma = 2 * np.pi * rng.uniform(-0.07, 0.07), np.exp(rng.uniform(-0.8, 0.34))
+    sine, cosine = chroma * np.sin(angle), chroma * np.cos(angle)
+    turn = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
+    return np.asarray(np.linalg.inv(_YIQ) @ turn @ _YIQ, dtype=np.float32)
 
 
 def _alpha(distance: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -130,7 +196,12 @@ def _alpha(distance: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.
 
 
 def _camera(light: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Blur, noise, sharpening or JPEG, or none of them."""
+    """A coarser camera; then blur, noise, sharpening or JPEG, or none of them."""
+    if rng.random() < 0.2:
+        side = len(light)
+        small = round(side / rng.uniform(1.3, 2.6))
+        coarse = cv2.resize(light, (small, small), interpolation=cv2.INTER_AREA)
+        light = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
     drawn = rng.random()
     if drawn < 0.35:
         light = cv2.GaussianBlur(light, (0, 0), rng.uniform(0.3, 1.3))

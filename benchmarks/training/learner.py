@@ -7,6 +7,7 @@ stands in ``millie.models.blood_cell``.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -17,8 +18,10 @@ from torch.nn import functional
 
 TYPES = (
     "segmented neutrophil", "band neutrophil", "metamyelocyte", "myelocyte", "promyelocyte",
-    "eosinophil", "basophil", "monocyte", "lymphocyte", "erythroblast",
+    "eosinophil", "basophil", "monocyte", "lymphocyte", "erythroblast", "no leukocyte",
 )  # fmt: skip
+BLASTS = ("lymphoblast", "myeloblast")
+"""Types of the second training (``blasts.py``), from diagnoses."""
 WIDTHS, BLOCKS, STEM = (48, 96, 192), (1, 1, 2), 32
 
 
@@ -68,6 +71,14 @@ class Learner(nn.Module):
         pooled: Tensor = maps.mean(dim=(2, 3))
         return pooled
 
+    @torch.no_grad()
+    def widen(self, more: int) -> None:
+        """Add types, as unlikely as the mean one at first."""
+        before = self.types
+        self.types = nn.Linear(before.in_features, before.out_features + more)
+        self.types.weight.copy_(torch.cat([before.weight, torch.zeros(more, before.in_features)]))
+        self.types.bias.copy_(torch.cat([before.bias, before.bias.mean().expand(more)]))
+
     def project(self, vectors: Tensor) -> Tensor:
         """Unit vectors (N, 96) for the contrast."""
         return functional.normalize(self.projection(vectors), dim=1)
@@ -102,17 +113,44 @@ class Teacher:
         return np.asarray(torch.cat(logits).softmax(1).numpy())
 
 
-def folded(network: Learner) -> dict[str, Tensor]:
-    """Weights (float16) of the package's encoder: normalisation folded into the convolutions."""
-    network.eval()
+def _pairs(network: Learner) -> dict[str, tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Convolutions with their normalisation under the package's names, in the order of the pass."""
     pairs = {"stem": (network.stem, network.norm)}
     for i, block in enumerate(network.blocks):
         pairs |= {f"blocks.{i}.conv{n}": (getattr(block, f"conv{n}"), getattr(block, f"norm{n}"))
                   for n in (1, 2)}  # fmt: skip
         if block.shortcut is not None:
             pairs[f"blocks.{i}.shortcut"] = (block.shortcut, block.norm3)
+    return pairs
+
+
+@torch.no_grad()
+def resume_folded(network: Learner, tensors: Mapping[str, Tensor], images: Tensor) -> None:
+    """Give a network the function of folded weights; normalisation is set to undo itself.
+
+    Args:
+        network: changed in place.
+        tensors: of the package's encoder.
+        images: typical views (N, 3, 96, 96), from which the statistics are taken.
+    """
+    network.eval()
+    seen: dict[str, Tensor] = {}
+    for name, (conv, norm) in _pairs(network).items():
+        conv.weight.copy_(tensors[f"{name}.weight"])
+        hook = conv.register_forward_hook(lambda _m, _i, out: seen.update(out=out))
+        network(images)
+        hook.remove()
+        norm.running_mean.copy_(seen["out"].mean((0, 2, 3)))
+        norm.running_var.copy_(seen["out"].var((0, 2, 3)))
+        norm.weight.copy_((norm.running_var + norm.eps).sqrt())
+        norm.bias.copy_(norm.running_mean + tensors[f"{name}.bias"])
+
+
+def folded(network: Learner) -> dict[str, Tensor]:
+    """Weights (float16) of the package's encoder: normalisation folded into the convolutions."""
+    network.eval()
     tensors = {}
-    for name, (conv, norm) in pairs.items():
+    for name, (conv, norm) in _pairs(network).items():
         gain = norm.weight / (norm.running_var + norm.eps).sqrt()
         tensors[f"{name}.weight"] = conv.weight * gain[:, None, None, None]
         tensors[f"{name}.bias"] = norm.bias - norm.running_mean * gain

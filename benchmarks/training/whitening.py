@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 from cell_views import Cells, changed, whole, zoomed
+from learner import Learner
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -52,13 +53,22 @@ def whitened(
     return state
 
 
+def types_of(network: Learner, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The network's layer of types as a map of the encoder's final vectors: the same logits."""
+    own = torch.zeros(network.types.out_features, len(tensors["whitening.bias"])).double()
+    own[:, : network.types.in_features] = network.types.weight.detach()
+    whole = own @ torch.linalg.inv(tensors["whitening.weight"].double())
+    bias = network.types.bias.detach() - whole @ tensors["whitening.bias"].double()
+    return {"types.weight": whole.float().contiguous(), "types.bias": bias.float()}
+
+
 def evened(
     tensors: Mapping[str, Tensor], cells: Cells, rng: np.random.Generator
 ) -> dict[str, Tensor]:
-    """The same weights with directions shrunk in which a wrong size of all cells moves a kind.
+    """The same weights with directions shrunk in which a wrong size of all cells moves a type.
 
     Args:
-        tensors: all weights, the layer of kinds among them.
+        tensors: all weights, the layer of types among them.
         cells: of any store; no diagnosis is used.
         rng: chooses cells.
     """
@@ -66,11 +76,11 @@ def evened(
     encoder.load_state_dict({k: v.float() for k, v in tensors.items()})
     planes = cells.planes[rng.permutation(len(cells))[: KEPT // 3]]
     vectors = vectors_of(encoder, planes)
-    layer, offset = (tensors[f"kinds.{name}"].double().numpy() for name in ("weight", "bias"))
-    kinds = (vectors @ layer.T + offset).argmax(axis=1)
+    layer, offset = (tensors[f"types.{name}"].double().numpy() for name in ("weight", "bias"))
+    lines = encoder.types.lines.numpy()[(vectors @ layer.T + offset).argmax(axis=1)]
     moved = []
-    for kind in range(len(offset) - 1):
-        own = np.flatnonzero(kinds == kind)[:CELLS_OF_A_KIND]
+    for line in lines.T:
+        own = np.flatnonzero(line)[:CELLS_OF_A_KIND]
         before = vectors[own].mean(0)
         moved += [_mean(encoder, zoomed(planes[own], zoom)) - before for zoom in ZOOMS]
     size = np.stack(moved).T @ np.stack(moved) / len(moved)
@@ -80,7 +90,7 @@ def evened(
     mapped = {
         "whitening.weight": shrink @ tensors["whitening.weight"].double().numpy(),
         "whitening.bias": shrink @ tensors["whitening.bias"].double().numpy(),
-        "kinds.weight": layer @ np.linalg.inv(shrink),
+        "types.weight": layer @ np.linalg.inv(shrink),
     }
     return dict(tensors) | {k: torch.from_numpy(v).float().contiguous() for k, v in mapped.items()}
 

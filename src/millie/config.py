@@ -105,10 +105,16 @@ class ModelConfig(_Stage):
     )
     top_k: int = Field(5, ge=1, description="Cells averaged by the top-k aggregator.")
     prototypes: int = Field(
-        4,
+        5,
         ge=1,
         le=1024,
-        description="Kinds of cell that ghost_vlad keeps apart; blood_cell knows four.",
+        description="Kinds of cell that ghost_vlad keeps apart; blood_cell knows five.",
+    )
+    subtypes: tuple[str, ...] = Field(
+        ("AML", "APL"),
+        max_length=16,
+        description="type_shares: classes of one disease. Diseases are told apart by shares of "
+        "types of cell, its subtypes by how the cells look.",
     )
     hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
         (),

@@ -307,6 +307,7 @@ class Prediction:
         n_cells: usable cells.
         model: name and version of the bundle.
         model_sha256: digest of the bundle's manifest.
+        ranges: where each probability lies in nine of ten draws of the patient's cells, by class.
     """
 
     patient: str
@@ -319,3 +320,4 @@ class Prediction:
     n_cells: int
     model: str
     model_sha256: str
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from millie.evaluation.crossval import open_study
 from millie.evaluation.folds import fold_digest
 from millie.learning.material import participants
 from millie.learning.splits import Fold, make_splits
+from millie.models.encoder import CellTypes
 from millie.models.encoders import new_encoder
 
 if TYPE_CHECKING:
@@ -105,14 +106,16 @@ def test_other_pretrained_weights_under_the_same_name_are_another_fold(
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_another_layer_of_kinds_over_the_same_embeddings_is_another_fold(
+def test_another_layer_of_types_over_the_same_embeddings_is_another_fold(
     toy_store: Store, toy_material: Material
 ) -> None:
     fold = make_splits(participants(toy_store).labels, 2, 1, 0).assignments[0]
     digests = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        material = replace(toy_material, kinds=torch.nn.Linear(toy_material.dim, 3))
+        material = replace(
+            toy_material, types=CellTypes(toy_material.dim, torch.eye(3, 2), torch.zeros(2))
+        )
         digests.append(digest(toy_store, material, fold, Config()))
     assert digests[0] == digests[1] != digests[2]
     assert digest(toy_store, toy_material, fold, Config()) not in digests

@@ -10,6 +10,7 @@ from millie.inference.explain import StreamedBag, class_evidence, find_winners
 from millie.models.aggregators import AGGREGATORS
 from millie.models.ghost_vlad import GhostVladAggregator
 from millie.models.network import MilNetwork, build_network
+from millie.models.type_shares import TypeSharesAggregator
 
 N, DIM = 23, 12
 LABELS = ("ALL", "AML", "APL")
@@ -41,6 +42,8 @@ def plain_contributions(network: MilNetwork, features: torch.Tensor) -> np.ndarr
     """The obvious way: the whole bag in memory, gradient x feature by autograd."""
     if isinstance(network.aggregator, GhostVladAggregator):
         return contributions_by_kind(network, network.aggregator, features)
+    if isinstance(network.aggregator, TypeSharesAggregator):
+        return contributions_by_absence(network, features)
     inputs = network.standardiser(features).detach().requires_grad_()
     fused = network.aggregator(inputs[None]).bag
     evidence = class_evidence(network.head(fused)[0])
@@ -69,6 +72,15 @@ def contributions_by_kind(
         ],
         axis=1,
     )
+
+
+@torch.no_grad()
+def contributions_by_absence(network: MilNetwork, features: torch.Tensor) -> np.ndarray:
+    """The evidence of the bag less that of the bag without the cell."""
+    whole = class_evidence(network.bag_logits(features[None])[0])
+    rest = [torch.cat([features[:i], features[i + 1 :]]) for i in range(len(features))]
+    without = [class_evidence(network.bag_logits(bag[None])[0]) for bag in rest]
+    return np.stack([(whole - own).numpy() for own in without])
 
 
 @pytest.mark.parametrize("aggregator", AGGREGATORS)

@@ -35,11 +35,18 @@ LIMITS = {
 RULE = CallRule("APL", 0.5, LIMITS)
 
 
+def points(probabilities: dict[str, float]) -> dict[str, tuple[float, float]]:
+    return {label: (p, p) for label, p in probabilities.items()}
+
+
 def state(
-    probabilities: dict[str, float], quality: SampleQuality = GOOD, rule: CallRule = RULE
+    probabilities: dict[str, float],
+    quality: SampleQuality = GOOD,
+    rule: CallRule = RULE,
+    **ranges: tuple[float, float],
 ) -> tuple[str, tuple[str, ...]]:
     failed = failed_gates(quality, rule.limits, CONFIG)
-    return decide(probabilities, rule, quality, failed, CONFIG)
+    return decide(probabilities, rule, quality, failed, CONFIG, points(probabilities) | ranges)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +137,40 @@ def test_urgency_has_its_own_limit_if_the_bundle_states_one() -> None:
     assert state({"AML": 0.75, "APL": 0.25}, quality, rule)[0] == "INDETERMINATE"
 
 
+def test_between_its_limits_apl_is_neither_called_nor_excluded() -> None:
+    rule = CallRule("APL", 0.8, {"urgent_probability": 0.3})
+    assert state({"AML": 0.75, "APL": 0.25}, rule=rule) == ("AML", ())
+    found, (reason,) = state({"AML": 0.6, "APL": 0.4}, rule=rule)
+    assert found == "URGENT_INDETERMINATE"
+    assert reason.startswith("APL is not excluded")
+    assert state({"AML": 0.15, "APL": 0.85}, rule=rule) == ("APL_SUSPECT", ())
+
+
+def test_a_call_whose_interval_crosses_a_limit_is_no_call() -> None:
+    """Other cells of the same patient might have said otherwise."""
+    found, (reason,) = state({"AML": 0.7, "APL": 0.3}, APL=(0.1, 0.55))
+    assert found == "URGENT_INDETERMINATE"
+    assert "between 0.10 and 0.55" in reason
+    found, (reason,) = state({"AML": 0.3, "APL": 0.7}, APL=(0.4, 0.9))
+    assert found == "URGENT_INDETERMINATE"
+    assert reason.startswith("APL is likely but not certain")
+    assert state({"AML": 0.7, "APL": 0.3}, APL=(0.1, 0.45)) == ("AML", ())
+
+
+def test_a_disease_is_named_only_where_health_is_excluded() -> None:
+    probabilities = {"normal": 0.3, "ALL": 0.6, "APL": 0.1}
+    assert state(probabilities) == ("ALL", ())
+    found, (reason,) = state(probabilities, normal=(0.1, 0.6))
+    assert found == "INDETERMINATE"
+    assert reason.startswith("leukaemia is not certain: probability 0.40 to 0.90")
+    strict = CallRule("APL", 0.5, {"min_disease_probability": 0.8})
+    assert state(probabilities, rule=strict)[0] == "INDETERMINATE"
+    found, reasons = state({"normal": 0.6, "ALL": 0.35, "APL": 0.05}, normal=(0.4, 0.8))
+    assert found == "INDETERMINATE"
+    (reason,) = reasons
+    assert reason.startswith("leukaemia is not excluded: probability of no disease 0.40 to 0.80")
+
+
 def test_without_apl_the_positive_class_is_urgent() -> None:
     rule = CallRule("ALL", 0.5, {})
     quality = dataclasses.replace(GOOD, n_usable=3)
@@ -163,8 +204,8 @@ def test_labels_that_mean_no_disease_are_a_setting() -> None:
     rule = CallRule("AML", 0.5, {})
     words = CONFIG.model_copy(update={"negative_labels": ("gesund",)})
     calls = {"AML": 0.1, "gesund": 0.9}
-    assert decide(calls, rule, GOOD, (), words) == ("NO_SIGNAL", ())
-    assert decide(calls, rule, GOOD, (), CONFIG) == ("gesund", ())
+    assert decide(calls, rule, GOOD, (), words, points(calls)) == ("NO_SIGNAL", ())
+    assert decide(calls, rule, GOOD, (), CONFIG, points(calls)) == ("gesund", ())
 
 
 def textures(seed: int = 0) -> np.ndarray:
@@ -236,7 +277,7 @@ def test_no_signal_is_not_given_where_disease_is_as_likely() -> None:
     ):
         found, reasons = state(doubtful, rule=rule)
         assert found == "INDETERMINATE"
-        assert "as likely as not" in reasons[0]
+        assert "not excluded" in reasons[0] or "not certain" in reasons[0]
     assert state({"normal": 0.51, "AML": 0.25, "APL": 0.24}, rule=rule) == ("NO_SIGNAL", ())
 
 
@@ -250,8 +291,7 @@ def test_a_limit_on_what_cannot_be_measured_fails() -> None:
 def test_the_likeliest_class_below_its_threshold_is_never_called_something_else() -> None:
     rule = CallRule("APL", 0.6, {})
     quality = SampleQuality(300, 300, 0.0, 1.0, 0.3, None)
-    state, reasons = decide(
-        {"ALL": 0.15, "AML": 0.3, "APL": 0.55}, rule, quality, (), PredictionConfig()
-    )
+    calls = {"ALL": 0.15, "AML": 0.3, "APL": 0.55}
+    state, reasons = decide(calls, rule, quality, (), PredictionConfig(), points(calls))
     assert state == "URGENT_INDETERMINATE"
     assert reasons == ("APL is the most likely class but below its threshold",)

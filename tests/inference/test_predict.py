@@ -45,10 +45,10 @@ def test_a_prediction_is_that_of_the_networks(
         bags = torch.stack([n.bag_logits(features[None])[0] for n in bundle.networks])
         cells = torch.stack([n.cell_logits(features) for n in bundle.networks])
     expected = dict(zip(bundle.labels, bundle.probabilities(bags).tolist(), strict=True))
-    assert found.probabilities == pytest.approx(expected, abs=1e-6)
+    assert found.probabilities == pytest.approx(expected, abs=5e-6)
     assert sum(found.probabilities.values()) == pytest.approx(1)
     assert found.cell_probabilities.dtype == np.float32
-    np.testing.assert_allclose(found.cell_probabilities, bundle.probabilities(cells), atol=1e-6)
+    np.testing.assert_allclose(found.cell_probabilities, bundle.probabilities(cells), atol=5e-6)
     assert found.label == max(expected, key=lambda label: expected[label])
     assert (found.patient, found.n_cells) == ("p", 60)
     assert (found.model, found.model_sha256) == ("test 1", bundle.sha256)
@@ -73,7 +73,7 @@ def test_batch_size_and_order_of_cells_do_not_matter(
     for label in bundle.labels:
         own = {w.cell: w.contribution for w in first.winners[label]}
         renamed = {int(order[w.cell]): w.contribution for w in other.winners[label]}
-        assert renamed == pytest.approx(own, abs=1e-5)
+        assert renamed == pytest.approx(own, abs=1e-4)
 
 
 def test_repeats_are_identical(

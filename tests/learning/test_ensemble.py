@@ -22,6 +22,7 @@ from millie.learning.ensemble import (
 )
 from millie.learning.sampling import EmbeddedCells, StoredCells, whole_bag
 from millie.learning.train import Task, bag_logits
+from millie.models.encoder import CellTypes
 from millie.models.fusion import Aggregator
 from millie.models.network import build_network
 from millie.models.weights import weights_digest
@@ -151,13 +152,13 @@ def test_prototypes_come_from_the_training_cells_alone(
     config = quick.with_settings(["model.aggregator=ghost_vlad", "model.prototypes=2"])
     train = tuple(p for p in sorted(labels) if p not in {"aml-03", "apl-05"})
     torch.manual_seed(0)
-    kinds = torch.nn.Linear(toy[0].dim, 3) if known else None
+    types = CellTypes(toy[0].dim, torch.eye(3, 2), torch.zeros(2)) if known else None
 
     def fresh(labels: dict[str, str], **changed: np.ndarray) -> str:
         source = EmbeddedCells({**features, **{p.replace("_", "-"): c for p, c in changed.items()}})
         task = Task(CLASSES, labels, train, (), 0)
         return weights_digest(
-            fresh_network(Material(source, source.dim, kinds=kinds), task, config)
+            fresh_network(Material(source, source.dim, types=types), task, config)
         )
 
     found = fresh(labels)
@@ -176,12 +177,12 @@ def test_nobody_outside_the_training_part_changes_an_ensemble(
         "training.max_epochs=2",
     ])  # fmt: skip
     torch.manual_seed(0)
-    kinds = torch.nn.Linear(toy[0].dim, 3) if known else None
+    types = CellTypes(toy[0].dim, torch.eye(3, 2), torch.zeros(2)) if known else None
     part = tuple(p for p in sorted(labels) if not p.endswith(("05", "07")))
 
     def fitted(shift: float) -> tuple[list[str], float, float]:
         moved = {p: cells if p in part else cells + shift for p, cells in features.items()}
-        material = Material(EmbeddedCells(moved), toy[0].dim, kinds=kinds)
+        material = Material(EmbeddedCells(moved), toy[0].dim, types=types)
         found = fit_ensemble(material, Cast(CLASSES, "APL", labels, part, 0), config)
         return [weights_digest(n) for n in found.networks], found.temperature, found.threshold
 
@@ -194,7 +195,7 @@ def test_of_very_many_cells_every_nth_makes_the_prototypes(
     source, labels = toy
     seen: list[int] = []
     monkeypatch.setattr(
-        Aggregator, "fit", lambda _self, chunks, _kinds=None: seen.extend(map(len, chunks))
+        Aggregator, "fit", lambda _self, chunks, _types=None: seen.extend(map(len, chunks))
     )
     monkeypatch.setattr(ensemble, "_PROTOTYPE_CELLS", 100)
     task = Task(CLASSES, labels, tuple(sorted(labels)), (), 0)

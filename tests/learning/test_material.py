@@ -38,10 +38,10 @@ def test_a_patient_without_diagnosis_is_left_out_and_named(
 
 
 @pytest.mark.parametrize("pretrained", [True, False])
-def test_a_layer_of_kinds_that_has_learnt_nothing_is_not_used(
+def test_a_layer_of_types_that_has_learnt_nothing_is_not_used(
     tiny_store: Path, pretrained: bool
 ) -> None:
     config = Config(model=ModelConfig(encoder="blood_cell", pretrained=pretrained))
     store = Store(tiny_store)
     material = Opener(store, config).open([store.index()[0].patient])
-    assert (material.kinds is not None) == pretrained
+    assert (material.types is not None) == pretrained

@@ -24,6 +24,7 @@ CHANGES: dict[str, object] = {
     "aggregator": "mean",
     "top_k": 2,
     "prototypes": 2,
+    "subtypes": ("AML", "ALL"),
     "hidden": (3,),
     "dropout": 0.5,
 }
@@ -49,6 +50,12 @@ def test_fields_of_the_network_change_its_output(field: str) -> None:
 def test_the_number_of_prototypes_changes_the_fusion_that_has_them() -> None:
     base = BASE.model_copy(update={"aggregator": "ghost_vlad"})
     changed = base.model_copy(update={"prototypes": CHANGES["prototypes"]})
+    assert not torch.equal(logits(changed), logits(base))
+
+
+def test_the_subtypes_change_the_head_that_has_them() -> None:
+    base = BASE.model_copy(update={"aggregator": "type_shares"})
+    changed = base.model_copy(update={"subtypes": CHANGES["subtypes"]})
     assert not torch.equal(logits(changed), logits(base))
 
 

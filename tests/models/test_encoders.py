@@ -95,7 +95,7 @@ def test_every_weight_gets_a_gradient(name: str) -> None:
     missing = [n for n, p in encoder.named_parameters() if p.requires_grad and p.grad is None]
     assert not missing
     fixed = {n for n, p in encoder.named_parameters() if not p.requires_grad}
-    assert fixed <= {"kinds.weight", "kinds.bias"}  # read from the vectors, not part of them
+    assert fixed <= {"types.weight", "types.bias"}  # read from the vectors, not part of them
     assert parameter_count(encoder) == sum(
         p.numel() for n, p in encoder.named_parameters() if n not in fixed
     )

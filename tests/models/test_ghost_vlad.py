@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from millie.config import Config, ModelConfig
 from millie.errors import ConfigError
 from millie.learning.ensemble import Material, fresh_network
 from millie.learning.sampling import EmbeddedCells
 from millie.learning.train import Task
-from millie.models.blood_cell import KINDS
+from millie.models.blood_cell import LINES, TYPES
+from millie.models.encoder import CellTypes
 from millie.models.encoders import new_encoder
 from millie.models.ghost_vlad import GhostVladAggregator
 
@@ -30,8 +31,8 @@ def two_kinds(n: int, share: float, seed: int = 0, shift: float = 0.0) -> Tensor
     return cells
 
 
-def layer(*, ghost: float = -50.0) -> nn.Linear:
-    kinds = nn.Linear(D, K + 1)
+def layer(*, ghost: float = -50.0) -> CellTypes:
+    kinds = CellTypes(D, torch.eye(K + 1, K), torch.zeros(K))
     with torch.no_grad():
         kinds.weight.zero_()
         kinds.bias.zero_()
@@ -39,7 +40,7 @@ def layer(*, ghost: float = -50.0) -> nn.Linear:
     return kinds
 
 
-def fitted(kinds: nn.Linear | None = None) -> GhostVladAggregator:
+def fitted(kinds: CellTypes | None = None) -> GhostVladAggregator:
     torch.manual_seed(0)
     aggregator = GhostVladAggregator(D, K)
     aggregator.fit([two_kinds(200, 0.5, seed) for seed in range(3)], kinds)
@@ -47,7 +48,7 @@ def fitted(kinds: nn.Linear | None = None) -> GhostVladAggregator:
 
 
 @pytest.mark.parametrize("kinds", [None, layer()], ids=["k-means", "encoder"])
-def test_the_mixture_of_kinds_is_forgotten(kinds: nn.Linear | None) -> None:
+def test_the_mixture_of_kinds_is_forgotten(kinds: CellTypes | None) -> None:
     """Between bags of 10 % and of 90 % the mean moves by 1.6 FAR, this vector by noise alone."""
     aggregator = fitted(kinds)
     few, many = (aggregator.pool(two_kinds(2000, share)[None])[0] for share in (0.1, 0.9))
@@ -57,7 +58,7 @@ def test_the_mixture_of_kinds_is_forgotten(kinds: nn.Linear | None) -> None:
 
 
 @pytest.mark.parametrize("kinds", [None, layer()], ids=["k-means", "encoder"])
-def test_a_change_of_one_kind_shows_in_its_part_alone(kinds: nn.Linear | None) -> None:
+def test_a_change_of_one_kind_shows_in_its_part_alone(kinds: CellTypes | None) -> None:
     aggregator = fitted(kinds)
     plain, moved = (
         aggregator.pool(two_kinds(2000, 0.5, shift=s)[None])[0].view(K, D) for s in (0, 3)
@@ -125,7 +126,7 @@ def test_of_cells_that_are_all_the_same_each_kind_has_an_equal_share() -> None:
 
 
 @pytest.mark.parametrize("kinds", [None, layer()], ids=["k-means", "encoder"])
-def test_centres_are_the_means_of_the_training_cells_of_a_kind(kinds: nn.Linear | None) -> None:
+def test_centres_are_the_means_of_the_training_cells_of_a_kind(kinds: CellTypes | None) -> None:
     cells = torch.cat([two_kinds(200, 0.5, seed) for seed in range(3)])
     means = torch.stack([cells[cells[:, 0] > 0].mean(dim=0), cells[cells[:, 0] < 0].mean(dim=0)])
     centres = fitted(kinds).centres
@@ -173,7 +174,7 @@ def test_prototypes_of_a_network_follow_its_standardised_cells() -> None:
         kinds.bias[0], kinds.bias[1] = -7.0, 7.0
     config = Config(model=ModelConfig(aggregator="ghost_vlad", prototypes=K))
     task = Task(("AML", "APL"), dict.fromkeys(cells, "AML"), tuple(cells), (), 0)
-    material = Material(EmbeddedCells(cells), D, kinds=kinds)
+    material = Material(EmbeddedCells(cells), D, types=kinds)
     network = fresh_network(material, task, config)
     assert isinstance(network.aggregator, GhostVladAggregator)
     with torch.no_grad():
@@ -183,7 +184,9 @@ def test_prototypes_of_a_network_follow_its_standardised_cells() -> None:
 
 
 def test_the_blood_cell_encoder_knows_as_many_kinds_as_the_settings_say() -> None:
-    known = new_encoder("blood_cell").kinds
+    known = new_encoder("blood_cell").types
     assert known is not None
-    assert known.out_features == len(KINDS) == ModelConfig().prototypes + 1
-    assert new_encoder("resnet_small").kinds is None
+    assert known.lines.shape == (len(TYPES), len(LINES))
+    assert len(LINES) == ModelConfig().prototypes
+    assert set(known.lines.sum(dim=1).tolist()) == {0.0, 1.0}  # of one line, or of none
+    assert new_encoder("resnet_small").types is None

@@ -28,6 +28,7 @@ Table = tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]]
 
 _PROFILES = {
     "default": "as in apl-blood: isolated cells, encoder blood_cell, fusion by kind of cell",
+    "acute-leukaemia": "classes from several laboratories: shares of types of cell, then subtypes",
     "whole-crop": "whole crops, ImageNet encoder, maximum fusion: the earlier default",
     "paper": "the published method as the paper states it",
     "released-code": "the published method as its code has it",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from millie.cli.options import (
     Workers,
     chosen_config,
 )
+from millie.errors import ConfigError
 
 
 @app.command()
@@ -98,12 +100,13 @@ def crossval(
 
 @app.command()
 def predict(
-    bundle: Annotated[
-        str, typer.Argument(help="Model: folder of a bundle, or the name of a shipped one.")
-    ],
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="Patient folders, images, one manifest, or one bag store."),
+        typer.Argument(
+            metavar="[MODEL] INPUT...",
+            help="Patient folders, images, one manifest, or one bag store; before them, if another "
+            "model than acute-leukaemia is wanted, its name or its folder.",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for tables, images and report.")],
     root: Root = None,
@@ -116,6 +119,9 @@ def predict(
 ) -> None:
     """Call each patient and show the cells behind the call.
 
+    Without a model's name, acute-leukaemia answers: normal, ALL, AML or APL.
+    `millie predict apl-blood ...` asks another shipped one.
+
     Writes predictions.csv, cells.csv, predictions.json, overlays/ and
     report.html. Results of an earlier run in the folder are replaced once the
     new ones are complete; your own files there stay. No labels are needed. For
@@ -126,6 +132,7 @@ def predict(
     from millie.engines.table import open_engine
 
     words = list(settings or [])
+    bundle, inputs = model_and_inputs(inputs)
     with (
         open_engine(engine, engine_address, workers, out) as opened,
         show.progress_bars() as progress,
@@ -145,3 +152,21 @@ def report(
     from millie.outputs.report import rewrite_report
 
     show.say(f"Report -> {rewrite_report(folder)}")
+
+
+def model_and_inputs(words: Sequence[Path]) -> tuple[str, list[Path]]:
+    """The model that the first word names, else the default one, and the rest.
+
+    Raises:
+        ConfigError: a model and nothing else.
+    """
+    from millie.models.bundle_folder import DEFAULT_MODEL, is_bundle
+
+    if not is_bundle(words[0]):
+        return DEFAULT_MODEL, list(words)
+    if len(words) == 1:
+        raise ConfigError(
+            f"millie predict {words[0]}: only a model is named; name images, a manifest or a store "
+            "behind it"
+        )
+    return str(words[0]), list(words[1:])

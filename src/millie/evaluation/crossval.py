@@ -257,7 +257,7 @@ def protocol(study: Study, splits: Splits) -> list[str]:
         "the AUCs of single repeats and single folds are given beside it."
     )
     labels = "Cell labels were used for single-cell figures only, never for training."
-    if ENCODERS[study.config.model.encoder].typed:
+    if ENCODERS[study.config.model.encoder].n_types:
         labels = (
             "Labels of these patients' cells were used for single-cell figures only. The encoder "
             "was trained on the cell types of healthy donors and on unlabelled cells of several "

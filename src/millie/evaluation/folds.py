@@ -230,7 +230,7 @@ def fold_digest(study: Study, fold: Fold) -> str:
     the last bits only, the runtime is in the embeddings, and gates are no part of a fold.
     """
     everyone = sorted((*fold.train, *fold.validation, *fold.test))
-    kinds = study.material.kinds
+    types = study.material.types
     content = {
         "schema": _SCHEMA,
         "fold": asdict(fold),
@@ -241,7 +241,7 @@ def fold_digest(study: Study, fold: Fold) -> str:
         "positive": study.positive,
         "config": study.config.digest("model", "augment", "training"),
         "encoder": study.material.encoder_sha256,
-        "kinds": "" if kinds is None else weights_digest(kinds),
+        "types": "" if types is None else weights_digest(types),
         "winners": study.config.prediction.winners if fold.repeat == 0 else 0,
         "versions": [__version__, torch.__version__],
     }

@@ -8,7 +8,7 @@ limits and the states; it computes no features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ _DEFAULT_LIMITS = {"max_smudge_fraction": 0.5}
 _LIMITS = frozenset({
     "min_cells", "min_cells_negative", "max_smudge_fraction", "min_sharpness",
     "min_cell_fraction", "max_cell_fraction", "max_distance", "urgent_probability",
+    "min_disease_probability",
 })  # fmt: skip
 
 
@@ -263,10 +264,14 @@ class CallRule:
         others = {k: p for k, p in probabilities.items() if k != self.positive}
         return max(others, key=lambda label: others[label])
 
-    def is_urgent(self, probabilities: Mapping[str, float]) -> bool:
-        """Whether the class that must not wait (APL, else the positive one) scores high."""
-        label = _URGENT_LABEL if _URGENT_LABEL in probabilities else self.positive
-        return probabilities[label] >= self.limits.get("urgent_probability", self.threshold)
+    @property
+    def urgent(self) -> float:
+        """Probability from which the class that must not wait is not excluded."""
+        return self.limits.get("urgent_probability", self.threshold)
+
+    def must_not_wait(self, labels: Container[str]) -> str:
+        """The class that must not wait: APL, else the positive one."""
+        return _URGENT_LABEL if _URGENT_LABEL in labels else self.positive
 
 
 def decide(
@@ -275,8 +280,12 @@ def decide(
     quality: SampleQuality,
     failed: Sequence[str],
     config: PredictionConfig,
+    ranges: Mapping[str, tuple[float, float]],
 ) -> tuple[str, tuple[str, ...]]:
     """The state a prediction ends in, and why.
+
+    A call whose interval crosses a limit is no call: another film of the same patient might have
+    ended otherwise.
 
     Args:
         probabilities: calibrated, by class.
@@ -284,40 +293,96 @@ def decide(
         quality: of the sample.
         failed: reasons of :func:`failed_gates`.
         config: least number of cells for NO_SIGNAL, and the labels that mean no disease.
+        ranges: ends of each probability's interval, by class; hold the probability.
 
     Returns:
         ``NO_SIGNAL``, a disease label (APL as ``APL_SUSPECT``), ``INDETERMINATE`` or
         ``URGENT_INDETERMINATE``; and the reasons, empty for a call.
     """
-    reasons = tuple(failed)
+    urgent = rule.must_not_wait(probabilities)
     called = rule.called(probabilities)
     state = state_of(called, config.negative_labels)
-    likeliest = max(probabilities, key=lambda label: probabilities[label])
-    if likeliest == rule.positive != called:
-        reasons += (f"{rule.positive} is the most likely class but below its threshold",)
-        return URGENT, reasons
-    needed = max(config.min_cells_negative, int(rule.limits.get("min_cells_negative", 0)))
-    if not reasons and state == NO_SIGNAL:
-        reasons = _why_not_negative(probabilities, quality, needed, config.negative_labels)
+    open_ended = urgent_open(probabilities, ranges, rule, called)
+    reasons = (*failed, *open_ended)
+    if not failed and state == NO_SIGNAL:
+        reasons += _why_not_negative(probabilities, ranges, quality, rule, config)
+    elif not failed:
+        reasons += _why_not_disease(probabilities, ranges, rule, config.negative_labels)
     if not reasons:
         return state, ()
-    return (URGENT if rule.is_urgent(probabilities) else INDETERMINATE), reasons
+    if open_ended or ranges[urgent][1] >= rule.urgent:
+        return URGENT, reasons
+    return INDETERMINATE, reasons
+
+
+def urgent_open(
+    probabilities: Mapping[str, float],
+    ranges: Mapping[str, tuple[float, float]],
+    rule: CallRule,
+    called: str,
+) -> tuple[str, ...]:
+    """Why the class that must not wait is neither called nor excluded; empty if it is."""
+    urgent = rule.must_not_wait(probabilities)
+    low, high = ranges[urgent]
+    limit = rule.threshold if urgent == rule.positive else rule.urgent
+    between = f"its probability lies between {low:.2f} and {high:.2f} when cells are drawn anew"
+    if called == urgent and low < limit:
+        return (f"{urgent} is likely but not certain: {between}, called from {limit:.2f}",)
+    if called != urgent and high >= rule.urgent:
+        return (f"{urgent} is not excluded: {between}, excluded below {rule.urgent:.2f}",)
+    if called != urgent == max(probabilities, key=lambda label: probabilities[label]):
+        return (f"{urgent} is the most likely class but below its threshold",)
+    return ()
+
+
+def _healthy(
+    probabilities: Mapping[str, float],
+    ranges: Mapping[str, tuple[float, float]],
+    negative: Sequence[str],
+) -> tuple[float, float] | None:
+    """Ends of the probability of no disease; None where the model knows no such class."""
+    names = [label for label in probabilities if state_of(label, negative) == NO_SIGNAL]
+    if not names:
+        return None
+    ends = (sum(ranges[label][i] for label in names) for i in (0, 1))
+    low, high = (min(1.0, end) for end in ends)
+    return low, high
+
+
+def _why_not_disease(
+    probabilities: Mapping[str, float],
+    ranges: Mapping[str, tuple[float, float]],
+    rule: CallRule,
+    negative: Sequence[str],
+) -> tuple[str, ...]:
+    """Why no disease may be named although every gate is passed; empty if it may."""
+    healthy = _healthy(probabilities, ranges, negative)
+    needed = rule.limits.get("min_disease_probability", 0.5)
+    if healthy is None or 1 - healthy[1] >= needed:
+        return ()
+    between = f"{1 - healthy[1]:.2f} to {1 - healthy[0]:.2f}"
+    return (f"leukaemia is not certain: probability {between}, at least {needed:.2f} to name one",)
 
 
 def _why_not_negative(
-    probabilities: Mapping[str, float], quality: SampleQuality, needed: int, negative: Sequence[str]
+    probabilities: Mapping[str, float],
+    ranges: Mapping[str, tuple[float, float]],
+    quality: SampleQuality,
+    rule: CallRule,
+    config: PredictionConfig,
 ) -> tuple[str, ...]:
     """Why NO_SIGNAL may not be given although every gate is passed; empty if it may."""
     reasons = []
+    needed = max(config.min_cells_negative, int(rule.limits.get("min_cells_negative", 0)))
     if quality.n_usable < needed:
         reasons.append(
             f"too few cells: {quality.n_usable} usable, at least {needed} needed for NO_SIGNAL"
         )
-    healthy = sum(p for label, p in probabilities.items() if state_of(label, negative) == NO_SIGNAL)
-    if healthy <= 0.5:
+    healthy = _healthy(probabilities, ranges, config.negative_labels)
+    if healthy is not None and healthy[0] <= 0.5:
         reasons.append(
-            f"disease as likely as not: probability of no disease {healthy:.2f}, "
-            "more than 0.5 needed for NO_SIGNAL"
+            f"leukaemia is not excluded: probability of no disease {healthy[0]:.2f} to "
+            f"{healthy[1]:.2f}, more than 0.5 needed for NO_SIGNAL"
         )
     return tuple(reasons)
 

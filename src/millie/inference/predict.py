@@ -1,4 +1,4 @@
-"""From a bag to a patient's call, in the memory of one batch of crops.
+"""From a bag to a patient's call, in the memory of one batch of crops and all vectors.
 
 One pass over the bag: decode, encode, score each cell alone, fuse. Nothing is random: the same bag,
 bundle and settings give the same prediction. This module owns that pass; the explanation, the gates
@@ -29,7 +29,9 @@ from millie.inference.gates import (
     failed_gates,
     reference_distance,
 )
+from millie.inference.resampling import probability_ranges
 from millie.inference.runtime import FeatureRuntime, feature_runtime
+from millie.inference.screen import Screen
 from millie.models.bundle import Bundle
 from millie.types import Prediction, Winner
 
@@ -58,6 +60,7 @@ def predict_bag(
     runtime: FeatureRuntime | Sequence[FeatureRuntime],
     config: PredictionConfig,
     progress: Progress | None = None,
+    screen: Screen | None = None,
 ) -> Prediction:
     """Call a patient.
 
@@ -67,6 +70,7 @@ def predict_bag(
         runtime: of the bundle, see :func:`bundle_runtimes`; a single one, or as many as networks.
         config: batch size, gates, winners.
         progress: called after each batch of cells.
+        screen: asked first whether any of the model's diseases is there; None: nobody is.
 
     Raises:
         NoCellsError: the bag is empty.
@@ -81,13 +85,17 @@ def predict_bag(
     probabilities = dict(zip(bundle.labels, seen.probabilities.tolist(), strict=True))
     rule = CallRule(manifest.positive, manifest.threshold, manifest.qc)
     failed = failed_gates(quality, manifest.qc, config, bundle.reference)
-    state, reasons = decide(probabilities, rule, quality, failed, config)
+    if screen is not None:
+        failed += screen.why_not(seen.features, bundle.labels)
+    ranges = probability_ranges(bundle.networks, seen.features, bundle.probabilities, probabilities)
+    state, reasons = decide(probabilities, rule, quality, failed, config, ranges)
     return Prediction(
         patient=reader.patient_id,
         state=state,
         reasons=reasons,
         label=bundle.labels[int(np.argmax(seen.probabilities))],
         probabilities=probabilities,
+        ranges=ranges,
         cell_probabilities=seen.cell_probabilities,
         winners=seen.winners,
         n_cells=quality.n_usable,
@@ -109,13 +117,18 @@ def sample_quality(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Seen:
-    """A bag after the pass: probabilities (C,) and (N, C), winners, mean features (D,)."""
+    """A bag after the pass: probabilities (C,) and (N, C), winners, features (N, D) by runtime."""
 
     probabilities: NDArray[np.float64]
     cell_probabilities: NDArray[np.float32]
     winners: dict[str, tuple[Winner, ...]]
     meter: QualityMeter
-    mean: torch.Tensor
+    features: tuple[torch.Tensor, ...]
+
+    @property
+    def mean(self) -> torch.Tensor:
+        """Mean features (D,), by the first runtime."""
+        return self.features[0].double().mean(dim=0)
 
 
 def _pass(
@@ -128,14 +141,15 @@ def _pass(
     bags = [StreamedBag(network, reader.n_cells) for network in bundle.networks]
     cell_probabilities = np.zeros((reader.n_cells, len(bundle.labels)), np.float32)
     meter = QualityMeter(reader.cells)
-    total = torch.zeros(bundle.networks[0].dim, dtype=torch.float64)
+    kept: list[list[torch.Tensor]] = [[] for _ in runtimes]
     for start, images in ahead(_crops(bundle, reader, config.batch_size, meter)):
         features = [torch.from_numpy(run(images)) for run in runtimes]
         own = features if len(features) == len(bags) else features * len(bags)
         logits = torch.stack([bag.add(start, f) for bag, f in zip(bags, own, strict=True)])
         stop = start + len(images)
         cell_probabilities[start:stop] = bundle.probabilities(logits).numpy()
-        total += features[0].double().sum(dim=0)
+        for chunks, chunk in zip(kept, features, strict=True):
+            chunks.append(chunk)
         if progress is not None:
             progress(stop, reader.n_cells)
     probabilities = bundle.probabilities(torch.stack([bag.logits() for bag in bags]))
@@ -144,7 +158,7 @@ def _pass(
         cell_probabilities=cell_probabilities,
         winners=find_winners(bags, bundle.labels, config.winners),
         meter=meter,
-        mean=total / reader.n_cells,
+        features=tuple(torch.cat(chunks) for chunks in kept),
     )
 
 

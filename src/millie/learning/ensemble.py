@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from millie.errors import TrainingError
 from millie.inference.explain import StreamedBag, find_winners
@@ -33,6 +33,7 @@ from millie.learning.train import (
     train,
 )
 from millie.models.bundle import ensemble_probabilities
+from millie.models.encoder import CellTypes
 from millie.models.network import build_network
 from millie.statistics.calibration import apply_temperature, balanced_threshold, fit_temperature
 from millie.statistics.metrics import both_classes
@@ -64,14 +65,14 @@ class Material:
         source: of the cells.
         dim: features of an embedding.
         new_encoder: seed -> encoder to be trained; None: cells are embeddings already.
-        kinds: of the encoder that made the embeddings (:attr:`Encoder.kinds`), if it has learnt.
+        types: of the encoder that made the embeddings (:attr:`Encoder.types`), if it has learnt.
         encoder_sha256: of the weights that such an encoder starts from, which no cell shows.
     """
 
     source: CellSource
     dim: int
     new_encoder: Callable[[int], Encoder] | None = None
-    kinds: nn.Linear | None = None
+    types: CellTypes | None = None
     encoder_sha256: str = ""
 
 
@@ -207,21 +208,26 @@ def fresh_network(material: Material, task: Task, config: Config) -> MilNetwork:
     """
     if material.new_encoder is not None:
         encoder = material.new_encoder(task.seed)
-        network = build_network(config.model, task.classes, encoder=encoder, seed=task.seed)
-        kinds = encoder.kinds if config.model.pretrained else None
+        types = encoder.types if config.model.pretrained else None
+        network = build_network(
+            config.model, task.classes, encoder=encoder, types=_count(types), seed=task.seed
+        )
     else:
-        network, kinds = _network_on_embeddings(material, task, config), material.kinds
+        network, types = _network_on_embeddings(material, task, config), material.types
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(task.seed)
         network.aggregator.fit(
             _training_cells(network, material.source, task),
-            None if kinds is None else _of_standardised(kinds, network.standardiser),
+            None if types is None else _of_standardised(types, network.standardiser),
         )
     return network
 
 
 def _network_on_embeddings(material: Material, task: Task, config: Config) -> MilNetwork:
-    network = build_network(config.model, task.classes, feature_dim=material.dim, seed=task.seed)
+    network = build_network(
+        config.model, task.classes, feature_dim=material.dim, types=_count(material.types),
+        seed=task.seed,
+    )  # fmt: skip
     source = material.source
     network.standardiser.fit(source.cells(p, whole_bag(source, p).indices) for p in task.train)
     std = network.standardiser.std
@@ -240,12 +246,16 @@ def _training_cells(network: MilNetwork, source: CellSource, task: Task) -> Iter
         yield network.standardiser(embed_chunk(network, source, cells))
 
 
-def _of_standardised(kinds: nn.Linear, standardiser: Standardiser) -> nn.Linear:
-    """The same map for vectors that are standardised."""
+def _count(types: CellTypes | None) -> int:
+    return 0 if types is None else types.out_features
+
+
+def _of_standardised(types: CellTypes, standardiser: Standardiser) -> CellTypes:
+    """The same types for vectors that are standardised."""
+    mapped = CellTypes(types.in_features, types.lines, types.mature)
     with torch.no_grad():
-        mapped = nn.Linear(kinds.in_features, kinds.out_features)
-        mapped.weight.copy_(kinds.weight * standardiser.std)
-        mapped.bias.copy_(kinds.bias + kinds.weight @ standardiser.mean)
+        mapped.weight.copy_(types.weight * standardiser.std)
+        mapped.bias.copy_(types.bias + types.weight @ standardiser.mean)
     return mapped
 
 
@@ -253,15 +263,16 @@ def calibrate(out_of_fold: Mapping[str, Floats], cast: Cast) -> tuple[float, flo
     """Temperature and threshold from probabilities of patients that were not trained on.
 
     Returns:
-        Temperature (1 without patients), threshold of the calibrated probability (0.5 where not
-        both classes were held out).
+        Temperature (1 without patients, and never below it: held-out patients of the same cohort look
+        alike, and what they allow is too sure for the next laboratory), threshold of the calibrated
+        probability (0.5 where not both classes were held out).
     """
     if not out_of_fold:
         return 1.0, 0.5
     patients = sorted(out_of_fold)
     p = np.stack([out_of_fold[patient] for patient in patients])
     truth = np.array([cast.classes.index(cast.labels[patient]) for patient in patients])
-    temperature = fit_temperature(p, truth)
+    temperature = max(1.0, fit_temperature(p, truth))
     index = cast.classes.index(cast.positive)
     positive = truth == index
     if not both_classes(positive):

@@ -91,7 +91,7 @@ class Opener:
         encoder = build_encoder(config.model, seed=config.training.seed)
         self.digest = weights_digest(encoder)
         self._store, self._config, self._dim = store, config, encoder.dim
-        self._kinds = encoder.kinds if config.model.pretrained else None
+        self._types = encoder.types if config.model.pretrained else None
         frozen = config.training.mode == "frozen"
         self._runtime = feature_runtime(encoder, config.prediction) if frozen else None
 
@@ -128,7 +128,7 @@ class Opener:
                     colours=(colours or {}).get(patient),
                 )
             progress("embed", done, len(patients))
-        return Material(EmbeddedCells(features), self._dim, kinds=self._kinds)
+        return Material(EmbeddedCells(features), self._dim, types=self._types)
 
     def _new_encoder(self, seed: int) -> Encoder:
         return build_encoder(self._config.model, seed=seed)

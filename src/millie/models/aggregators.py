@@ -18,6 +18,7 @@ from torch.nn import functional
 from millie.errors import ConfigError
 from millie.models.fusion import Aggregator, Fused, State, checked_mask
 from millie.models.ghost_vlad import GhostVladAggregator
+from millie.models.type_shares import TypeSharesAggregator
 
 if TYPE_CHECKING:
     from millie.config import ModelConfig
@@ -239,43 +240,54 @@ class AggregatorSpec:
         name: as in ``model.aggregator``.
         description: one line for people.
         source: paper and equation.
-        build: (configuration, D) -> aggregator; weights from torch's current generator.
+        build: (configuration, D, types that the encoder knows) -> aggregator; weights from torch's
+            current generator.
     """
 
     name: str
     description: str
     source: str
-    build: Callable[[ModelConfig, int], Aggregator]
+    build: Callable[[ModelConfig, int, int], Aggregator]
 
 
 AGGREGATORS: dict[str, AggregatorSpec] = {
     spec.name: spec
     for spec in (
         AggregatorSpec("max", "largest value of each feature", "Manescu 2023, eq. 1",
-                       lambda _config, _dim: MaxAggregator()),
+                       lambda _config, _dim, _types: MaxAggregator()),
         AggregatorSpec("mean", "mean of each feature", "Manescu 2023, released code",
-                       lambda _config, _dim: MeanAggregator()),
+                       lambda _config, _dim, _types: MeanAggregator()),
         AggregatorSpec("generalised_mean", "power mean, learned power", "Radenovic 2019, eq. 3",
-                       lambda _config, _dim: GeneralisedMeanAggregator()),
+                       lambda _config, _dim, _types: GeneralisedMeanAggregator()),
         AggregatorSpec("log_sum_exp", "smooth maximum, learned sharpness", "Pinheiro 2015, eq. 6",
-                       lambda _config, _dim: LogSumExpAggregator()),
+                       lambda _config, _dim, _types: LogSumExpAggregator()),
         AggregatorSpec("attention", "mean weighted by attention", "Ilse 2018, eq. 8",
-                       lambda _config, dim: AttentionAggregator(dim)),
+                       lambda _config, dim, _types: AttentionAggregator(dim)),
         AggregatorSpec("gated_attention", "attention with a gate", "Ilse 2018, eq. 9",
-                       lambda _config, dim: GatedAttentionAggregator(dim)),
+                       lambda _config, dim, _types: GatedAttentionAggregator(dim)),
         AggregatorSpec("top_k", "mean of the k largest values of each feature",
                        "Durand 2016 (WELDON), eq. 3, without the lowest values",
-                       lambda config, _dim: TopKAggregator(config.top_k)),
+                       lambda config, _dim, _types: TopKAggregator(config.top_k)),
         AggregatorSpec("ghost_vlad", "mean deviation of each kind of cell from that kind's centre",
                        "Zhong 2018, after NetVLAD (Arandjelovic 2016, eq. 4)",
-                       lambda config, dim: GhostVladAggregator(dim, config.prototypes)),
+                       lambda config, dim, types: GhostVladAggregator(
+                           dim, config.prototypes, types)),
+        AggregatorSpec("type_shares", "shares of types of cell, and ghost_vlad for subtypes",
+                       "this package; a differential count by the encoder",
+                       lambda config, dim, types: TypeSharesAggregator(
+                           dim, config.prototypes, types)),
     )
 }  # fmt: skip
 """Every fusion by name."""
 
 
-def build_aggregator(config: ModelConfig, dim: int) -> Aggregator:
-    """The aggregator that a configuration names, for embeddings of ``dim`` features.
+def build_aggregator(config: ModelConfig, dim: int, types: int = 0) -> Aggregator:
+    """The aggregator that a configuration names.
+
+    Args:
+        config: ``aggregator`` and its settings.
+        dim: features of an embedding.
+        types: types of cell that the encoder knows.
 
     Raises:
         ConfigError: the name is not in the table.
@@ -284,7 +296,7 @@ def build_aggregator(config: ModelConfig, dim: int) -> Aggregator:
         raise ConfigError(
             f"model.aggregator='{config.aggregator}' is unknown; known: {', '.join(AGGREGATORS)}"
         )
-    return AGGREGATORS[config.aggregator].build(config, dim)
+    return AGGREGATORS[config.aggregator].build(config, dim, types)
 
 
 def _log_mean_exp(scaled: Tensor, mask: Tensor, sharpness: Tensor) -> Fused:

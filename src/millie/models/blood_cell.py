@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from millie.models.encoder import Encoder
+from millie.models.encoder import CellTypes, Encoder
 from millie.models.morphology import MorphologyEncoder
 
 INPUT_PX = 128
@@ -29,7 +29,7 @@ LICENCE = (
     "doi 10.17632/snkd93bnjr.1, CC BY 4.0), and without labels on DeepAPL, ALL-IDB2 and BCCD; "
     "research use only"
 )
-WEIGHTS_SHA256 = "26c60e9dcee1d2ef09873f116f5c886124ef2589ca8d41c44c0d2b9cd12d6070"
+WEIGHTS_SHA256 = "411168dd7578996effb6523a7d250ee8ae3809dc026c8a4d780fc6a1013cdb83"
 """Of ``blood_cell.safetensors``."""
 
 _SEEN_PX = 112  # 0.22 um/px for the network: granules of 0.5 um have two pixels
@@ -37,9 +37,25 @@ _MARGIN_PX = 8  # of that, seen are the central 21.4 um
 _FARTHEST = 5.0  # standard deviations of a measurement
 _STEM, _WIDTHS = 32, (48, 96, 192, 192)
 
-KINDS = ("neutrophil", "immature granulocyte", "monocyte", "lymphocyte", "none of these")
-"""Kinds of cell that hardly a patient has none of; eosinophils, basophils and erythroblasts are too
-rare among fifty cells to be described by a mean of their own."""
+TYPES = (
+    "segmented neutrophil", "band neutrophil", "metamyelocyte", "myelocyte", "promyelocyte",
+    "eosinophil", "basophil", "monocyte", "lymphocyte", "erythroblast", "no leukocyte",
+    "lymphoblast", "myeloblast",
+)  # fmt: skip
+"""Types of normal cells as experts named them; the blasts are learnt from diagnoses."""
+
+LINES = {
+    "neutrophil": ("segmented neutrophil", "band neutrophil"),
+    "immature granulocyte": ("metamyelocyte", "myelocyte", "promyelocyte"),
+    "monocyte": ("monocyte",),
+    "lymphocyte": ("lymphocyte",),
+    "blast": ("lymphoblast", "myeloblast"),
+}
+"""Lines that hardly a patient has none of, and blasts; eosinophils, basophils and erythroblasts are
+too rare among fifty cells to be described by a mean of their own."""
+
+MATURE = ("neutrophil", "lymphocyte")
+"""A patient's own reference: what changes these as well is the film rather than the disease."""
 
 
 class FoldedBlock(nn.Module):
@@ -68,7 +84,7 @@ class FoldedBlock(nn.Module):
 class BloodCellEncoder(Encoder):
     """192 learnt features and 82 measurements, mixed so that nuisance is small; 274 features.
 
-    ``kinds`` reads from a vector which line of normal blood the cell looks like. The last map was
+    ``types`` reads from a vector which type of cell it looks like. The last map was
     fitted without diagnoses: after it, what another stain, camera or outline does
     to the mean vector of a patient's cells is small and equal in every direction (within-class
     covariance normalisation, Hatch et al., Interspeech 2006).
@@ -88,7 +104,9 @@ class BloodCellEncoder(Encoder):
         self.register_buffer("measured_mean", torch.zeros(measurements.dim))
         self.register_buffer("measured_std", torch.ones(measurements.dim))
         self.whitening = nn.Linear(dim, dim)
-        self.kinds = nn.Linear(dim, len(KINDS)).requires_grad_(requires_grad=False)
+        lines = [[float(name in types) for types in LINES.values()] for name in TYPES]
+        mature = torch.tensor([float(name in MATURE) for name in LINES])
+        self.types = CellTypes(dim, torch.tensor(lines), mature)
 
     def forward(self, images: Tensor) -> Tensor:
         """Vectors (N, 274), centred on blood cells.

@@ -321,13 +321,19 @@ def _networks(
         encoder = new_encoder(config.encoder) if manifest.encoder.trained else None
         dim = None if encoder is not None else manifest.encoder.dim
         with torch.device("meta"):
-            network = build_network(config, manifest.labels, dim, encoder)
+            network = build_network(config, manifest.labels, dim, encoder, types=_types_in(own))
         load_tensors(network, own)
         networks.append(network.eval())
         used += len(own)
     if used != len(tensors):
         raise BundleError(f"{layout.WEIGHTS} holds tensors of no network")
     return networks
+
+
+def _types_in(tensors: Mapping[str, Tensor]) -> int:
+    """Types of cell that a network deals cells to; 0 where it deals them to none."""
+    found = [len(t) for name, t in tensors.items() if name.endswith("offsets") and t.ndim == 1]
+    return found[0] if found else 0
 
 
 def _encoders_trained(networks: Sequence[MilNetwork], encoder_sha256: str) -> bool:

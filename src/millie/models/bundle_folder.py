@@ -17,6 +17,9 @@ from millie.errors import BundleError, ConfigError, MissingFileError
 from millie.files import is_litter, sync_folder
 from millie.models.manifest import CONFIG, MANIFEST, FileRecord, Manifest, from_bytes
 
+DEFAULT_MODEL = "acute-leukaemia"
+"""The shipped bundle that is asked where none is named."""
+
 _MAX_MANIFEST_BYTES = 4_000_000
 _REMEDY = "fetch or train the bundle again"
 
@@ -27,6 +30,11 @@ def shipped_bundles() -> tuple[str, ...]:
     if not root.is_dir():
         return ()
     return tuple(sorted(f.name for f in root.iterdir() if (f / MANIFEST).is_file()))
+
+
+def is_bundle(name_or_path: Path) -> bool:
+    """Whether this is the name of a shipped bundle or the folder of one."""
+    return str(name_or_path) in shipped_bundles() or (name_or_path / MANIFEST).is_file()
 
 
 def locate(name_or_path: str | Path) -> Path:

@@ -16,6 +16,26 @@ from torch.nn import functional
 from millie.errors import ConfigError
 
 
+class CellTypes(nn.Linear):
+    """Linear map from a cell's vector (D,) to the logits of types of cell, and each type's line.
+
+    Args:
+        dim: features D.
+        lines: (T, K), 1 where a type belongs to a line of blood cells; a type of none of them (rare
+            ones, red cells) has a row of zeros.
+        mature: (K,), 1 for lines of mature cells that hardly a patient has none of.
+    """
+
+    lines: Tensor
+    mature: Tensor
+
+    def __init__(self, dim: int, lines: Tensor, mature: Tensor) -> None:
+        super().__init__(dim, len(lines))
+        self.register_buffer("lines", lines, persistent=False)
+        self.register_buffer("mature", mature, persistent=False)
+        self.requires_grad_(requires_grad=False)
+
+
 class Encoder(nn.Module, ABC):
     """Crops (N, 3, S, S) float32 in 0 to 1 -> vectors (N, D).
 
@@ -30,8 +50,7 @@ class Encoder(nn.Module, ABC):
         scale: then divided by.
 
     Attributes:
-        kinds: linear map from a cell's vector (D,) to the logits of kinds of cell, the last of
-            them "none of these"; None where the encoder has not learnt to tell any.
+        types: types of cell that the encoder has learnt to tell; None: none.
     """
 
     offset: Tensor
@@ -48,7 +67,7 @@ class Encoder(nn.Module, ABC):
         super().__init__()
         self.name = name
         self.dim = dim
-        self.kinds: nn.Linear | None = None
+        self.types: CellTypes | None = None
         self.input_px = input_px
         self.register_buffer("offset", torch.tensor(offset).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(scale).view(1, 3, 1, 1), persistent=False)

@@ -52,7 +52,8 @@ class EncoderSpec:
         prefix: put before the file's names to give ours.
         ignored: beginnings of names in the file that have no place here (its classifier).
         weightless: nothing in it is learnt; ``pretrained`` changes nothing.
-        typed: its weights have learnt cell types, so what is trained on it is not free of labels.
+        n_types: types of cell that its weights have learnt, so that what is trained on it is not
+            free of labels.
     """
 
     name: str
@@ -67,7 +68,7 @@ class EncoderSpec:
     prefix: str = ""
     ignored: tuple[str, ...] = ()
     weightless: bool = False
-    typed: bool = False
+    n_types: int = 0
 
 
 def fetch_vgg19() -> Path:
@@ -130,7 +131,7 @@ ENCODERS: dict[str, EncoderSpec] = {
             blood_cell.BloodCellEncoder,
             blood_cell.packaged_weights,
             blood_cell.WEIGHTS_SHA256,
-            typed=True,
+            n_types=len(blood_cell.TYPES),
         ),
         EncoderSpec(
             "morphology",

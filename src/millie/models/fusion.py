@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from millie.errors import ConfigError, NoCellsError
+from millie.models.encoder import CellTypes
 
 
 class Fused(NamedTuple):
@@ -74,12 +75,12 @@ class Aggregator(nn.Module, ABC):
         """Vectors (n, W) of bags of one cell each, from cells (n, D); here the cells themselves."""
         return cells
 
-    def fit(self, chunks: Iterable[Tensor], kinds: nn.Linear | None = None) -> None:
+    def fit(self, chunks: Iterable[Tensor], types: CellTypes | None = None) -> None:
         """Learn from training cells without their diagnoses; most fusions have nothing to learn.
 
         Args:
             chunks: standardised embeddings (n, D).
-            kinds: linear map from them to kinds of cell, where the encoder knows any.
+            types: types of cell that the encoder knows, for these embeddings.
         """
 
     def stream(self) -> Aggregator:

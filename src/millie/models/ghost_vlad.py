@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from millie.errors import ConfigError, no_warnings
+from millie.models.encoder import CellTypes
 from millie.models.fusion import Aggregator, Fused, State
 
 _SHRINK = 1.0
@@ -35,43 +36,50 @@ class GhostVladAggregator(Aggregator):
     """For each kind k the mean deviation of its cells from its centre c_k, softly assigned.
 
     V_k = sum_i a_k(x_i) (x_i - c_k) / (1 + sum_i a_k(x_i)), where a is the softmax of a linear map
-    onto the kinds and a ghost. Division by the number of cells, with one more for shrinkage, stands
-    in place of the source's unit length, which would make a kind with one cell as loud as one with
-    fifty. The score of a cell is the weight of its deviations in this, summed over kinds.
+    onto types, summed over the types of a kind; what is of no kind goes to the ghost. Division by
+    the number of cells, with one more for shrinkage, stands in place of the source's unit length,
+    which would make a kind with one cell as loud as one with fifty. The score of a cell is the
+    weight of its deviations in this, summed over kinds.
 
     Source: NetVLAD, Arandjelovic et al., CVPR 2016, eq. 4; GhostVLAD, Zhong et al., ACCV 2018.
 
     Args:
         dim: features D.
         kinds: K, without the ghost.
+        types: T types that an encoder knows; 0: it knows none, and the kinds are clusters.
     """
 
     directions: Tensor
     offsets: Tensor
+    lines: Tensor
     centres: Tensor
 
-    def __init__(self, dim: int, kinds: int) -> None:
+    def __init__(self, dim: int, kinds: int, types: int = 0) -> None:
         super().__init__()
-        self.register_buffer("directions", torch.randn(kinds + 1, dim) / dim**0.5)
-        self.register_buffer("offsets", torch.zeros(kinds + 1))
+        types = types or kinds + 1
+        self.register_buffer("directions", torch.randn(types, dim) / dim**0.5)
+        self.register_buffer("offsets", torch.zeros(types))
+        self.register_buffer("lines", torch.eye(types, kinds))
         self.register_buffer("centres", torch.zeros(kinds, dim))
 
     def width(self, dim: int) -> int:
         """K D."""
         return len(self.centres) * dim
 
+    def types(self, embeddings: Tensor) -> Tensor:
+        """Probability of each type for each cell (..., D); (..., T), sums to 1."""
+        return (embeddings @ self.directions.T + self.offsets).softmax(dim=-1)
+
     def shares(self, embeddings: Tensor) -> Tensor:
         """How far each cell (..., D) belongs to each kind; (..., K), 0 to 1, sums to at most 1."""
-        logits = embeddings @ self.directions.T + self.offsets
-        return logits.softmax(dim=-1)[..., :-1]
+        return self.types(embeddings) @ self.lines
 
-    def fit(self, chunks: Iterable[Tensor], kinds: nn.Linear | None = None) -> None:
+    def fit(self, chunks: Iterable[Tensor], types: CellTypes | None = None) -> None:
         """Set prototypes from training cells; diagnoses are not seen.
 
         Args:
             chunks: standardised embeddings (n, D), which are held in memory together.
-            kinds: linear map from them to K kinds and a ghost, where the encoder knows kinds; None:
-                k-means, without a ghost.
+            types: of the encoder, for these embeddings; None: k-means, without a ghost.
 
         Raises:
             ConfigError: fewer cells than kinds, or the encoder knows another number of kinds.
@@ -82,22 +90,24 @@ class GhostVladAggregator(Aggregator):
                 f"{len(cells)} training cells for {len(self.centres)} prototypes: give more "
                 "cells, or lower model.prototypes"
             )
-        if kinds is None:
-            self._take(*_k_means(cells, len(self.centres)))
+        if types is None:
+            directions, offsets = _k_means(cells, len(self.centres))
+            self._take(directions, offsets, torch.eye(len(offsets), len(self.centres)))
         else:
-            self._take(kinds.weight.detach(), kinds.bias.detach())
+            self._take(types.weight.detach(), types.bias.detach(), types.lines)
         shares = self.shares(cells)
         total = shares.sum(dim=0).clamp(min=_TINY)
         self.centres.copy_(shares.T @ cells / total[:, None])
 
-    def _take(self, directions: Tensor, offsets: Tensor) -> None:
-        if directions.shape != self.directions.shape:
+    def _take(self, directions: Tensor, offsets: Tensor, lines: Tensor) -> None:
+        if lines.shape != self.lines.shape:
             raise ConfigError(
-                f"the encoder knows {len(directions) - 1} kinds of cell: set model.prototypes="
-                f"{len(directions) - 1} (now {len(self.centres)})"
+                f"the encoder knows {lines.shape[1]} kinds of cell: set model.prototypes="
+                f"{lines.shape[1]} (now {len(self.centres)})"
             )
         self.directions.copy_(directions)
         self.offsets.copy_(offsets)
+        self.lines.copy_(lines)
 
     def alone(self, cells: Tensor) -> Tensor:
         """Vectors (n, K D) of bags of one cell."""

@@ -16,6 +16,7 @@ from millie.errors import ConfigError
 from millie.models.aggregators import build_aggregator
 from millie.models.encoder import Encoder
 from millie.models.fusion import Aggregator, Fused
+from millie.models.type_shares import CascadeHead, TypeSharesAggregator
 from millie.models.weights import check_tensors
 
 _SMALLEST_STD = 1e-6
@@ -100,6 +101,7 @@ class Head(nn.Sequential):
             layers += [nn.Dropout(dropout), nn.Linear(dim, width), nn.ReLU()]
             dim = width
         super().__init__(*layers, nn.Dropout(dropout), nn.Linear(dim, n_classes))
+        self.n_classes = n_classes
 
 
 class MilNetwork(nn.Module):
@@ -117,7 +119,7 @@ class MilNetwork(nn.Module):
         encoder: Encoder | None,
         standardiser: Standardiser,
         aggregator: Aggregator,
-        head: Head,
+        head: Head | CascadeHead,
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -133,7 +135,7 @@ class MilNetwork(nn.Module):
     @property
     def n_classes(self) -> int:
         """Logits of a bag, C."""
-        return int(self.head.get_parameter(f"{len(self.head) - 1}.bias").shape[0])
+        return self.head.n_classes
 
     def forward(self, cells: Tensor, mask: Tensor | None = None) -> Tensor:
         """Logits (B, C) of bags.
@@ -194,6 +196,7 @@ def build_network(
     feature_dim: int | None = None,
     encoder: Encoder | None = None,
     *,
+    types: int = 0,
     seed: int = 0,
 ) -> MilNetwork:
     """A network with fresh weights for the aggregator and the head.
@@ -203,6 +206,7 @@ def build_network(
         classes: names of the classes in the order of the logits.
         feature_dim: features of the embeddings that the caller will bring; or
         encoder: an encoder to train with the rest. Exactly one of the two.
+        types: of cell, that the encoder knows; 0: none.
         seed: of the fresh weights; torch's own generator is left as it was.
 
     Raises:
@@ -218,13 +222,15 @@ def build_network(
         raise ConfigError(f"feature_dim={dim}: expected at least 1")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        aggregator = build_aggregator(config, dim)
-        return MilNetwork(
-            encoder,
-            Standardiser(dim),
-            aggregator,
-            Head(aggregator.width(dim), config.hidden, len(classes), config.dropout),
-        )
+        aggregator = build_aggregator(config, dim, types)
+        width = aggregator.width(dim)
+        head: Head | CascadeHead
+        if isinstance(aggregator, TypeSharesAggregator):
+            types = aggregator.n_types
+            head = CascadeHead(types, width - types, classes, config.subtypes)
+        else:
+            head = Head(width, config.hidden, len(classes), config.dropout)
+        return MilNetwork(encoder, Standardiser(dim), aggregator, head)
 
 
 def state_tensors(network: MilNetwork, *, with_encoder: bool) -> dict[str, Tensor]:

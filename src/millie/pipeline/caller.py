@@ -19,12 +19,18 @@ from millie.bags.store import BagReader
 from millie.config import Config, load
 from millie.engines.seam import Engine, SerialEngine
 from millie.errors import ConfigError, DataError, MissingError
-from millie.models.bundle_folder import locate, read_settings
+from millie.models.bundle_folder import (
+    DEFAULT_MODEL,
+    locate,
+    read_settings,
+    shipped_bundles,
+)
 from millie.pipeline.segment_cohort import Progress
 from millie.types import Prediction, Problem
 
 if TYPE_CHECKING:
     from millie.inference.runtime import FeatureRuntime
+    from millie.inference.screen import Screen
     from millie.models.bundle import Bundle
 
 
@@ -34,6 +40,7 @@ class Caller:
 
     bundle: Bundle
     runtimes: Sequence[FeatureRuntime]
+    screen: Screen | None = None
 
     @property
     def card(self) -> dict[str, str | list[str]]:
@@ -63,7 +70,9 @@ class Caller:
                 with BagReader(path, verify=False) as reader:
                     patient = reader.patient_id
                 with BagReader(path) as reader:
-                    prediction = predict_bag(self.bundle, reader, self.runtimes, config.prediction)
+                    prediction = predict_bag(
+                        self.bundle, reader, self.runtimes, config.prediction, screen=self.screen
+                    )
                 predictions.append(prediction)
             except (ConfigError, DataError, MissingError, RuntimeError, MemoryError) as error:
                 # The last two are a runtime's: one patient must not cost the others their calls.
@@ -144,4 +153,15 @@ def _load(bundle: str | Path, config: Config) -> Caller:
     for runtime in runtimes:
         runtime.prepare(model.manifest.size_px)
     import_module("millie.outputs.report")  # and with it the libraries that draw
-    return Caller(model, runtimes)
+    return Caller(model, runtimes, _screen_of(model, config))
+
+
+def _screen_of(model: Bundle, config: Config) -> Screen | None:
+    """The default model, where it can say whether any of this model's diseases is there."""
+    from millie.inference.screen import Screen, can_screen
+    from millie.models.bundle import load_bundle
+
+    if model.manifest.encoder.trained or DEFAULT_MODEL not in shipped_bundles():
+        return None
+    other = load_bundle(DEFAULT_MODEL)
+    return Screen(other) if can_screen(other, model, config.prediction) else None

@@ -1,0 +1,75 @@
+"""Is the disease in question there at all? A second model, on the same vectors, answers first.
+
+A model that has only learnt to tell diseases from each other names one of them for every sample,
+a healthy one too. Where it stands on the same encoder as a model that also knows health, that one
+is asked about the same cells, and must see one of these diseases before a name is given. This
+module owns the question; which model answers is its caller's choice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from millie.inference.gates import NO_SIGNAL, state_of
+from millie.inference.resampling import probability_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from millie.config import PredictionConfig
+    from millie.models.bundle import Bundle
+
+
+def can_screen(screen: Bundle, bundle: Bundle, config: PredictionConfig) -> bool:
+    """Whether one model can answer for another: same vectors, health known, all its diseases."""
+    same = (
+        screen.manifest.encoder == bundle.manifest.encoder
+        and not bundle.manifest.encoder.trained
+        and screen.config.crops == bundle.config.crops
+        and screen.config.model.background == bundle.config.model.background
+    )
+    healthy = {label: state_of(label, config.negative_labels) == NO_SIGNAL
+               for label in (*screen.labels, *bundle.labels)}  # fmt: skip
+    return (
+        same
+        and any(healthy[label] for label in screen.labels)
+        and not any(healthy[label] for label in bundle.labels)
+        and set(bundle.labels) < set(screen.labels)
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Screen:
+    """A model that knows more diseases, and health, beside the one that is asked.
+
+    Attributes:
+        bundle: the model, see :func:`can_screen`.
+    """
+
+    bundle: Bundle
+
+    @torch.no_grad()
+    def why_not(self, features: Sequence[Tensor], labels: Sequence[str]) -> tuple[str, ...]:
+        """Why none of the labels may be named; empty if one may.
+
+        Args:
+            features: (N, D) by the shared encoder; the first is used.
+            labels: of the model that is asked.
+        """
+        bundle, cells = self.bundle, features[0]
+        logits = torch.stack([n.bag_logits(cells[None])[0] for n in bundle.networks])
+        point = dict(zip(bundle.labels, bundle.probabilities(logits).tolist(), strict=True))
+        others = [label for label in bundle.labels if label not in labels]
+        if sum(point[label] for label in labels) > 0.5:
+            ranges = probability_ranges(bundle.networks, [cells], bundle.probabilities, point)
+            if sum(ranges[label][1] for label in others) < 0.5:
+                return ()
+        likeliest = max(others, key=lambda label: point[label])
+        seen = f"{bundle.name} does not see {' or '.join(labels)} for certain"
+        told = f"{likeliest} {point[likeliest]:.2f}"
+        return (f"{seen} ({told}): this model only tells {' from '.join(labels)}",)
