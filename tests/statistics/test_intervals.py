@@ -129,6 +129,26 @@ def test_paired_difference_of_equal_scores_is_zero() -> None:
     assert (difference.value, difference.low, difference.high) == (0, 0, 0)
 
 
+def test_paired_difference_to_the_mean_of_several_ways() -> None:
+    positive, score = draw(60, 60, 1.0, 0)
+    ways = score + np.random.default_rng(1).normal(scale=0.8, size=(6, 120))
+    copies = delong_difference(positive, score, np.stack([ways[0]] * 3))
+    assert copies.low == pytest.approx(delong_difference(positive, score, ways[0]).low)
+    mean = delong_difference(positive, score, ways)
+    own = roc_auc(positive, score)
+    assert mean.value == pytest.approx(np.mean([own - roc_auc(positive, w) for w in ways]))
+    boot = patient_bootstrap(
+        [str(p) for p in positive],
+        lambda i: float(
+            np.mean([roc_auc(positive[i], score[i]) - roc_auc(positive[i], w[i]) for w in ways])
+        ),
+        1000,
+        np.random.default_rng(0),
+    )
+    assert mean.low == pytest.approx(boot.low, abs=0.01)
+    assert mean.high == pytest.approx(boot.high, abs=0.01)
+
+
 def test_paired_difference_is_narrower_than_unpaired() -> None:
     positive, score = draw(60, 60, 1.0, 0)
     other = score + np.random.default_rng(1).normal(scale=0.3, size=120)

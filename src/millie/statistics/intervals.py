@@ -138,13 +138,20 @@ def delong_difference(
 ) -> Estimate:
     """Difference of two AUCs of the same patients (first minus second), paired.
 
-    Source: DeLong 1988, eq. 6-8.
+    Args:
+        positive: (n,) True for the positive class.
+        first: (n,) scores, or (D, n): D ways to score these patients, whose AUCs are averaged.
+        second: likewise.
+        confidence: of the interval.
+
+    Source: DeLong 1988, eq. 6-8; the mean of several AUCs is a U statistic of the same patients,
+    its components the mean components.
 
     Raises:
         ConfigError: fewer than two patients of a class.
     """
-    auc_a, a10, a01 = delong_components(positive, first)
-    auc_b, b10, b01 = delong_components(positive, second)
+    auc_a, a10, a01 = _mean_components(positive, first)
+    auc_b, b10, b01 = _mean_components(positive, second)
     if min(len(a10), len(a01)) < 2:
         raise ConfigError("a paired DeLong interval needs two patients of each class")
     d10, d01 = a10 - b10, a01 - b01
@@ -152,6 +159,13 @@ def delong_difference(
     z = float(scipy.stats.norm.ppf(0.5 + confidence / 2))
     value = auc_a - auc_b
     return Estimate(value, value - z * sd, value + z * sd, "DeLong, paired")
+
+
+def _mean_components(positive: Bools, scores: Floats) -> tuple[float, Floats, Floats]:
+    """:func:`delong_components`, averaged over the rows of scores (n,) or (D, n)."""
+    parts = [delong_components(positive, row) for row in np.atleast_2d(scores)]
+    areas, v10, v01 = zip(*parts, strict=True)
+    return float(np.mean(areas)), np.mean(v10, axis=0), np.mean(v01, axis=0)
 
 
 def patient_bootstrap(
