@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from millie.config import Config
+from millie.evaluation.cell_groups import MATURE, GroupFigure, GroupFindings
 from millie.evaluation.controls import (
     CONTROLS,
     SHORTCUTS,
@@ -88,6 +89,15 @@ def test_sources_are_judged_the_other_way_round() -> None:
     assert "Better than chance without" not in overall([probed])
 
 
+def test_overall_says_whether_mature_cells_tell_the_class() -> None:
+    counts = {"AML": 9, "APL": 9}
+    cells = GroupFindings((GroupFigure(MATURE, counts, 9.0, estimate(0.9, 0.8, 0.95)),))
+    mature = ControlResult("mature_cells", cells.auc(MATURE), "", cells)
+    assert "the headline may come from the film" in overall([mature])
+    assert "Better than chance without the cells" not in overall([mature])
+    assert overall([ControlResult("mature_cells", None, "", GroupFindings(()))]).endswith("chance.")
+
+
 def test_all_controls_run_on_a_store(toy_store: Store, tmp_path: Path) -> None:
     config = Config().with_settings([
         "model.encoder=tiny", "model.pretrained=false", "prediction.runtime=torch",
@@ -102,7 +112,12 @@ def test_all_controls_run_on_a_store(toy_store: Store, tmp_path: Path) -> None:
     assert all({"name", "description", "verdict"} <= entry.keys() for entry in content["controls"])
     measured = {entry["name"] for entry in content["controls"] if "auc" in entry}
     assert measured == set(SHORTCUTS)
-    assert all("one source only (unknown)" in r.verdict for r in results if r.auc is None)
+    *others, mature = results
+    assert all("one source only (unknown)" in r.verdict for r in others if r.auc is None)
+    groups = content["controls"][-1]["groups"]
+    assert [group["name"] for group in groups] == ["mature cells", "lymphocytes"]
+    assert "mature cells in too few patients (6 AML, " in mature.verdict
+    assert "blasts and promyelocytes in no patient" in mature.verdict
     assert "Whether it holds at another source is not known." in content["verdict"]
     background = tmp_path / "controls" / "background"
     assert 'background = "only"' in (background / "config.toml").read_text()

@@ -19,8 +19,9 @@ from millie.learning.ensemble import (
     fresh_network,
     hold_out,
     score_bag,
+    score_parts,
 )
-from millie.learning.sampling import EmbeddedCells, StoredCells, whole_bag
+from millie.learning.sampling import DrawnBag, EmbeddedCells, StoredCells, whole_bag
 from millie.learning.train import Task, bag_logits
 from millie.models.encoder import CellTypes
 from millie.models.fusion import Aggregator
@@ -236,3 +237,24 @@ def test_scores_of_crops_do_not_depend_on_the_batch(
     assert found.cells.shape == (len(bag), 2)
     assert found.bag.sum() == pytest.approx(1)
     assert {w.cell for own in found.winners.values() for w in own} <= set(range(len(bag)))
+
+
+@pytest.mark.parametrize("aggregator", ["max", "mean", "ghost_vlad"])
+@pytest.mark.parametrize("images", [False, True])
+def test_parts_of_a_bag_are_scored_as_bags_of_their_own(
+    toy_store: Store, toy_material: Material, tiny_encoder: Callable[[], Encoder], quick: Config,
+    images: bool, aggregator: str,
+) -> None:  # fmt: skip
+    config = quick.with_settings([f"model.aggregator={aggregator}"])
+    source = StoredCells(toy_store) if images else toy_material.source
+    ways = {"encoder": tiny_encoder()} if images else {"feature_dim": toy_material.dim}
+    networks = [build_network(config.model, CLASSES, **ways, seed=s).eval() for s in (0, 1)]
+    parts = [np.array([0, 2, 3]), np.array([5]), np.array([1, 2, 3, 5])]
+    found = score_parts(networks, source, "apl-01", parts, temperature=1.5, batch_size=2)
+    assert found.shape == (3, 2)
+    for part, probabilities in zip(parts, found, strict=True):
+        bag = DrawnBag("apl-01", part)
+        alone = score_bag(
+            networks, source, bag, CLASSES, temperature=1.5, config=config.prediction, explain=False
+        )
+        np.testing.assert_allclose(probabilities, alone.bag, atol=1e-6)

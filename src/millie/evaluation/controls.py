@@ -1,4 +1,4 @@
-"""Confound controls: what can be reached without looking at the cells.
+"""Confound controls: what can be reached without looking at the cells, or at the leukaemic ones.
 
 Each control uses the same patients and the same splits as the headline and ends in an AUC with its
 interval and a verdict in words. Owns the controls; the pipeline they run is the ordinary one.
@@ -17,6 +17,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from millie.bags.store import BagReader
+from millie.evaluation.cell_groups import (
+    FEWEST_CELLS,
+    MATURE,
+    SUSPICIOUS,
+    GroupFindings,
+    conclusion,
+    find_groups,
+    group_verdict,
+)
 from millie.evaluation.colours import sources_of
 from millie.evaluation.crossval import StudyResult, crossval, open_study
 from millie.evaluation.sources import SourceFinding, leave_one_source_out, probe_source
@@ -48,9 +57,9 @@ CONTROLS = {
     "leave_one_source_out": "The same pipeline, tested on the patients of a source (site and "
     "scanner) by a model trained on the other sources.",
     "source_probe": "The source predicted from a patient's mean embedding (logistic regression).",
+    "mature_cells": "Mature cells alone (by experts' labels, used for this control only), scored "
+    f"by the same networks, in patients with {FEWEST_CELLS} of them; then each cell type alone.",
 }
-
-_SUSPICIOUS = 0.7  # an AUC from which "not shown" must not be read as "absent"
 
 SHORTCUTS = ("background", "bag_size", "image_files", "shuffled_labels")
 """Controls that see no cell: what they reach, the headline can be without biology."""
@@ -64,11 +73,13 @@ class ControlResult:
         name: of :data:`CONTROLS`.
         auc: of the positive class (of the source, for the probe); None: cannot be measured.
         verdict: what that means for the headline.
+        cells: mature, leukaemic and single types of cells alone; None: another control.
     """
 
     name: str
     auc: Estimate | None
     verdict: str
+    cells: GroupFindings | None = None
 
     @property
     def loud(self) -> bool:
@@ -79,7 +90,8 @@ class ControlResult:
         """As plain JSON values."""
         auc = {} if self.auc is None else {"auc": self.auc.to_dict()}
         described = {"description": CONTROLS[self.name], "verdict": self.verdict}
-        return {"name": self.name, **described, **auc}
+        cells = {} if self.cells is None else self.cells.to_dict()
+        return {"name": self.name, **described, **auc, **cells}
 
     def line(self) -> str:
         """The control in words, for the console."""
@@ -115,6 +127,9 @@ def run_controls(
         if name in SHORTCUTS:
             auc = run.shortcut(name)
             results.append(ControlResult(name, auc, verdict(name, auc, headline)))
+        elif name == "mature_cells":
+            cells = run.cell_groups()
+            results.append(ControlResult(name, cells.auc(MATURE), group_verdict(cells), cells))
         else:
             found = run.source_control(name)
             told = source_verdict(name, found, headline)
@@ -146,6 +161,12 @@ class _Runs:
             return _shuffled(store, config, self.out, self.progress)
         features = _bag_sizes(store) if name == "bag_size" else _file_features(store)
         return _by_features(features, store, self.main, config)
+
+    def cell_groups(self) -> GroupFindings:
+        """Groups of cell types alone; the folds have scored them."""
+        metrics, confidence = self.main.metrics, self.config.evaluation.confidence
+        positive = str(metrics["positive"])
+        return find_groups(self.main.folds, metrics["classes"], positive, confidence)
 
     def source_control(self, name: str) -> SourceFinding:
         """A control on sources; nothing is computed where there is one source only."""
@@ -208,7 +229,7 @@ def source_verdict(name: str, found: SourceFinding, headline: Estimate) -> str:
 
 
 def _not_shown(auc: Estimate, what: str) -> str:
-    few = ", but there are too few patients to rule it out" if auc.value >= _SUSPICIOUS else ""
+    few = ", but there are too few patients to rule it out" if auc.value >= SUSPICIOUS else ""
     return f"not shown {what}{few}"
 
 
@@ -232,7 +253,10 @@ def overall(results: Sequence[ControlResult]) -> str:
         sentences.append("Whether it holds at another source is not known.")
     if probed is not None and probed.loud:
         sentences.append("The embeddings reveal the source.")
-    return " ".join(sentences)
+    mature = by_name.get("mature_cells")
+    if mature is not None and mature.cells is not None:
+        sentences.append(conclusion(mature.cells))
+    return " ".join(filter(None, sentences))
 
 
 def _background(store: Store, config: Config, out: Path, progress: Progress) -> Estimate:

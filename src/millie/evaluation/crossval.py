@@ -63,12 +63,14 @@ class StudyResult:
         out: the folder.
         metrics: the content of ``metrics.json``.
         splits: who was trained on and who tested.
+        folds: what each fold found, in their order.
         problems: patients that could not take part.
     """
 
     out: Path
     metrics: Mapping[str, Any]
     splits: Splits
+    folds: Sequence[FoldResult]
     problems: tuple[Problem, ...] = ()
 
     def lines(self) -> list[str]:
@@ -123,7 +125,7 @@ def crossval(
     study = open_study(store, who, config, positive, progress, material)
     results = _run_folds(study, splits, out, progress)
     metrics = _write_results(study, results, splits, store, out)
-    return StudyResult(out, metrics, splits, who.problems)
+    return StudyResult(out, metrics, splits, results, who.problems)
 
 
 def open_study(
@@ -256,12 +258,13 @@ def protocol(study: Study, splits: Splits) -> list[str]:
         "so that n is the number of patients. With several repeats this average is an ensemble; "
         "the AUCs of single repeats and single folds are given beside it."
     )
-    labels = "Cell labels were used for single-cell figures only, never for training."
+    labels = "Cell labels were used for figures on cells and their types only, never for training."
     if ENCODERS[study.config.model.encoder].n_types:
         labels = (
-            "Labels of these patients' cells were used for single-cell figures only. The encoder "
-            "was trained on the cell types of healthy donors and on unlabelled cells of several "
-            "data sets, which may include cells of these patients."
+            "Labels of these patients' cells were used for figures on cells and their types only. "
+            "The encoder was trained on types of normal cells, on unlabelled cells, and on "
+            "diagnoses of several data sets, in which AML and APL count as one; they may include "
+            "these patients."
         )
     colours = (
         "The colours of all sources were matched to those of the largest one (Reinhard 2001); the "

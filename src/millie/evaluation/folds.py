@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from millie import __version__
+from millie.evaluation.cell_groups import GroupScore, parts_to_score
 from millie.files import write_bytes, write_text
 from millie.learning.ensemble import (
     Cast,
@@ -28,6 +29,7 @@ from millie.learning.ensemble import (
     Scored,
     fit_ensemble,
     score_bag,
+    score_parts,
 )
 from millie.learning.sampling import DrawnBag, whole_bag
 from millie.learning.train import Progress, embedded_chunks, silent, threads_for
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from millie.learning.splits import Fold
     from millie.types import Cell
 
-_SCHEMA = 1
+_SCHEMA = 2
 
 Winners = dict[str, list[dict[str, Any]]]
 """By class: ``cell``, ``contribution``, ``features`` as in :class:`millie.types.Winner`."""
@@ -59,12 +61,14 @@ class PatientScore:
         n_cells: cells in the bag.
         without_smudge: the same probabilities with smudge cells left out; None: there are none,
             or nothing else.
+        groups: what each group of cell types says alone, where the patient has enough of it.
     """
 
     label: str
     probabilities: tuple[float, ...]
     n_cells: int
     without_smudge: tuple[float, ...] | None = None
+    groups: Mapping[str, GroupScore] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,10 @@ class Study:
         """(n,) True where a cell is a smudge cell."""
         return np.array([cell.smudge for cell in self.cells[patient]], bool)
 
+    def parts(self, patient: str) -> dict[str, list[NDArray[np.int64]]]:
+        """Parts of a bag that are scored alone (:func:`parts_to_score`)."""
+        return parts_to_score(patient, [cell.label for cell in self.cells[patient]])
+
 
 def finish_fold(study: Study, fold: Fold, out: Path, progress: Progress = silent) -> FoldResult:
     """Read the fold if it is there and fits, else run and write it.
@@ -171,7 +179,10 @@ def run_fold(
         scored = _score(study, ensemble, whole, explain=fold.repeat == 0)
         clean = _without_smudge(study, ensemble, patient)
         bag = tuple(scored.bag.tolist())
-        patients[patient] = PatientScore(study.labels[patient], bag, len(scored.cells), clean)
+        groups = _by_group(study, ensemble, patient)
+        patients[patient] = PatientScore(
+            study.labels[patient], bag, len(scored.cells), clean, groups
+        )
         if fold.repeat == 0:
             cells[patient] = scored.cells.astype(np.float32)
             winners[patient] = {
@@ -214,6 +225,28 @@ def _without_smudge(study: Study, ensemble: Ensemble, patient: str) -> tuple[flo
     return tuple(scored.bag.tolist())
 
 
+def _by_group(study: Study, ensemble: Ensemble, patient: str) -> dict[str, GroupScore]:
+    """Probabilities of the cells of each group alone, and of as many drawn at random."""
+    parts = study.parts(patient)
+    if not parts:
+        return {}
+    flat = [part for own in parts.values() for part in own]
+    scored = score_parts(
+        ensemble.networks,
+        study.material.source,
+        patient,
+        flat,
+        temperature=ensemble.temperature,
+        batch_size=study.config.prediction.batch_size,
+    )
+    rows = iter(scored.tolist())
+    found = {}
+    for name, own in parts.items():
+        alone, *drawn = (tuple(next(rows)) for _ in own)
+        found[name] = GroupScore(len(own[0]), alone, tuple(drawn))
+    return found
+
+
 @torch.no_grad()
 def _embeddings(study: Study, ensemble: Ensemble, patient: str) -> NDArray[np.float32]:
     bag = whole_bag(study.material.source, patient)
@@ -236,6 +269,9 @@ def fold_digest(study: Study, fold: Fold) -> str:
         "fold": asdict(fold),
         "cells": study.material.source.digest(everyone),
         "smudge": {p: np.flatnonzero(study.smudge(p)).tolist() for p in fold.test},
+        "groups": {
+            p: {name: own[0].tolist() for name, own in study.parts(p).items()} for p in fold.test
+        },
         "labels": {p: study.labels[p] for p in everyone},
         "classes": study.classes,
         "positive": study.positive,
@@ -300,6 +336,7 @@ def _parse(content: dict[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -
             tuple(score["probabilities"]),
             score["n_cells"],
             None if score["without_smudge"] is None else tuple(score["without_smudge"]),
+            {name: _parse_group(group) for name, group in score["groups"].items()},
         )
         for p, score in content["patients"].items()
     }
@@ -315,3 +352,8 @@ def _parse(content: dict[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -
         under("embeddings/"),
         content["winners"],
     )
+
+
+def _parse_group(content: Mapping[str, Any]) -> GroupScore:
+    drawn = tuple(tuple(p) for p in content["drawn"])
+    return GroupScore(content["n_cells"], tuple(content["probabilities"]), drawn)

@@ -263,7 +263,7 @@ def calibrate(out_of_fold: Mapping[str, Floats], cast: Cast) -> tuple[float, flo
     """Temperature and threshold from probabilities of patients that were not trained on.
 
     Returns:
-        Temperature (1 without patients, and never below it: held-out patients of the same cohort look
+        Temperature (1 without patients, never below it: held-out patients of the same cohort look
         alike, and what they allow is too sure for the next laboratory), threshold of the calibrated
         probability (0.5 where not both classes were held out).
     """
@@ -307,6 +307,37 @@ def score_bag(
         ensemble_probabilities(torch.stack(cells), temperature).numpy(),
         find_winners(streams, classes, config.winners) if explain else {},
     )
+
+
+@torch.no_grad()
+def score_parts(
+    networks: Sequence[MilNetwork],
+    source: CellSource,
+    patient: str,
+    parts: Sequence[NDArray[np.int64]],
+    *,
+    temperature: float,
+    batch_size: int,
+) -> Floats:
+    """Probabilities (P, C) of parts of a patient's bag, each as if it were the whole.
+
+    Parts may overlap; a network embeds every cell once.
+
+    Args:
+        networks: whose probabilities are averaged.
+        source: of the cells.
+        patient: whose bag.
+        parts: cell indices of each part, at least one.
+        temperature: of the calibration.
+        batch_size: crops in memory at a time.
+    """
+    needed = np.unique(np.concatenate(parts))
+    rows = [torch.from_numpy(np.searchsorted(needed, part)) for part in parts]
+    bag, logits = DrawnBag(patient, needed), []
+    for network in networks:
+        vectors = torch.cat(list(embedded_chunks(network, source, bag, batch_size)))
+        logits.append(torch.stack([network.stream_logits([vectors[own]]) for own in rows]))
+    return ensemble_probabilities(torch.stack(logits), temperature).numpy()
 
 
 @torch.no_grad()

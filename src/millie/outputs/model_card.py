@@ -16,8 +16,9 @@ from millie.bags.store import Store
 from millie.outputs.page import count, visible
 from millie.outputs.study.bag_facts import BagFacts, StoreFacts, read_store
 from millie.outputs.study.characteristics import characteristics
+from millie.outputs.study.controls import Control, read_controls
 from millie.outputs.study.overlap_proof import prove
-from millie.outputs.study.records import Measure, Study, read_controls, read_study
+from millie.outputs.study.records import Measure, Study, read_study
 from millie.outputs.study.subgroups import subgroups
 from millie.types import RESEARCH_USE_ONLY
 
@@ -169,10 +170,9 @@ def _limits(study: Study, store: Path | None, known: StoreFacts | None) -> str:
         else "- Controls for confounding were not run: camera, stain or number of cells may "
         "explain the results."
     ]
-    lines += [
-        f"  - {_text(control.name)}: AUC {m.value:.3f}" for control in controls
-        for m in control.measures[:1]
-    ]  # fmt: skip
+    for control in controls:
+        lines += [f"  - {_text(control.name)}: AUC {m.value:.3f}" for m in control.measures[:1]]
+        lines += _cell_groups(control)
     missed = [p for p in study.patients if p.label == study.positive and p.call != p.label]
     having = sum(p.label == study.positive for p in study.patients)
     lines.append(f"- Missed {_text(study.positive)}: {len(missed)} of {having} patients.")
@@ -194,6 +194,14 @@ def _limits(study: Study, store: Path | None, known: StoreFacts | None) -> str:
         if len(characteristics(study, bags)) > 1 and len({bag.site for bag in bags}) < 2:
             lines.append("- One site: performance on images from elsewhere is unknown.")
     return "## Limitations\n\n" + "\n".join(lines)
+
+
+def _cell_groups(control: Control) -> Iterable[str]:
+    """A line a group of cells that was scored alone."""
+    for group in control.groups:
+        if "auc" in group.measures:
+            n = count(sum(group.n_by_class.values()), "patient")
+            yield f"    - {_text(group.name)} alone: AUC {group.measures['auc'].value:.3f}, {n}"
 
 
 def _origin(facts: CardFacts) -> str:

@@ -179,7 +179,7 @@ class CrossvalResult(Result):
         report: path of ``report.html``.
         lines: the main figures in words.
         figures: the main figures with their intervals, by name.
-        controls: what confounders alone reach, where that was asked for.
+        controls: what confounders and mature cells alone reach, where that was asked for.
         problems: patients that could not take part.
     """
 

@@ -17,7 +17,7 @@ from millie.reproduce.experiments import PAPER, Printed
 
 if TYPE_CHECKING:
     from millie.outputs.study.colour_pictures import ColourStrip
-    from millie.outputs.study.records import Control
+    from millie.outputs.study.controls import Control
     from millie.reproduce.cell_tests import CellTestResult
     from millie.reproduce.experiments import Experiment
 

@@ -21,7 +21,8 @@ from millie.models.bundle import load_bundle
 from millie.models.manifest import MANIFEST
 from millie.outputs.report import write_report
 from millie.outputs.study.colour_pictures import colour_strips
-from millie.outputs.study.records import read_controls, read_study
+from millie.outputs.study.controls import read_controls
+from millie.outputs.study.records import read_study
 from millie.readers.cohort import write_manifest
 from millie.reproduce.cell_tests import (
     CellTestResult,

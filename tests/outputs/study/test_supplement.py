@@ -99,6 +99,10 @@ def study(tmp_path: Path) -> Study:
     return read_study(folder)
 
 
+def read_rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text("utf-8-sig").splitlines()))
+
+
 def bags_of(study: Study) -> Store:
     return Store(study.folder / "bags")
 
@@ -327,6 +331,43 @@ def test_card_says_what_is_known_and_what_is_not(study: Study) -> None:
         "1 patient without a diagnosis",
     ):
         assert words in full, words
+
+
+def test_cell_groups_stand_on_the_page_in_a_table_and_on_the_card(study: Study) -> None:
+    def estimate(value: float) -> dict[str, object]:
+        return {"value": value, "low": value - 0.1, "high": value + 0.05, "method": "DeLong"}
+
+    mature = {
+        "name": "mature cells", "n_by_class": {"AML": 4, "APL": 3}, "median_cells": 7.5,
+        "auc": estimate(0.81), "whole": estimate(0.92), "minus_whole": estimate(-0.11),
+        "minus_drawn": estimate(-0.06), "drawn": {"value": 0.87},
+    }  # fmt: skip
+    few = {"name": "basophils", "n_by_class": {"AML": 1, "APL": 0}, "median_cells": 5.0}
+    entry = {
+        "name": "mature_cells", "description": "d", "verdict": "The film tells.",
+        "auc": mature["auc"], "groups": [mature, few], "minus_leukaemic": estimate(0.02),
+    }  # fmt: skip
+    content = {"verdict": "May come from the film.", "controls": [entry]}
+    (study.folder / "controls.json").write_text(json.dumps(content))
+    page = write_report(study.folder).read_text()
+    for words in (
+        "Each cell type alone", "Mature cells", "7.5", "0.810", "0.710 to 0.860", "0.920",
+        "-0.110 (-0.210 to -0.060)", "0.870", "-0.060 (-0.160 to -0.010)", "The film tells.",
+    ):  # fmt: skip
+        assert words in page, words
+    basophils = page[page.index("Basophils") :]
+    assert basophils.index("too few patients") < basophils.index("</tr>")
+    rows = read_rows(study.folder / "tables" / "cell_groups.csv")
+    assert {row["group"] for row in rows} == {"Mature cells", "Basophils"}
+    assert [row["measure"] for row in rows if row["group"] == "Basophils"] == ["too few patients"]
+    assert [row["value"] for row in rows if row["measure"] == "ROC AUC"] == ["0.81"]
+    assert rows[0]["n_APL"] == "3"
+    controls = read_rows(study.folder / "tables" / "controls.csv")
+    assert controls[1]["measure"].startswith("ROC AUC, mature minus leukaemic cells")
+    card = model_card(FACTS, bags_of(study).root, study.folder)
+    assert "May come from the film." in card
+    assert "  - Mature cells: AUC 0.810\n    - Mature cells alone: AUC 0.810, 7 patients\n" in card
+    assert "Basophils" not in card
 
 
 @pytest.mark.parametrize("name", ["a|b", "# x\n# y", "<script>", "[l](u)", "`c`"])

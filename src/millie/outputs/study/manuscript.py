@@ -12,10 +12,11 @@ from pathlib import Path
 from millie.files import Value, write_csv
 from millie.outputs.study.characteristics import characteristic_rows
 from millie.outputs.study.checklists import CHECKLIST_HEADER, checklist_rows
+from millie.outputs.study.controls import CellGroup, Control
 from millie.outputs.study.indeterminates import INDETERMINATE_HEADER, indeterminate_rows
 from millie.outputs.study.overlap_proof import OverlapProof
 from millie.outputs.study.patient_flow import FLOW_HEADER, flow_rows
-from millie.outputs.study.records import Control, Matrix, Measure, Study
+from millie.outputs.study.records import Matrix, Measure, Study
 from millie.outputs.study.subgroups import SUBGROUP_HEADER, subgroup_rows
 from millie.outputs.study.supplement import RobustnessCurve, Supplement
 from millie.statistics.rates import PredictiveValues
@@ -50,6 +51,9 @@ def tables(
             ("control", *_MEASURES),
             [(c.name, *row) for c in controls for row in _measures(c.measures)],
         )
+    groups = [group for control in controls for group in control.groups]
+    if groups:
+        found["cell_groups"] = _cell_groups(study, groups)
     if study.confusion is not None:
         found["confusion"] = _confusion(study.confusion)
     if supplement.flow is not None:
@@ -72,6 +76,18 @@ _MEASURES = ("measure", "value", "low", "high", "method")
 
 def _measures(found: Sequence[Measure]) -> list[Sequence[Value]]:
     return [(m.title, m.value, m.low, m.high, m.method) for m in found]
+
+
+def _cell_groups(study: Study, groups: Sequence[CellGroup]) -> Table:
+    """A row a measure; a group of too few patients has one without a value."""
+    counted = ("group", *(f"n_{name}" for name in study.classes), "median_cells")
+    rows: list[Sequence[Value]] = []
+    for group in groups:
+        counts = (group.n_by_class.get(name, 0) for name in study.classes)
+        about: tuple[Value, ...] = (group.name, *counts, group.median_cells)
+        found = _measures(tuple(group.measures.values()))
+        rows += [(*about, *row) for row in found or [("too few patients", *[None] * 4)]]
+    return (*counted, *_MEASURES), rows
 
 
 def _confusion(table: Matrix) -> Table:

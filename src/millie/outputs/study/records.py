@@ -26,6 +26,11 @@ _TITLES = {
     "auc_within_positive": "ROC AUC within patients with the positive class",
     "macro_auc": "ROC AUC, mean over classes",
     "leave_one_source_out": "Leave-one-source-out",
+    "minus_leukaemic": "ROC AUC, mature minus leukaemic cells, same patients",
+    "whole": "ROC AUC of all cells, same patients",
+    "minus_whole": "Difference to all cells",
+    "drawn": "ROC AUC of as many random cells, same patients",
+    "minus_drawn": "Difference to as many random cells",
 }
 _FIRST = (
     "auc", "auc_folds", "average_precision", "balanced_accuracy", "sensitivity", "specificity",
@@ -100,16 +105,6 @@ class CellScore:
     source: str
     label: str
     probabilities: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """The same pipeline on something that should not give the class away."""
-
-    name: str
-    description: str
-    verdict: str
-    measures: tuple[Measure, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,30 +269,6 @@ def read_components(folder: Path) -> tuple[list[str], list[str], NDArray[np.floa
         types.append(row.get("cell_label", ""))
         places.append([number(row[name], path, name) for name in ("pc1", "pc2")])
     return labels, types, np.asarray(places, dtype=np.float64).reshape(-1, 2)
-
-
-def read_controls(study: Study) -> tuple[tuple[Control, ...], str]:
-    """Confound controls and their verdict in words; empty where none were run.
-
-    They stand in ``controls.json`` or under ``controls`` in ``metrics.json``: an object with
-    ``verdict`` and a list ``controls`` of objects with ``name``, ``description`` and estimates.
-    """
-    path = study.folder / "controls.json"
-    content = read_json(path) if path.is_file() else study.metrics.get("controls")
-    if not isinstance(content, Mapping):
-        return (), ""
-    entries = content.get("controls", [])
-    controls = tuple(
-        Control(
-            title_of(str(entry.get("name", ""))),
-            str(entry.get("description", "")),
-            str(entry.get("verdict", "")),
-            tuple(measures({k: v for k, v in entry.items() if isinstance(v, Mapping)})),
-        )
-        for entry in entries
-        if isinstance(entry, Mapping)
-    )
-    return controls, str(content.get("verdict", ""))
 
 
 def check_splits(folder: Path) -> tuple[int, list[str]]:

@@ -22,6 +22,7 @@ from millie.outputs.figures import lines_figure
 from millie.outputs.gallery import Album, CellPicture
 from millie.outputs.page import render
 from millie.outputs.study.colour_pictures import colour_strips
+from millie.outputs.study.controls import read_controls
 from millie.outputs.study.figures import cell_matrix, part, study_figures
 from millie.outputs.study.manuscript import write_tables
 from millie.outputs.study.records import (
@@ -33,7 +34,6 @@ from millie.outputs.study.records import (
     check_splits,
     measures,
     read_cells,
-    read_controls,
     read_study,
 )
 from millie.outputs.study.supplement import RobustnessCurve, read_supplement
