@@ -4,7 +4,7 @@ For research use only. On the command line: ``millie --help``. In Python::
 
     import millie
 
-    calls = millie.predict("apl-blood", ["patient_017", "patient_018"], "calls")
+    calls = millie.predict("acute-leukaemia", ["patient_017", "patient_018"], "calls")
     calls.to_frame()                                # a row a patient, where pandas is installed
 
     cohort = millie.read_cohort("cohort.csv")       # columns patient, label, path

@@ -122,6 +122,15 @@ def test_calibration_without_held_out_patients_is_neutral(toy: Toy) -> None:
     assert calibrate(one_class, cast_of(toy[1]))[1] == 0.5
 
 
+def test_calibration_never_sharpens(toy: Toy) -> None:
+    """Held-out patients of one cohort that are told apart without doubt allow no surer words."""
+    labels = toy[1]
+    sure = {p: np.array([0.7, 0.3] if labels[p] == "AML" else [0.3, 0.7]) for p in labels}
+    assert calibrate(sure, cast_of(labels))[0] == 1.0
+    wrong = {p: np.array([0.01, 0.99] if i % 2 else [0.99, 0.01]) for i, p in enumerate(labels)}
+    assert calibrate(wrong, cast_of(labels))[0] > 1.5
+
+
 def test_threshold_separates_held_out_patients(toy: Toy) -> None:
     p = {"aml-00": [0.9, 0.1], "aml-01": [0.8, 0.2], "apl-00": [0.65, 0.35], "apl-01": [0.4, 0.6]}
     temperature, threshold = calibrate({k: np.array(v) for k, v in p.items()}, cast_of(toy[1]))

@@ -18,7 +18,7 @@ app = typer.Typer(
     help="Call leukaemia from images of blood films and bone marrow, with the cells behind each "
     "call.\n\nTrained on patients' diagnoses alone. [bold]For research use only.[/bold]\n\n"
     "Getting started: [cyan]millie demo[/cyan] runs everything on synthetic blood films; "
-    "[cyan]millie predict apl-blood FOLDER --out OUT[/cyan] calls the patient whose images are in "
+    "[cyan]millie predict FOLDER --out OUT[/cyan] calls the patient whose images are in "
     "FOLDER.",
 )
 
