@@ -98,7 +98,10 @@ class BusyError(MillieError, BlockingIOError):
 
 
 class TrainingError(MillieError, RuntimeError):
-    """Training cannot start (too few patients of a class) or has diverged (loss not finite)."""
+    """Training cannot start or has diverged (loss not finite).
+
+    It cannot with too few patients of a class, or with one cell under two diagnoses.
+    """
 
 
 class _Silence:

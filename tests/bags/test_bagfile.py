@@ -143,7 +143,7 @@ def test_bags_of_other_kinds_are_refused(tmp_path: Path) -> None:
     with new_file(tmp_path / "b.h5") as new:
         new.hdf["cells/table"] = 1
         new.hdf.attrs["schema"] = 99
-    with pytest.raises(StoreError, match="schema 99, this version reads 1"):
+    with pytest.raises(StoreError, match="schema 99, this version reads 2"):
         BagReader(tmp_path / "b.h5")
     with pytest.raises(MissingFileError, match="does not exist"):
         BagReader(tmp_path / "c.h5")

@@ -15,7 +15,9 @@ BROKEN = [Problem("P1", f"c{i}.jpg", "ImageError", f"c{i}.jpg: truncated") for i
 
 def test_many_notes_of_a_kind_are_one_line() -> None:
     found = notes([*COPIES, *BROKEN])
-    assert [line.text for line in found.lines] == ["1,605 files are copies of others: counted once"]
+    assert [line.text for line in found.lines] == [
+        "1,605 images repeat others, wholly or in part: every cell counted once"
+    ]
     assert not found.complete
     every = notes(COPIES, every=True)
     assert every.complete
@@ -64,7 +66,7 @@ def test_problems_and_notes_have_titles_of_their_own(
     monkeypatch.setenv("COLUMNS", "80")
     assert not list_problems(COPIES)
     shown = capsys.readouterr().out
-    assert shown.startswith("\nNotes\n    1,605 files")
+    assert shown.startswith("\nNotes\n    1,605 images")
     assert "Could not be used" not in shown
     assert "--all-problems" in shown
     assert list_problems(BROKEN[:1])

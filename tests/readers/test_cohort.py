@@ -14,7 +14,7 @@ from millie.types import Cohort, ImageSource, Patient
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Working folder with cohort/p1 (flat) and cohort/p2 (nested, with a copy)."""
+    """Working folder with cohort/p1 (flat) and cohort/p2 (nested)."""
     files = {
         "cohort/p1/b.jpg": b"b", "cohort/p1/a.png": b"a", "cohort/p1/notes.txt": b"n",
         "cohort/p2/Signed slides/Blast/x.jpg": b"same cell",
@@ -36,18 +36,13 @@ def test_each_named_folder_is_one_patient(place: Path) -> None:
     cohort = read_folders([Path("cohort/p1"), Path("cohort/p2/")])
     assert names(cohort) == {
         "p1": ["cohort/p1/a.png", "cohort/p1/b.jpg"],
-        "p2": ["cohort/p2/Signed slides/Blast/x.jpg", "cohort/p2/Unsigned/y.jpg"],
+        "p2": [
+            "cohort/p2/Signed slides/Blast/x.jpg",
+            "cohort/p2/Unsigned/x.jpg",
+            "cohort/p2/Unsigned/y.jpg",
+        ],
     }
     assert all(patient.label is None for patient in cohort.patients)
-
-
-def test_copies_within_a_patient_are_counted_once_and_noted(place: Path) -> None:
-    cohort = read_folders([Path("cohort/p2")])
-    copies = [p for p in cohort.problems if "counted once" in p.message]
-    assert [(p.source, p.note, p.fatal) for p in copies] == [
-        ("cohort/p2/Unsigned/x.jpg", True, False)
-    ]
-    assert "identical to cohort/p2/Signed slides/Blast/x.jpg" in copies[0].message
 
 
 def test_empty_files_are_not_copies_of_each_other(place: Path) -> None:

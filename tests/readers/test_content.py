@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from millie.readers.content import same_bytes, unshared, without_copies
+import numpy as np
+import pytest
+
+from millie.readers.content import pixels_sha256, same_bytes, unshared, without_copies
 from millie.types import ImageSource, Patient
 
 
@@ -24,6 +27,23 @@ def test_groups_hold_equal_content_only(tmp_path: Path) -> None:
         ImageSource(tmp_path / "gone", "gone"),
     ]
     assert [[i.name for i in group] for group in same_bytes(images)] == [["a", "c"]]
+
+
+def test_files_too_large_for_an_image_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [ImageSource(tmp_path / name, name) for name in ("a", "b")]
+    for image in images:
+        with image.path.open("wb") as file:
+            file.truncate(3_000_000_000)  # sparse
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
+    assert same_bytes(images) == []
+
+
+def test_pixels_not_files_make_a_picture() -> None:
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    assert pixels_sha256(pixels) == pixels_sha256(pixels[::-1][::-1])
+    assert pixels_sha256(pixels) != pixels_sha256(pixels.reshape(4, 2, 3))
 
 
 def test_a_copy_goes_and_contested_types_go(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """One patient's bag on disk: pictures, masks, table of cells, sources, provenance.
 
-Layout (schema 1), all inside one sealed HDF5 file::
+Layout (schema 2), all inside one sealed HDF5 file::
 
     cells/images    uint8 (bytes,)     lossless WebP of each crop, end to end
     cells/offsets   int64 (N + 1,)     crop i is images[offsets[i]:offsets[i + 1]]
     cells/masks     uint8 (N, S, S)    0 outside, 1 cytoplasm, 2 nucleus
+    cells/rings     uint8 (N, 30)      fingerprint of each cell: colours around its middle
+    cells/pictures  uint8 (N, 48, 48)  fingerprint of each cell: grey, moved to the middle
     cells/table     compound (N,)      the fields of millie.types.Cell
     sources         text (JSON)        the files the cells came from
     meta            text (JSON)        patient, crop size, configuration digest, version, problems
@@ -37,11 +39,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from millie import __version__
-from millie.bags.files import check_seal, new_file, open_file, read_errors, read_seal
+from millie.bags.files import new_file, open_file, read_errors, read_seal
+from millie.bags.fingerprints import RINGS, SIDE_PX, Fingerprint, fingerprint
 from millie.errors import ConfigError, StoreError
 from millie.types import Cell, ImageKind, Patient, Problem, SourceRecord
 
-SCHEMA = 1
+SCHEMA = 2
 _BATCH = 64
 _TABLE = np.dtype([
     ("source", "<i4"), ("x_px", "<f8"), ("y_px", "<f8"), ("left_px", "<i4"), ("top_px", "<i4"),
@@ -58,11 +61,13 @@ class CellCrop:
         cell: its place and flags.
         image: uint8 RGB (S, S, 3).
         mask: uint8 (S, S); 0 outside, 1 cytoplasm, 2 nucleus.
+        known_by: its fingerprint, where that was needed before.
     """
 
     cell: Cell
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
+    known_by: Fingerprint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +164,12 @@ class BagReader:
         self._file: h5py.File = open_file(path, verify=verify)
         try:
             with read_errors(path):
-                self._read_head(verified=verify)
+                self._read_head()
         except BaseException:
             self.close()
             raise
 
-    def _read_head(self, *, verified: bool) -> None:
+    def _read_head(self) -> None:
         schema = self._file.attrs.get("schema")
         if schema is None or "cells/table" not in self._file:
             raise StoreError(f"{self.path} is a millie file but not a bag: give a bag file")
@@ -174,10 +179,7 @@ class BagReader:
                 "again, or use the millie version that wrote it"
             )
         meta, self._sources = (bytes(self._file[name][()]) for name in ("meta", "sources"))
-        told = self._file.attrs.get("head_sha256")
-        if told is None and not verified:  # cut by a version that wrote no such digest
-            check_seal(self.path)
-        elif told is not None and told.decode() != _head_digest(meta, self._sources):
+        if self._file.attrs["head_sha256"].decode() != _head_digest(meta, self._sources):
             raise StoreError(
                 f"{self.path} has changed since it was written: delete it and run the step that "
                 "writes it again"
@@ -256,6 +258,16 @@ class BagReader:
         with read_errors(self.path):
             return np.asarray(self._masks[slice(*slice(start, stop).indices(self.n_cells))])
 
+    def rings(self) -> NDArray[np.uint8]:
+        """Colours around the middles of all cells, uint8 (N, 30): half of their fingerprints."""
+        with read_errors(self.path):
+            return np.asarray(self._file["cells/rings"])
+
+    def pictures(self, cells: Sequence[int]) -> NDArray[np.uint8]:
+        """The other half for some cells, in rising order: uint8 (n, 48, 48), grey."""
+        with read_errors(self.path):
+            return np.asarray(self._file["cells/pictures"][list(cells)])
+
     def image(self, i: int) -> NDArray[np.uint8]:
         """Crop of one cell: uint8 RGB (S, S, 3).
 
@@ -331,6 +343,13 @@ def _create(group: h5py.Group, size_px: int) -> None:
         "masks", (0, size_px, size_px), np.uint8, maxshape=(None, size_px, size_px),
         chunks=(1, size_px, size_px), compression="gzip", compression_opts=1,
     )  # fmt: skip
+    group.create_dataset(
+        "rings", (0, 3 * RINGS), np.uint8, maxshape=(None, 3 * RINGS), chunks=(256, 3 * RINGS)
+    )
+    group.create_dataset(
+        "pictures", (0, SIDE_PX, SIDE_PX), np.uint8, maxshape=(None, SIDE_PX, SIDE_PX),
+        chunks=(1, SIDE_PX, SIDE_PX), compression="gzip", compression_opts=1,
+    )  # fmt: skip
     group.create_dataset("table", (0,), _TABLE, maxshape=(None,), chunks=(256,))
 
 
@@ -341,6 +360,9 @@ def _append(group: h5py.Group, batch: list[CellCrop], names: dict[str, int]) -> 
     _extend(group["images"], np.frombuffer(b"".join(encoded), np.uint8))
     _extend(group["offsets"], offsets.astype("<i8"))
     _extend(group["masks"], np.stack([crop.mask for crop in batch]))
+    prints = [crop.known_by or fingerprint(crop.image, crop.mask) for crop in batch]
+    _extend(group["rings"], np.stack([one.rings for one in prints]))
+    _extend(group["pictures"], np.stack([one.picture for one in prints]))
     rows = [tuple(_row(crop.cell, names)) for crop in batch]
     _extend(group["table"], np.array(rows, _TABLE))
 

@@ -23,7 +23,8 @@ _MOST = 20
 """So many are named of a kind that has no sentence."""
 
 _NOTES: Mapping[str, str] = {
-    Finding.DUPLICATE: "{} files are copies of others: counted once",
+    Finding.DUPLICATE: "{} images repeat others, wholly or in part: every cell counted once",
+    Finding.SAME_CELL: "{} times a patient shares cells with another",
     Finding.CELL_TYPES_DIFFER: "{} cells are filed under several cell types: cell label left blank",
     Finding.OVERVIEW: "{} images are overviews: read as fields, not as single cells",
     Finding.NO_SCALE: "{} images are of a size that the data set does not have: scale left unknown",
@@ -43,6 +44,7 @@ _FAILURES: Mapping[str, str] = {
     "StoreError": "{} bag files could not be used",
     "WorkerDied": "{} patients were lost because their worker process was killed",
     Finding.SHARED: "{} images occur under several patients: left out of each",
+    Finding.SAME_CELL: "{} times a patient shares cells with one of another diagnosis",
     Finding.UNLISTED: "{} files or folders are not part of the data set as published: left out",
     Finding.NOT_TRAINED: "{} patients have no diagnosis or no cells: not used for training",
     Finding.REFUSED: "{} images were not searched for cells",

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from millie.bags.copies import shared_between
 from millie.bags.store import BagReader, Store
+from millie.errors import TrainingError
 from millie.inference.embed import embed_bag
 from millie.inference.runtime import feature_runtime
 from millie.learning.ensemble import Material, check_enough
@@ -20,7 +22,7 @@ from millie.models.weights import weights_digest
 from millie.types import Cell, Finding, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from millie.bags.loading import Recolour
     from millie.config import Config
@@ -55,7 +57,8 @@ def participants(store: Store) -> Participants:
     Raises:
         MissingFileError: no store.
         StoreError: a bag cannot be read.
-        TrainingError: fewer than two classes, or fewer than two patients of one.
+        TrainingError: fewer than two classes, fewer than two patients of one, or a cell that lies
+            under two diagnoses.
     """
     labels: dict[str, str] = {}
     problems = []
@@ -69,8 +72,20 @@ def participants(store: Store) -> Participants:
             problems.append(_left_out(bag.patient, "no cells found: not used for training"))
         else:
             labels[bag.patient] = bag.label
+    problems += _shared_cells(store, labels)
     check_enough(labels)
     return Participants(labels, tuple(problems))
+
+
+def _shared_cells(store: Store, patients: Iterable[str]) -> list[Problem]:
+    """Notes on cells that lie under two patients of one diagnosis; of two diagnoses is an error."""
+    shared = shared_between([store.path_of(patient) for patient in sorted(patients)])
+    told = [problem for pair in shared for problem in pair.problems()]
+    wrong = [problem for problem in told if not problem.note]
+    if wrong:
+        more = f" ({len(wrong) // 2} such pairs of patients)" if len(wrong) > 2 else ""
+        raise TrainingError(f"{store.root}: patient {wrong[0].patient}: {wrong[0].message}{more}")
+    return told
 
 
 class Opener:

@@ -26,6 +26,7 @@ from millie.pipeline.inputs import (
     paths_of,
     settings_of,
     store_within,
+    without_contradictions,
 )
 from millie.pipeline.results import (
     CrossvalResult,
@@ -349,6 +350,8 @@ def predict(
                 bags = [store.path_of(patient) for patient in sorted(cut.patients)]
                 problems = list(cut.problems)
             model = caller()
+        bags, shared = without_contradictions(store, bags)
+        problems += shared
         predictions, failed = model.predict(bags, chosen, progress)
         problems += failed
         write_prediction_run(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from millie.bags.copies import shared_between
 from millie.bags.store import BagReader, Store
 from millie.config import Config
 from millie.errors import ConfigError, MissingFileError
@@ -136,6 +137,18 @@ def bags_of_store(store: Store, config: Config) -> tuple[list[Path], list[Proble
         with BagReader(bag.path, verify=False) as reader:
             problems += reader.meta.problems
     return [bag.path for bag in found], problems
+
+
+def without_contradictions(store: Store, bags: Sequence[Path]) -> tuple[list[Path], list[Problem]]:
+    """The bags to call: a patient whose cell lies under another diagnosis too is not called.
+
+    Returns:
+        The bags that stay, and what to tell of cells that two patients have in common.
+    """
+    told = [problem for pair in shared_between(bags) for problem in pair.problems()]
+    told = [problem if problem.note else replace(problem, fatal=True) for problem in told]
+    out = {store.path_of(problem.patient) for problem in told if problem.fatal}
+    return [bag for bag in bags if bag not in out], told
 
 
 def _check_crops(store: Store, config: Config) -> None:

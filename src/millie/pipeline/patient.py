@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -18,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from millie.bags.copies import KnownCells
+from millie.bags.fingerprints import fingerprint
 from millie.bags.store import BagMeta, BagReader, CellCrop, Store, write_bag
 from millie.config import Config
 from millie.errors import DataError, ImageError, MissingError, NoCellsError, ScaleError
 from millie.files import code_digest
-from millie.readers.content import copy_note, note
+from millie.readers.content import copy_note, note, pixels_sha256
 from millie.readers.images import image_kind, read_image
 from millie.segmentation import (
     SampleStatistics,
@@ -55,7 +58,10 @@ _LOOK_AHEAD_IMAGES = 16
 _LOOK_AHEAD_PIXELS = 40_000_000
 
 
-_CUTTING_CODE = ("pipeline/patient.py", "types.py", "readers", "segmentation")
+_CUTTING_CODE = (
+    "pipeline/patient.py", "types.py", "readers", "segmentation", "bags/copies.py",
+    "bags/fingerprints.py",
+)  # fmt: skip
 """What decides which pixels become a cell, weights included."""
 
 
@@ -143,6 +149,7 @@ def _cells(task: PatientTask, tally: _Tally) -> Iterator[CellCrop]:
         if len(ahead) >= _LOOK_AHEAD_IMAGES or pixels >= _LOOK_AHEAD_PIXELS:
             break
     sample = sample_statistics(((f.image, f.pixel_size) for f in ahead), task.config.segmentation)
+    known = KnownCells()
     for one in chain(ahead, fields):
         try:
             found = list(_cells_of_field(one, task.config, sample, tally))
@@ -152,8 +159,34 @@ def _cells(task: PatientTask, tally: _Tally) -> Iterator[CellCrop]:
         if not found and tally.sources[-1].kind is ImageKind.CELL:
             left_out = note(task.patient.id, one.source.name, _LEFT_OUT, Finding.EXCLUDED)
             tally.problems.append(left_out)
-        tally.n_cells += len(found)
-        yield from found
+        own = _without_copies(found, known, task.patient, one.source.name, tally)
+        tally.n_cells += len(own)
+        yield from own
+
+
+def _without_copies(
+    found: Sequence[CellCrop], known: KnownCells, patient: Patient, image: str, tally: _Tally
+) -> list[CellCrop]:
+    """The cells of an image that no image before it shows; the others go to the tally."""
+    own: list[CellCrop] = []
+    again: Counter[str] = Counter()
+    for crop in found:
+        one = fingerprint(crop.image, crop.mask)
+        if twin := known.copied(one):
+            again[twin] += 1
+        else:
+            known.add(one, image)
+            own.append(replace(crop, known_by=one))
+    for twin, n in again.items():
+        text = (
+            f"{n} of its {len(found)} cells are in {twin} too"
+            if twin != image
+            else (f"{n} of its {len(found)} cells are in it twice")
+        )
+        if len(found) == 1:
+            text = f"shows the same cell as {twin}"
+        tally.problems.append(note(patient.id, image, f"{text}: counted once", Finding.DUPLICATE))
+    return own
 
 
 def _readable(task: PatientTask, tally: _Tally) -> Iterator[Field]:
@@ -165,7 +198,7 @@ def _readable(task: PatientTask, tally: _Tally) -> Iterator[Field]:
         except (DataError, MissingError) as error:
             tally.problems.append(_problem(task.patient, source, error))
             continue
-        kept = first.setdefault(one.sha256, source.name)
+        kept = first.setdefault(pixels_sha256(one.image), source.name)
         if kept == source.name:
             tally.problems += [
                 note(task.patient.id, source.name, text, Finding.NOT_UNDERSTOOD)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from millie.bags.copies import shared_between
 from millie.bags.store import DESCRIPTION, Store
 from millie.config import Config
 from millie.engines.seam import Engine, Outcome, SerialEngine, Unit, shard
@@ -74,6 +75,9 @@ def fill_store(
         outcomes.append(outcome)
         progress("segment", len(outcomes), len(units))
     found = _strangers(bags, cohort) if whole else []
+    if whole and part[1] == 1:
+        cut = [bags.path_of(p.id) for p in cohort.patients]
+        found += [p for pair in shared_between(cut) for p in pair.problems()]
     summary = _summarise(store, outcomes, cohort.problems, found)
     try:
         _describe(bags, cohort, config, units, outcomes)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from millie.errors import ConfigError, DataError, ManifestError, MissingFileError
 from millie.files import is_litter
-from millie.readers.content import note, problem, without_copies
+from millie.readers.content import note, problem
 from millie.readers.images import find_images, other_files, unread_pictures
 from millie.readers.manifest import read_manifest
 from millie.readers.manifest_writer import write_manifest
@@ -31,8 +31,7 @@ def read_folders(paths: Sequence[Path]) -> Cohort:
     The rule: each folder given is one patient, named after the folder, and every image under it
     belongs to that patient, however deep. Image files are grouped by the folder they are in; that
     folder is the patient. A folder of patients is therefore given as ``cohort/*``; a note says so
-    where all images of a folder are in several sub-folders. Identical files within a patient are
-    counted once, with a note for each copy.
+    where all images of a folder are in several sub-folders.
 
     Args:
         paths: folders and image files, as typed; outputs show the images by these names.
@@ -50,12 +49,12 @@ def read_folders(paths: Sequence[Path]) -> Cohort:
         try:
             found = find_images(place) if files is None else files
             unread = unread_pictures(place) if files is None else []
-            patient, notes = _patient(name, place, found)
+            patient = _patient(name, place, found)
         except DataError as error:
             problems.append(Problem(name, "", type(error).__name__, str(error), fatal=True))
             continue
         patients.append(patient)
-        problems += [*_spread_note(name, place, found), *notes]
+        problems += _spread_note(name, place, found)
         problems += [problem(name, (place / file).as_posix(), error) for file, error in unread]
     if not patients:
         raise ManifestError(
@@ -91,7 +90,7 @@ def _groups(paths: Sequence[Path]) -> Iterator[tuple[str, Path, list[Path] | Non
         yield name, place, files
 
 
-def _patient(name: str, place: Path, files: Sequence[Path]) -> tuple[Patient, tuple[Problem, ...]]:
+def _patient(name: str, place: Path, files: Sequence[Path]) -> Patient:
     if not files:
         kinds = sorted({path.suffix or path.name for path in other_files(place)})
         holds = f"holds only {', '.join(kinds[:8])}" if kinds else "is empty"
@@ -102,8 +101,7 @@ def _patient(name: str, place: Path, files: Sequence[Path]) -> tuple[Patient, tu
             f"{place}: no images (JPEG, PNG, TIFF, BMP); the folder {holds}. {remedy}"
         )
     sources = [ImageSource(path=path, name=path.as_posix()) for path in files]
-    images, notes = without_copies(name, sources)
-    return Patient(id=name, label=None, images=images), notes
+    return Patient(id=name, label=None, images=tuple(sources))
 
 
 def _spread_note(name: str, place: Path, files: Sequence[Path]) -> Iterator[Problem]:

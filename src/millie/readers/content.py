@@ -1,8 +1,9 @@
-"""Which files are the same picture: digests of content.
+"""Which files of a published set are the same picture: digests of content.
 
 Owns the rule that identical bytes are one image: counted once, with the other copies named. The
 same file under two patients belongs to neither for certain, and is left out of both. Nothing is
-decoded here.
+decoded here: adapters say with it whose a file is, and of what type, before any cell is cut. Copies
+in another format or size are known by their cells, in :mod:`millie.bags.copies`.
 """
 
 from __future__ import annotations
@@ -13,18 +14,29 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from millie.config import ReadingConfig
 from millie.types import Finding, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from millie.types import ImageSource, Patient
+
+_LARGEST_BYTES = ReadingConfig().max_file_megabytes * 1e6
 
 
 def sha256_of(data: bytes) -> str:
     """Hex digest of a file's bytes."""
     return hashlib.sha256(data).hexdigest()
+
+
+def pixels_sha256(image: NDArray[np.uint8]) -> str:
+    """Hex digest of a decoded picture, whatever the file's format."""
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
 
 
 def note(patient: str, source: str, message: str, kind: Finding = Finding.NOTE) -> Problem:
@@ -45,15 +57,15 @@ def copy_note(patient: str, dropped: str, kept: str) -> Problem:
 def same_bytes(images: Iterable[ImageSource]) -> list[list[ImageSource]]:
     """Groups of two or more byte-identical images, in order.
 
-    Only files of equal size are read. Empty files are not copies of each other, nor are files that
-    cannot be read.
+    Only files of equal size are read, of those that are not too large to be read as images. Empty
+    files are not copies of each other, nor are files that cannot be read.
     """
     by_size: dict[int, list[ImageSource]] = defaultdict(list)
     for image in images:
         by_size[_size_bytes(image.path)].append(image)
     groups: dict[str, list[ImageSource]] = defaultdict(list)
     for size, same in by_size.items():
-        if size <= 0 or len(same) == 1:
+        if not 0 < size <= _LARGEST_BYTES or len(same) == 1:
             continue
         for image in same:
             with suppress(OSError):

@@ -20,7 +20,7 @@ from millie.outputs.study.bag_facts import read_store
 from millie.outputs.study.characteristics import characteristics
 from millie.outputs.study.checklists import SECTIONS, checklists, items
 from millie.outputs.study.indeterminates import indeterminates
-from millie.outputs.study.overlap_proof import normalised, prove, similar_cells
+from millie.outputs.study.overlap_proof import prove
 from millie.outputs.study.patient_flow import patient_flow
 from millie.outputs.study.records import Study, read_study
 from millie.outputs.study.subgroups import SUBGROUP_HEADER, age_group, subgroup_rows, subgroups
@@ -148,20 +148,6 @@ def test_the_search_is_done_again_when_bags_or_splits_change(study: Study) -> No
     assert proof.n_alike == 3
     (study.folder / "splits.json").unlink()
     assert prove(study.folder, store, read_store(store).of(patients)).clean
-
-
-def test_copies_survive_encoding_and_scaling_but_other_cells_do_not_match() -> None:
-    images = [cell_image(i) for i in range(20)]
-    smaller = [
-        np.asarray(Image.fromarray(i).resize((40, 40), Image.Resampling.BOX)) for i in images
-    ]
-    vectors = np.stack([normalised(i) for i in [*images, *smaller]])
-    owners = [f"a{i}" for i in range(20)] + [f"b{i}" for i in range(20)]
-    pairs = {(i, j) for i, j, _ in similar_cells(owners, vectors)}
-    assert pairs == {(i, i + 20) for i in range(20)}
-    assert similar_cells(["a"] * 40, vectors) == []
-    flat = np.stack([normalised(np.full((9, 9, 3), 7, np.uint8))] * 2)
-    assert similar_cells(["a", "b"], flat) == []
 
 
 def test_subgroups_of_a_kind_count_every_patient(study: Study) -> None:
