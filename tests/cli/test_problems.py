@@ -60,6 +60,15 @@ def test_every_kind_has_a_sentence(kind: Finding) -> None:
     assert any(lines[0].text.startswith("99 ") for lines in (as_note, as_failure))
 
 
+def test_single_cell_images_are_counted_by_why_they_were_left_out() -> None:
+    whys = ["left out: greyscale: colour is needed"] * 5 + ["left out: the image is empty"] * 4
+    shown = notes([note("P", f"{i}.png", w, Finding.EXCLUDED) for i, w in enumerate(whys)])
+    assert [line.text for line in shown.lines] == [
+        "5 single-cell images left out: greyscale: colour is needed",
+        "4 single-cell images left out: the image is empty",
+    ]
+
+
 def test_problems_and_notes_have_titles_of_their_own(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from millie import pipeline
-from millie.bags.store import Store
+from millie.bags.store import BagReader, Store
 from millie.errors import TrainingError
 from millie.pipeline.patient import PatientTask, segment_patient
 from millie.synthetic import CellType, draw_cell
@@ -154,3 +154,17 @@ def test_prediction_calls_nobody_whose_picture_has_two_diagnoses(
     assert [one.patient for one in calls.predictions] == [third.id]
     shared = [p for p in calls.problems if p.error == Finding.SAME_CELL]
     assert {(p.patient, p.fatal) for p in shared} == {("a", True), ("b", True)}
+
+
+@pytest.mark.realdata
+def test_raw_patient_folders_count_each_cell_once(
+    data_root: Path, tmp_path: Path, tiny_config: Config
+) -> None:
+    cohort = pipeline.read_cohort(data_root / "apl_aml/All/Patient_00")
+    found = pipeline.segment(cohort, tmp_path, tiny_config.with_settings(["crops.size_px=224"]))
+    copies = {p.source: p.message for p in found.problems if p.error == Finding.DUPLICATE}
+    twin = next(text for name, text in copies.items() if name.endswith("SMU_15336364.jpg"))
+    assert "SMU_15336363.jpg" in twin
+    with BagReader(Store(tmp_path).path_of("Patient_00")) as bag:
+        digests = [source.sha256 for source in bag.sources]
+        assert len(set(digests)) == len(digests)

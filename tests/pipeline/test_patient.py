@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from millie.bags.store import BagReader, Store
+from millie.config import Config
 from millie.errors import NoCellsError
 from millie.pipeline import patient as one_patient
 from millie.pipeline import read_cohort
 from millie.pipeline.patient import PatientTask, segment_patient
+from millie.segmentation import segment
 from millie.synthetic import CellType, draw_cell
-from millie.types import ImageKind, ImageSource, Patient, PixelSize
-
-if TYPE_CHECKING:
-    from millie.config import Config
+from millie.types import Finding, ImageKind, ImageSource, Patient, PixelSize
 
 
 @pytest.fixture
@@ -206,3 +205,104 @@ def test_a_crop_without_an_outline_is_left_out_on_demand_and_named(
     left = segment_patient(PatientTask(patient, tmp_path / "left", tiny_config))
     assert left["n_cells"] == 1
     assert [(p["source"], p["note"]) for p in left["problems"]] == [("blank.png", True)]
+
+
+BLANK = np.full((300, 300, 3), 235, np.uint8)
+
+
+def grey_cell() -> np.ndarray:
+    drawn = draw_cell(CellType.MYELOBLAST, 0.1, 300, np.random.default_rng(1))
+    return np.repeat(cv2.cvtColor(drawn.image, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=2)
+
+
+def cell_in_a_corner() -> np.ndarray:
+    drawn = draw_cell(CellType.MYELOBLAST, 0.1, 300, np.random.default_rng(1))
+    cell = cv2.cvtColor(drawn.image, cv2.COLOR_RGB2BGR)[30:270, 30:270]
+    return cv2.copyMakeBorder(cell, 0, 160, 0, 160, cv2.BORDER_CONSTANT, value=(232, 232, 236))
+
+
+@pytest.mark.parametrize(
+    ("image", "why"),
+    [
+        (BLANK, "left out: no stained cells: the image is empty"),
+        (grey_cell(), "left out: greyscale: colour is needed to tell leukocytes from red cells"),
+        (grey_cell()[:9, :9], "left out: too small: 9 x 9 px are 0.9 um, less than a cell"),
+        (BLANK[:28, :28], "left out: too small: 28 x 28 px are 2.8 um, less than a cell"),
+        (
+            cell_in_a_corner(),
+            "left out: no cell in its middle; if it is a field of view, give kind",
+        ),
+    ],
+)
+def test_a_single_cell_image_that_gives_no_cell_says_why(
+    image: np.ndarray, why: str, tiny_config: Config, tmp_path: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "none.bmp"), image)
+    source = ImageSource(tmp_path / "none.bmp", "none.bmp", ImageKind.CELL, PixelSize(0.1))
+    task = PatientTask(Patient("p", None, (source,)), tmp_path / "store", tiny_config)
+    with pytest.raises(NoCellsError) as caught:
+        segment_patient(task)
+    assert why in str(caught.value)
+
+
+def test_a_smudge_that_the_settings_leave_out_is_called_one(
+    patient: Patient, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def smudges(*arguments: Any) -> Any:
+        found = segment(*arguments)
+        regions = [replace(r, cell=replace(r.cell, smudge=True)) for r in found.regions]
+        return replace(found, regions=tuple(regions))
+
+    monkeypatch.setattr(one_patient, "segment", smudges)
+    drawn = draw_cell(CellType.MYELOBLAST, 0.1, 300, np.random.default_rng(1))
+    cv2.imwrite(str(tmp_path / "cell.png"), cv2.cvtColor(drawn.image, cv2.COLOR_RGB2BGR))
+    source = ImageSource(tmp_path / "cell.png", "cell.png", ImageKind.CELL, PixelSize(0.1))
+    config = tiny_config.with_settings(["crops.keep_smudge=false"])
+    with pytest.raises(NoCellsError, match=r"a smudge cell \(crops\.keep_smudge=false\)"):
+        segment_patient(PatientTask(Patient("p", None, (source,)), tmp_path / "store", config))
+
+
+@pytest.mark.parametrize(
+    ("kind", "um_px", "label", "read_as"),
+    [
+        (None, 0.1, None, ImageKind.FIELD),
+        (None, 0.1, "blast", None),
+        (ImageKind.CELL, 0.1, None, None),
+    ],
+)
+def test_a_small_field_is_known_by_where_its_cells_lie(
+    kind: ImageKind | None,
+    um_px: float,
+    label: str | None,
+    read_as: ImageKind | None,
+    tiny_config: Config,
+    tmp_path: Path,
+) -> None:
+    cv2.imwrite(str(tmp_path / "small.png"), cell_in_a_corner())
+    source = ImageSource(tmp_path / "small.png", "small.png", kind, PixelSize(um_px), label)
+    task = PatientTask(Patient("p", None, (source,)), tmp_path / "store", tiny_config)
+    if read_as is None:
+        with pytest.raises(NoCellsError, match="no cell in its middle"):
+            segment_patient(task)
+        return
+    (problem,) = segment_patient(task)["problems"]
+    assert (problem["error"], problem["note"]) == (Finding.OVERVIEW, True)
+    with BagReader(Store(tmp_path / "store").path_of("p")) as bag:
+        assert [s.kind for s in bag.sources] == [read_as]
+        assert bag.n_cells == 1
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("folder", "least"), [("bccd/JPEGImages", 28), ("aria_all/Pre", 150)])
+def test_fields_as_small_as_crops_keep_their_cells(
+    folder: str, least: int, data_root: Path, tmp_path: Path
+) -> None:
+    sources = []
+    for path in sorted((data_root / folder).iterdir())[:30]:
+        small = cv2.imread(str(path))
+        scale = min(320 / small.shape[1], 240 / small.shape[0])
+        small = cv2.resize(small, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(tmp_path / f"{path.stem}.png"), small)
+        sources.append(ImageSource(tmp_path / f"{path.stem}.png", f"{path.stem}.png"))
+    task = PatientTask(Patient("p", None, tuple(sources)), tmp_path / "store", Config())
+    assert segment_patient(task)["n_cells"] >= least

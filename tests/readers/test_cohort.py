@@ -169,16 +169,6 @@ def test_labels_unfit_for_training(
         check_labels(labelled(*labels), known)
 
 
-@pytest.mark.realdata
-def test_raw_patient_folders_count_each_cell_once(data_root: Path) -> None:
-    folders = [data_root / "apl_aml/All" / name for name in ("Patient_00", "Patient_60")]
-    cohort = read_folders(folders)
-    assert [patient.id for patient in cohort.patients] == ["Patient_00", "Patient_60"]
-    for patient in cohort.patients:
-        contents = [image.path.read_bytes() for image in patient.images]
-        assert len(set(contents)) == len(contents)
-
-
 def test_pictures_of_formats_that_are_not_read_are_named(place: Path) -> None:
     (place / "cohort/p1/scan.svs").write_bytes(b"s")
     (found,) = read_folders([Path("cohort/p1")]).problems

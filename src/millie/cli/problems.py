@@ -26,10 +26,10 @@ _NOTES: Mapping[str, str] = {
     Finding.DUPLICATE: "{} images repeat others, wholly or in part: every cell counted once",
     Finding.SAME_CELL: "{} times a patient shares cells with another",
     Finding.CELL_TYPES_DIFFER: "{} cells are filed under several cell types: cell label left blank",
-    Finding.OVERVIEW: "{} images are overviews: read as fields, not as single cells",
+    Finding.OVERVIEW: "{} images are fields of view: not read as single cells",
     Finding.NO_SCALE: "{} images are of a size that the data set does not have: scale left unknown",
     Finding.NOT_UNDERSTOOD: "{} images state a scale or colours that could not be used",
-    Finding.EXCLUDED: "{} single-cell images left out: smudge cells, or no outline found",
+    Finding.EXCLUDED: "{} single-cell images {}",
     Finding.ONE_PATIENT: "{} folders hold sub-folders of images: each folder read as one patient "
     "(if each sub-folder is a patient, give FOLDER/*)",
     Finding.STRAY: "{} files that are no images were left aside",
@@ -77,12 +77,13 @@ def failures(problems: Sequence[Problem], *, every: bool = False) -> Listing:
 def _listing(
     problems: Sequence[Problem], sentences: Mapping[str, str], examples: int, *, every: bool
 ) -> Listing:
-    kinds: dict[str, list[Problem]] = {}
+    kinds: dict[tuple[str, str], list[Problem]] = {}
     for p in problems:
-        kinds.setdefault(p.error, []).append(p)
+        reason = p.message if p.error == Finding.EXCLUDED else ""
+        kinds.setdefault((p.error, reason), []).append(p)
     lines: list[Line] = []
     complete = True
-    for kind, same in kinds.items():
+    for (kind, reason), same in kinds.items():
         few = _FEW if kind in sentences else _MOST
         if every or len(same) <= few:
             lines += [line for p in same for line in _named(p, 1)]
@@ -91,7 +92,7 @@ def _listing(
         if kind in sentences:
             some = same[:examples]
             end = ", for example" if some else ""
-            lines.append(Line(sentences[kind].format(f"{len(same):,}") + end, 1))
+            lines.append(Line(sentences[kind].format(f"{len(same):,}", reason) + end, 1))
             lines += [line for p in some for line in _named(p, 2)]
         else:
             lines += [line for p in same[:few] for line in _named(p, 1)]

@@ -49,9 +49,8 @@ from millie.types import (
     SourceRecord,
 )
 
-_LEFT_OUT = (
-    "left out (crops.keep_smudge, crops.keep_unoutlined): a smudge cell, or no outline found"
-)
+_AFTER_ALL = "as small as a single-cell crop, but its cells say otherwise: read as a field of view"
+_LEAST_SIDE_UM = 8.0  # of a single-cell crop: less than a small lymphocyte
 
 # Images read ahead to learn scale and stain of the sample; bounds what is decoded at a time.
 _LOOK_AHEAD_IMAGES = 16
@@ -152,13 +151,10 @@ def _cells(task: PatientTask, tally: _Tally) -> Iterator[CellCrop]:
     known = KnownCells()
     for one in chain(ahead, fields):
         try:
-            found = list(_cells_of_field(one, task.config, sample, tally))
+            found = list(_cells_of_field(one, task, sample, tally))
         except DataError as error:
             tally.problems.append(_problem(task.patient, one.source, error))
             continue
-        if not found and tally.sources[-1].kind is ImageKind.CELL:
-            left_out = note(task.patient.id, one.source.name, _LEFT_OUT, Finding.EXCLUDED)
-            tally.problems.append(left_out)
         own = _without_copies(found, known, task.patient, one.source.name, tally)
         tally.n_cells += len(own)
         yield from own
@@ -210,23 +206,31 @@ def _readable(task: PatientTask, tally: _Tally) -> Iterator[Field]:
 
 
 def _cells_of_field(
-    one: Field, config: Config, sample: SampleStatistics, tally: _Tally
+    one: Field, task: PatientTask, sample: SampleStatistics, tally: _Tally
 ) -> Iterator[CellCrop]:
-    kind = image_kind(one, config.reading)
+    config, name = task.config, one.source.name
     detection = segment(one.image, one.pixel_size, config.segmentation, sample)
+    kind = image_kind(one, config.reading)
+    if _is_field_after_all(one, kind, detection, config):
+        kind = ImageKind.FIELD
+        tally.problems.append(note(task.patient.id, name, _AFTER_ALL, Finding.OVERVIEW))
     if kind is not ImageKind.CELL and "refused" in detection.diagnostics:
         raise ImageError(
-            f"{one.source.name}: not searched for cells ({detection.diagnostics['refused']}); "
+            f"{name}: not searched for cells ({detection.diagnostics['refused']}); "
             "leave it out if it does not show a stained film, otherwise take the image again"
         )
     regions = _regions(detection, kind, one)
+    wanted = [region for region in regions if _is_wanted(region.cell, config)]
+    if kind is ImageKind.CELL and not wanted:
+        why = f"left out: {_why_left_out(regions[0].cell, detection, one)}"
+        tally.problems.append(note(task.patient.id, name, why, Finding.EXCLUDED))
     side_px = _crop_side_px(detection.pixel_size, kind, config, one)
     index = len(tally.sources)
     um_px = detection.pixel_size.um_px if detection.pixel_size else None
     height, width = one.image.shape[:2]
     tally.sources.append(
         SourceRecord(
-            name=one.source.name,
+            name=name,
             sha256=one.sha256,
             kind=kind,
             um_px=um_px,
@@ -240,9 +244,7 @@ def _cells_of_field(
         )
     )
     size_px = config.crops.size_px
-    for region in regions:
-        if not _is_wanted(region.cell, config):
-            continue
+    for region in wanted:
         centre = (region.cell.x_px, region.cell.y_px)
         yield CellCrop(
             cell=replace(region.cell, source=index, label=one.source.cell_label),
@@ -251,9 +253,38 @@ def _cells_of_field(
         )
 
 
+def _is_field_after_all(one: Field, kind: ImageKind, detection: Detection, config: Config) -> bool:
+    """Whether an image that is as small as a single-cell crop shows a field of view.
+
+    By its red cells it is too large for a crop, or its leukocytes lie elsewhere than in its middle.
+    What the cohort states is not doubted.
+    """
+    told = one.source.kind is not None or one.source.cell_label is not None
+    if kind is not ImageKind.CELL or told or not detection.regions or not detection.pixel_size:
+        return False
+    shape = one.image.shape[:2]
+    if detection.pixel_size.to_um(max(shape)) > config.reading.max_cell_side_um:
+        return True
+    return central_region(detection, shape) is None
+
+
 def _is_wanted(cell: Cell, config: Config) -> bool:
     crops = config.crops
     return (crops.keep_smudge or not cell.smudge) and (crops.keep_unoutlined or cell.quality > 0)
+
+
+def _why_left_out(cell: Cell, detection: Detection, one: Field) -> str:
+    """Why a single-cell crop gives no cell."""
+    height, width = one.image.shape[:2]
+    if cell.quality > 0:
+        return "a smudge cell (crops.keep_smudge=false)"
+    if one.pixel_size and (side_um := one.pixel_size.to_um(max(height, width))) < _LEAST_SIDE_UM:
+        return f"too small: {width} x {height} px are {side_um:.2g} um, less than a cell"
+    if refused := detection.diagnostics.get("refused"):
+        return str(refused)
+    if detection.regions:
+        return "no cell in its middle; if it is a field of view, give kind and um_px in a manifest"
+    return f"no cell could be outlined in {width} x {height} px"
 
 
 def _regions(detection: Detection, kind: ImageKind, one: Field) -> tuple[CellRegion, ...]:
