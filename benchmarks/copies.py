@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from scipy.spatial import cKDTree
 
 from millie.bags.fingerprints import RADIUS, Fingerprint, fingerprint, same_picture
 from millie.config import Config
+from millie.errors import DataError
 from millie.readers.images import read_image
 from millie.segmentation import central_region, cut_crop, cut_mask, sample_statistics, segment
 from millie.types import ImageSource
@@ -116,12 +118,10 @@ def main() -> None:
     wanted = parser.parse_args()
     files = sorted(path for path in wanted.folder.glob(wanted.glob) if path.is_file())
     order = np.random.default_rng(_SEED).permutation(len(files))[: wanted.images]
-    config = Config().reading
-    chosen = sorted(order.tolist())
-    images = {
-        str(files[i]): read_image(ImageSource(files[i], str(files[i])), config).image
-        for i in chosen
-    }
+    images: dict[str, Image] = {}
+    for path in (files[i] for i in sorted(order.tolist())):
+        with suppress(DataError):  # some sets hold damaged files
+            images[str(path)] = read_image(ImageSource(path, str(path)), Config().reading).image
     originals = list(cells_of(images, fields=wanted.fields))
     tree = cKDTree(rings(originals))
     few = list(images)[:: max(1, len(images) // wanted.changed)]
