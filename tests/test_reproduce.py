@@ -216,6 +216,10 @@ def test_settings_that_are_not_the_profiles_are_told() -> None:
     told = deviations.of_profile("paper", own)
     assert told[-1] == "training.mode = frozen (end_to_end in the profile)"
     assert len(told) == 1 + len(deviations.DEVIATIONS["paper"])
+    other = config.with_settings(["model.encoder=vgg16"])
+    assert deviations.of_profile("paper", other)[-1] == (
+        "model.encoder = vgg16 (vgg19 in the profile)"
+    )
     assert deviations.of_profile("mine", own) == ("profile mine: see its settings",)
 
 

@@ -19,7 +19,7 @@ STAND_IN = "efficientnet_lite0"
 """The encoder whose ImageNet weights can be had without a hub, by the extra ``imagenet``."""
 
 _COMPARED = ("reading", "segmentation", "crops", "model", "augment", "training")
-_SET_ELSEWHERE = {("model", "encoder"), ("model", "aggregator"), ("training", "colour_transfer")}
+_SET_ELSEWHERE = {("model", "aggregator"), ("training", "colour_transfer")}
 
 DEVIATIONS: dict[str, tuple[str, ...]] = {
     "default": (
@@ -89,10 +89,13 @@ def _check_stand_in(error: MissingWeightsError) -> None:
 
 
 def of_profile(profile: str, config: Config) -> tuple[str, ...]:
-    """The sentences of a profile, and every setting that this run has otherwise.
+    """The sentences of a profile, and every setting that the user chose otherwise.
 
-    Settings that an experiment itself sets (folds, class, colours) and the encoder, for which
-    :func:`with_weights` speaks, are not counted.
+    Settings that an experiment itself sets (folds, class, colours) are not counted.
+
+    Args:
+        profile: name.
+        config: as asked for, before :func:`with_weights`, which has its own sentence.
     """
     told = DEVIATIONS.get(profile, (f"profile {profile}: see its settings",))
     if profile not in profiles():

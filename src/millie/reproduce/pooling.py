@@ -161,7 +161,7 @@ def compare_pooling(
         problems += problem
     if not rows:
         raise MissingFileError("no experiment can be run:\n" + "\n".join(missing))
-    report = _write(task, rows, missing, (*of_profile(task.profile, config), *stand_in))
+    report = _write(task, rows, missing, (*of_profile(task.profile, task.config), *stand_in))
     return PoolingResult(task.out, report, tuple(rows), tuple(missing), tuple(problems))
 
 

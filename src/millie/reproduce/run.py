@@ -147,7 +147,7 @@ def reproduce(name: str, task: Task, progress: Progress = pipeline.silent) -> Re
         write_report(study, store)
     tests, missing, problems = _test_cells(known, gathered, task, config, progress)
     differences = (
-        *of_profile(task.profile, config), *stand_in, *shortfalls(known, gathered),
+        *of_profile(task.profile, task.config), *stand_in, *shortfalls(known, gathered),
         *of_colours(known, Store(store), config),
     )  # fmt: skip
     report, rows = _write(known, task, differences, tests, missing)
