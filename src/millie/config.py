@@ -223,6 +223,13 @@ class PredictionConfig(_Stage):
     winners: int = Field(12, ge=1, description="Cells named for each class.")
     min_cells: int = Field(50, ge=1, description="Below it no class is given.")
     min_cells_negative: int = Field(200, ge=1, description="Below it no NO_SIGNAL is given.")
+    min_disease_probability: float = Field(
+        0.5,
+        ge=0,
+        lt=1,
+        description="Where a model knows a class without disease: all diseases together must reach "
+        "this before one is named.",
+    )
     negative_labels: tuple[str, ...] = Field(
         ("normal", "healthy", "negative", "control", "benign", "no_signal"),
         description="Labels that mean no disease, in any case of letters; called as NO_SIGNAL.",

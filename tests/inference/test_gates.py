@@ -163,8 +163,9 @@ def test_a_disease_is_named_only_where_health_is_excluded() -> None:
     found, (reason,) = state(probabilities, normal=(0.1, 0.6))
     assert found == "INDETERMINATE"
     assert reason.startswith("leukaemia is not certain: probability 0.40 to 0.90")
-    strict = CallRule("APL", 0.5, {"min_disease_probability": 0.8})
-    assert state(probabilities, rule=strict)[0] == "INDETERMINATE"
+    strict = CONFIG.model_copy(update={"min_disease_probability": 0.8})
+    ranges = points(probabilities)
+    assert decide(probabilities, RULE, GOOD, (), strict, ranges)[0] == "INDETERMINATE"
     found, reasons = state({"normal": 0.6, "ALL": 0.35, "APL": 0.05}, normal=(0.4, 0.8))
     assert found == "INDETERMINATE"
     (reason,) = reasons

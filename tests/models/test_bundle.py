@@ -614,3 +614,15 @@ def test_certain_logits_stay_finite() -> None:
     found = ensemble_probabilities(torch.tensor([[900.0, -900.0, 0.0]]), 1.3)
     assert found.isfinite().all()
     assert float(found.sum()) == pytest.approx(1)
+
+
+def test_a_cascade_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Saved and loaded, without a golden sample that no longer fits."""
+    config = SMALL.with_settings(["model.aggregator=type_shares", "model.prototypes=2"])
+    labels = ("ALL", "AML", "APL", "normal")
+    network = build_network(config.model, labels, 6, types=4, seed=1)
+    description = BundleDescription(name="m", version="1", labels=labels, positive="APL")
+    save_bundle(tmp_path / "m", [network], config, description, "0" * 64)
+    cells = torch.randn(1, 9, 6)
+    (loaded,) = load_bundle(tmp_path / "m").networks
+    torch.testing.assert_close(loaded.bag_logits(cells), network.eval().bag_logits(cells))

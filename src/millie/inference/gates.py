@@ -30,7 +30,6 @@ _DEFAULT_LIMITS = {"max_smudge_fraction": 0.5}
 _LIMITS = frozenset({
     "min_cells", "min_cells_negative", "max_smudge_fraction", "min_sharpness",
     "min_cell_fraction", "max_cell_fraction", "max_distance", "urgent_probability",
-    "min_disease_probability",
 })  # fmt: skip
 
 
@@ -307,7 +306,7 @@ def decide(
     if not failed and state == NO_SIGNAL:
         reasons += _why_not_negative(probabilities, ranges, quality, rule, config)
     elif not failed:
-        reasons += _why_not_disease(probabilities, ranges, rule, config.negative_labels)
+        reasons += _why_not_disease(probabilities, ranges, config)
     if not reasons:
         return state, ()
     if open_ended or ranges[urgent][1] >= rule.urgent:
@@ -352,12 +351,11 @@ def _healthy(
 def _why_not_disease(
     probabilities: Mapping[str, float],
     ranges: Mapping[str, tuple[float, float]],
-    rule: CallRule,
-    negative: Sequence[str],
+    config: PredictionConfig,
 ) -> tuple[str, ...]:
     """Why no disease may be named although every gate is passed; empty if it may."""
-    healthy = _healthy(probabilities, ranges, negative)
-    needed = rule.limits.get("min_disease_probability", 0.5)
+    healthy = _healthy(probabilities, ranges, config.negative_labels)
+    needed = config.min_disease_probability
     if healthy is None or 1 - healthy[1] >= needed:
         return ()
     between = f"{1 - healthy[1]:.2f} to {1 - healthy[0]:.2f}"

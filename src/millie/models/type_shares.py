@@ -129,8 +129,6 @@ class CascadeHead(nn.Module):
         subtypes: names of classes that form one disease; those not among the classes do not count.
     """
 
-    group_of: Tensor
-
     def __init__(
         self, n_types: int, n_deviations: int, classes: Sequence[str], subtypes: Sequence[str]
     ) -> None:
@@ -142,13 +140,13 @@ class CascadeHead(nn.Module):
         group = [heads.index(first if i in within else i) for i in range(len(classes))]
         self.n_types, self.n_classes = n_types, len(classes)
         self._within = within
-        self.register_buffer("group_of", torch.tensor(group), persistent=False)
+        self._group = group  # no buffer: networks are built without memory before they are loaded
         self.diseases = nn.Linear(n_types, len(heads))
         self.subtypes = nn.Linear(n_deviations, len(within)) if within else None
 
     def forward(self, fused: Tensor) -> Tensor:
         """Logits (B, C) of bag vectors (B, T + K D)."""
-        logits: Tensor = self.diseases(fused[:, : self.n_types])[:, self.group_of]
+        logits: Tensor = self.diseases(fused[:, : self.n_types])[:, self._group]
         if self.subtypes is None:
             return logits
         within = functional.log_softmax(self.subtypes(fused[:, self.n_types :]), dim=1)
