@@ -36,6 +36,10 @@ def train(
             "--study", help="Output of `crossval` with these settings, for the model card."
         ),
     ] = None,
+    notes: Annotated[
+        Path | None,
+        typer.Option("--notes", help="Markdown file on the patients and limits, for the card."),
+    ] = None,
     config: ConfigFile = None,
     profile: Profile = "default",
     settings: Settings = None,
@@ -50,7 +54,7 @@ def train(
 
     chosen = chosen_config(config, profile, settings)
     with show.progress_bars() as progress:
-        trained = pipeline.train(store, out, chosen, name, study, progress)
+        trained = pipeline.train(store, out, chosen, name, study, progress, notes)
     if os.environ.get("RANK", "0") == "0":  # of several training processes the first one speaks
         show.say(
             f"Model -> {trained.out}\nTo use it: millie predict {trained.out} INPUT... --out DIR"

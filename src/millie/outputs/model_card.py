@@ -52,13 +52,16 @@ class CardFacts:
     encoder_licence: str = ""
 
 
-def model_card(facts: CardFacts, store: Path | None = None, study: Path | None = None) -> str:
+def model_card(
+    facts: CardFacts, store: Path | None = None, study: Path | None = None, notes: str = ""
+) -> str:
     """Write the card.
 
     Args:
         facts: of the training.
         store: bag store of the training patients; None: nothing is said about who they are.
         study: a cross-validation of the same settings on the same store; None: no figures.
+        notes: Markdown on what the store does not say of itself: who the patients are, limits.
 
     Raises:
         MissingFileError: the study lacks a file.
@@ -72,6 +75,8 @@ def model_card(facts: CardFacts, store: Path | None = None, study: Path | None =
         _purpose(facts),
         _training(facts, known),
     ]
+    if notes.strip():
+        parts.append(f"## Notes\n\n{notes.strip()}")
     if measured is None:
         parts.append(
             "## Performance\n\nNot stated. Measure it with `millie crossval` at the same settings, "

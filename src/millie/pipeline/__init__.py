@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from millie.bags.store import Store
 from millie.config import Config
-from millie.errors import ConfigError
+from millie.errors import ConfigError, MissingFileError
 from millie.outputs.result_folder import check_kind, new_calls, one_at_a_time
 from millie.pipeline.detect_cells import detect_in_files
 from millie.pipeline.inputs import (
@@ -147,6 +147,7 @@ def train(
     name: str = "",
     study: PathLike | None = None,
     progress: Progress = silent,
+    notes: PathLike | None = None,
 ) -> TrainResult:
     """Train on every labelled patient of a store and write a bundle.
 
@@ -157,12 +158,13 @@ def train(
         name: of the model; empty: the folder's.
         study: folder of a cross-validation of the same settings, for the model card's figures.
         progress: called often.
+        notes: Markdown file for the model card: who the patients are, limits of the model.
 
     Raises:
         ConfigError: ``out`` exists, the name is none that a model may have, or the store was cut
             with other settings of its crops.
         TrainingError: too few patients of a class, or the loss diverged.
-        MissingFileError: there is no store.
+        MissingFileError: there is no store, or no such file of notes.
         StoreError: a bag is damaged or unfinished.
 
     Example:
@@ -182,6 +184,7 @@ def train(
     name = name or folder.name
     _check_name(name)
     _check_own_crops(bags, config)
+    text = _notes(Path(notes)) if notes else ""
 
     def card(title: str, fitted: Fitted) -> str:
         facts = CardFacts(
@@ -189,13 +192,21 @@ def train(
             len(fitted.networks), config.model.encoder, config.model.aggregator, fitted.provenance,
             ENCODERS[config.model.encoder].licence,
         )  # fmt: skip
-        return model_card(facts, bags.root, Path(study) if study else None)
+        return model_card(facts, bags.root, Path(study) if study else None, text)
 
     fitted = fit_bundle(bags, config, folder, name=name, progress=progress, card=card)
     return TrainResult(
         folder, name, fitted.provenance["n_by_class"], fitted.positive, fitted.threshold,
         fitted.temperature, fitted.problems,
     )  # fmt: skip
+
+
+def _notes(path: Path) -> str:
+    """Read before hours of training what the card would miss after them."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MissingFileError(f"notes {path} cannot be read as UTF-8 text ({error})") from error
 
 
 def _check_name(name: str) -> None:

@@ -298,6 +298,13 @@ FACTS = CardFacts(
 )  # fmt: skip
 
 
+def test_notes_stand_in_the_card_as_written() -> None:
+    notes = "Most patients are **pseudo-patients**.\n\n- one\n"
+    card = model_card(FACTS, notes=notes)
+    assert "## Notes\n\nMost patients are **pseudo-patients**.\n\n- one\n\n## Performance" in card
+    assert "## Notes" not in model_card(FACTS)
+
+
 def test_card_says_what_is_known_and_what_is_not(study: Study) -> None:
     bare = model_card(FACTS)
     assert "For research use only" in bare
