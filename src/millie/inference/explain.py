@@ -114,7 +114,7 @@ class StreamedBag:
         heads = (
             self._network.head(aggregator.without(self._state, part))
             for chunk in spill.chunks()
-            for part in chunk.split(_LEFT_OUT)
+            for part in torch.split(chunk, _LEFT_OUT)
         )
         parts = [torch.stack([whole - class_evidence(row) for row in rows]) for rows in heads]
         return torch.cat(parts).numpy()

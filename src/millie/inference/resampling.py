@@ -60,7 +60,7 @@ def probability_ranges(
     drawn = order[torch.from_numpy(rng.integers(0, count, (DRAWS, count)))]
     step = max(1, _VALUES // (count * dim))
     logits = torch.stack([
-        torch.cat([network.bag_logits(cells[part]) for part in drawn.split(step)])
+        torch.cat([network.bag_logits(cells[part]) for part in torch.split(drawn, step)])
         for network, cells in zip(networks, own, strict=True)
     ])  # fmt: skip
     ends = np.quantile(probabilities(logits).numpy(), (TAIL, 1 - TAIL), axis=0)
