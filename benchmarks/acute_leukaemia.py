@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,20 +26,25 @@ from millie.learning.train import silent
 from millie.statistics.intervals import delong_interval
 
 NORMAL = "normal"
+CLASSES = ("ALL", "AML", "APL", NORMAL)
 
 
 def score(store: Store, config: Config, sites: list[str], number: int, out: Path) -> FoldResult:
-    """Train on the other sites, score the patients of these."""
+    """Train on the other sites, score the patients of these; APL is AML where none is left."""
     who = participants(store)
-    study = open_study(store, who, config, "APL", silent)
     left = {bag.patient for bag in store.index() if bag.site in sites}
+    if not any(label == "APL" for p, label in who.labels.items() if p not in left):
+        merged = {p: "AML" if label == "APL" else label for p, label in who.labels.items()}
+        who = replace(who, labels=merged)
+    study = open_study(store, who, config, "APL" if "APL" in who.classes else "AML", silent)
     test = tuple(sorted(p for p in who.labels if p in left))
     train = tuple(sorted(p for p in who.labels if p not in left))
     return finish_fold(study, Fold(0, number, train, (), test), out, silent)
 
 
-def told(result: FoldResult, site_of: dict[str, str], classes: tuple[str, ...]) -> None:
+def told(result: FoldResult, site_of: dict[str, str]) -> None:
     """Print the fold."""
+    classes = tuple(sorted({*CLASSES} - ({"APL"} if _width(result) == 3 else set())))
     patients = sorted(result.patients)
     truth = np.array([result.patients[p].label for p in patients])
     site = np.array([site_of[p] for p in patients])
@@ -63,6 +69,10 @@ def told(result: FoldResult, site_of: dict[str, str], classes: tuple[str, ...]) 
             print(f"  AUC {label} by P(leukaemia), {counts}: {ends}")
 
 
+def _width(result: FoldResult) -> int:
+    return len(next(iter(result.patients.values())).probabilities)
+
+
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store", type=Path)
@@ -83,7 +93,7 @@ def main() -> None:
         config = load(profile=arguments.profile).with_settings(words)
         print(f"without {', '.join(sites)}", flush=True)
         result = score(store, config, sites, number, arguments.out)
-        told(result, site_of, participants(store).classes)
+        told(result, site_of)
 
 
 if __name__ == "__main__":
