@@ -1,7 +1,7 @@
 """The blood-cell encoder: a small residual network trained on leukocytes, beside measurements.
 
-*Supervised variant*: the network's weights come from the cell types of normal blood (PBC, Acevedo
-et al. 2020) under strong changes of stain and camera, and from the likeness of two views of
+*Supervised variant*: the network's weights come from types of normal blood under strong changes of
+stain and camera, from blasts as diagnoses tell them, and from the likeness of two views of
 unlabelled cells (``benchmarks/training/``). It expects the cell alone on white
 (``model.background = "isolate"``) in a crop of 25 um. Batch normalisation is folded into the
 convolutions, so a cell's vector depends on that cell alone. This module owns the architecture.
@@ -25,9 +25,10 @@ INPUT_PX = 128
 """A 25 um crop at 0.195 um/px, as the measurements expect it."""
 
 LICENCE = (
-    "Apache-2.0 (part of this package); trained on cells and types of PBC (Acevedo et al. 2020, "
-    "doi 10.17632/snkd93bnjr.1, CC BY 4.0), and without labels on DeepAPL, ALL-IDB2 and BCCD; "
-    "research use only"
+    "Apache-2.0 (part of this package); trained on types of normal cells of PBC (Acevedo et al. 2020, "
+    "doi 10.17632/snkd93bnjr.1, CC BY 4.0), of AML-Cytomorphology LMU and the bone-marrow set MLL "
+    "(TCIA, CC BY 4.0) and BCISC (Apache-2.0); on diagnoses and unlabelled cells of DeepAPL, ALL-IDB, "
+    "B-ALL (Aria et al.), BCCD, TXL-PBC, Raabin, Zheng 2018 and LMU; research use only"
 )
 WEIGHTS_SHA256 = "411168dd7578996effb6523a7d250ee8ae3809dc026c8a4d780fc6a1013cdb83"
 """Of ``blood_cell.safetensors``."""
