@@ -25,10 +25,11 @@ INPUT_PX = 128
 """A 25 um crop at 0.195 um/px, as the measurements expect it."""
 
 LICENCE = (
-    "Apache-2.0 (part of this package); trained on types of normal cells of PBC (Acevedo et al. 2020, "
-    "doi 10.17632/snkd93bnjr.1, CC BY 4.0), of AML-Cytomorphology LMU and the bone-marrow set MLL "
-    "(TCIA, CC BY 4.0) and BCISC (Apache-2.0); on diagnoses and unlabelled cells of DeepAPL, ALL-IDB, "
-    "B-ALL (Aria et al.), BCCD, TXL-PBC, Raabin, Zheng 2018 and LMU; research use only"
+    "Apache-2.0 (part of this package); trained on types of normal cells of PBC (Acevedo et al. "
+    "2020, doi 10.17632/snkd93bnjr.1, CC BY 4.0), of AML-Cytomorphology LMU and the bone-marrow "
+    "set MLL (TCIA, CC BY 4.0) and BCISC (Apache-2.0); on diagnoses and unlabelled cells of "
+    "DeepAPL, ALL-IDB, B-ALL (Aria et al.), BCCD, TXL-PBC, Raabin, Zheng 2018 and LMU; research "
+    "use only"
 )
 WEIGHTS_SHA256 = "411168dd7578996effb6523a7d250ee8ae3809dc026c8a4d780fc6a1013cdb83"
 """Of ``blood_cell.safetensors``."""
