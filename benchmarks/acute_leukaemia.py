@@ -1,10 +1,10 @@
-"""What `acute-leukaemia` is worth on laboratories that taught it nothing: leave one source out.
+"""What `acute-leukaemia` is worth elsewhere: leave one source out.
 
-`python benchmarks/acute_leukaemia.py STORE OUT --fold WEIGHTS SITE...`, a fold each: STORE is the
-cohort of ``benchmarks/training/acute_leukaemia.py`` cut by `millie segment`, WEIGHTS the encoder of
 `python benchmarks/acute_leukaemia.py STORE OUT --fold WEIGHTS SITE...`, a fold each. STORE is the
-left-out site and class, how many (pseudo-)patients get which class, and AUCs with DeLong intervals.
-Figures of pseudo-patients (bags drawn from pooled cells or frames) say nothing about persons.
+cohort of ``benchmarks/training/acute_leukaemia.py`` cut by `millie segment`, WEIGHTS the encoder of
+``blasts.py --without SITE...``. Prints, for each left-out site and class, the lowest, median and
+highest probability of any leukaemia and which class is the likeliest, and AUCs with DeLong
+intervals. Figures of pseudo-patients say nothing about persons.
 """
 
 from __future__ import annotations

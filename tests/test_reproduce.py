@@ -119,7 +119,7 @@ def test_table_names_only_what_exists() -> None:
 
 def test_every_profile_is_whole_and_told() -> None:
     assert set(profiles()) == set(deviations.DEVIATIONS)
-    assert {"default", "paper", "released-code", "whole-crop"} == set(profiles())
+    assert {"acute-leukaemia", "default", "paper", "released-code", "whole-crop"} == set(profiles())
     folder = resources.files("millie") / "profiles"
     for name in ("paper", "released-code"):
         text = (folder / f"{name}.toml").read_text(encoding="utf-8")

@@ -80,7 +80,7 @@ def _saved(image: NDArray[np.uint8], path: Path) -> Path:
 
 
 def main() -> None:
-    root, work = Path(sys.argv[1]), Path(sys.argv[2])
+    root, work = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
     work.mkdir(parents=True, exist_ok=True)
     sources = {
         "bccd": (root, of_fields(root, "bccd/JPEGImages/*.jpg", "bccd")),

@@ -120,7 +120,7 @@ class ModelConfig(_Stage):
         (),
         max_length=16,
         description="Widths of the head's FC layers; none: one linear layer, which is what a "
-        "hundred patients bear. The paper does not state its own.",
+        "hundred patients bear. The paper does not state its own. Not used by type_shares.",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="Before each FC layer of the head.")
     background: Literal["keep", "mask", "isolate", "only"] = Field(
@@ -229,6 +229,12 @@ class PredictionConfig(_Stage):
         lt=1,
         description="Where a model knows a class without disease: all diseases together must reach "
         "this before one is named.",
+    )
+    min_negative_probability: float = Field(
+        0.5,
+        ge=0.5,
+        lt=1,
+        description="Probability of no disease that NO_SIGNAL needs, whichever cells are drawn.",
     )
     negative_labels: tuple[str, ...] = Field(
         ("normal", "healthy", "negative", "control", "benign", "no_signal"),

@@ -36,7 +36,7 @@ def add_patient(store: Store, name: str, label: str, site: str, seed: int, n_cel
     crops = []
     for j in range(n_cells):
         image = rng.normal(200, 15, (16, 16, 3))
-        image[5:11, 5:11] = (120, 60, 150)
+        image[5:11, 5:11] = rng.normal((120, 60, 150), 25, (6, 6, 3))
         image = np.clip(image * TINT.get(site, (1.0, 1.0, 1.0)), 0, 255).astype(np.uint8)
         mask = np.zeros((16, 16), np.uint8)
         mask[5:11, 5:11] = 1

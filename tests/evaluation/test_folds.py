@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 OTHERS = {
     "model.encoder": "vgg19", "model.weights": "w.safetensors", "model.pretrained": False,
     "model.aggregator": "mean", "model.top_k": 6, "model.prototypes": 6,
+    "model.subtypes": ["a", "b"],
     "model.hidden": [7], "model.dropout": 0.5, "model.background": "mask",
     "augment.rotation_degrees": 3, "augment.flip": False,
     "augment.scale": 0.2, "augment.hue": 0.1, "augment.saturation": 0.1, "augment.gamma": 0.1,
@@ -44,6 +45,8 @@ WITHOUT_EFFECT = {
     "prediction.runtime": "onnx",  # its features are among the cells
     "prediction.min_cells": 3,
     "prediction.min_cells_negative": 3,
+    "prediction.min_disease_probability": 0.7,
+    "prediction.min_negative_probability": 0.7,
     "prediction.negative_labels": ["AML"],
 }
 """The same of settings that do not: a fold that is there must not be run again for them."""

@@ -74,7 +74,7 @@ def test_turning_and_mirroring_change_little(encoder: Encoder) -> None:
     found = encoder.feature_maps((cell - 0.75) / 0.25).mean(dim=(2, 3))
     for turned in (cell.flip(3), cell.flip(2), cell.rot90(1, (2, 3))):
         again = encoder.feature_maps((turned - 0.75) / 0.25).mean(dim=(2, 3))
-        assert float((again - found).norm() / found.norm()) < 0.25
+        assert float((again - found).norm() / found.norm()) < 0.3
 
 
 @torch.no_grad()

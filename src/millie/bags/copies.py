@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 _FIRST_ROWS = 256
 
+NEAREST = 20
+"""Cells with the most alike colours that a cell is compared with: a copy is among the very nearest,
+and in a bag of thousands of blasts all others are near as well."""
+
 
 class KnownCells:
     """The cells of a patient so far; a copy of one of them is not added."""
@@ -43,7 +47,9 @@ class KnownCells:
         if not count:
             return None
         apart = self._rings[:count] - one.rings
-        near = np.flatnonzero(np.einsum("nd,nd->n", apart, apart) <= RADIUS**2)
+        squared = np.einsum("nd,nd->n", apart, apart)
+        near = np.flatnonzero(squared <= RADIUS**2)
+        near = near[np.argsort(squared[near], kind="stable")[:NEAREST]]
         found = (self._kept[int(i)] for i in near)
         return next((name for name, picture in found if same_picture(picture, one.picture)), None)
 
@@ -109,12 +115,16 @@ def shared_between(bags: Sequence[Path]) -> list[Shared]:
         return []
     owners = np.repeat(np.arange(len(heads)), counts)
     cells = np.concatenate([np.arange(n) for n in counts])
-    tree = cKDTree(np.concatenate([head.rings for head in heads]).astype(np.float32))
-    pairs = tree.query_pairs(RADIUS, output_type="ndarray")
+    rings = np.concatenate([head.rings for head in heads]).astype(np.float32)
+    k = min(NEAREST + 1, len(rings))  # each cell finds itself as well
+    _, near = cKDTree(rings).query(rings, k=k, distance_upper_bound=RADIUS)
+    first, second = np.repeat(np.arange(len(rings)), k), near.reshape(-1)
+    there = second < len(rings)  # beyond it stands for nobody
+    pairs = np.unique(np.sort(np.stack([first[there], second[there]], axis=1), axis=1), axis=0)
     pairs = pairs[owners[pairs[:, 0]] != owners[pairs[:, 1]]]
     pictures = _pictures(heads, owners, cells, np.unique(pairs))
     found: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-    for i, j in sorted(map(sorted, pairs.tolist())):
+    for i, j in pairs.tolist():
         if same_picture(pictures[i], pictures[j]):
             found[int(owners[i]), int(owners[j])].append((int(cells[i]), int(cells[j])))
     return [_shared(heads[a], heads[b], found[a, b]) for a, b in sorted(found)]

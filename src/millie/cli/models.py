@@ -105,7 +105,7 @@ def crossval(
 @app.command()
 def predict(
     inputs: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
             metavar="[MODEL] INPUT...",
             help="Patient folders, images, one manifest, or one bag store; before them, if another "
@@ -136,12 +136,12 @@ def predict(
     from millie.engines.table import open_engine
 
     words = list(settings or [])
-    bundle, inputs = model_and_inputs(inputs)
+    bundle, named = model_and_inputs(inputs)
     with (
         open_engine(engine, engine_address, workers, out) as opened,
         show.progress_bars() as progress,
     ):
-        result = pipeline.predict(bundle, inputs, out, config, words, opened, progress, root)
+        result = pipeline.predict(bundle, named, out, config, words, opened, progress, root)
     show.prediction_table(result.predictions, result.problems)
     show.say(f"Report -> {result.report}")
     finish(result.problems, every=every)
@@ -158,19 +158,27 @@ def report(
     show.say(f"Report -> {rewrite_report(folder)}")
 
 
-def model_and_inputs(words: Sequence[Path]) -> tuple[str, list[Path]]:
+def model_and_inputs(words: Sequence[str]) -> tuple[str | Path, list[Path]]:
     """The model that the first word names, else the default one, and the rest.
+
+    A name is that of a shipped model; a word with a separator (``./apl-blood``) is a folder.
 
     Raises:
         ConfigError: a model and nothing else.
+        BundleError: the first word is the folder of a model that lacks its manifest.
     """
-    from millie.models.bundle_folder import DEFAULT_MODEL, is_bundle
+    from millie.models.bundle_folder import DEFAULT_MODEL, is_bundle_folder, shipped_bundles
 
-    if not is_bundle(words[0]):
-        return DEFAULT_MODEL, list(words)
-    if len(words) == 1:
+    first, rest = words[0], [Path(word) for word in words[1:]]
+    if first in shipped_bundles():
+        model: str | Path = first
+    elif is_bundle_folder(Path(first)):
+        model = Path(first)
+    else:
+        return DEFAULT_MODEL, [Path(first), *rest]
+    if not rest:
         raise ConfigError(
-            f"millie predict {words[0]}: only a model is named; name images, a manifest or a store "
+            f"millie predict {first}: only a model is named; name images, a manifest or a store "
             "behind it"
         )
-    return str(words[0]), list(words[1:])
+    return model, rest

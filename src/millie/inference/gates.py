@@ -280,6 +280,8 @@ def decide(
     failed: Sequence[str],
     config: PredictionConfig,
     ranges: Mapping[str, tuple[float, float]],
+    *,
+    elsewhere: Sequence[str] = (),
 ) -> tuple[str, tuple[str, ...]]:
     """The state a prediction ends in, and why.
 
@@ -293,6 +295,8 @@ def decide(
         failed: reasons of :func:`failed_gates`.
         config: least number of cells for NO_SIGNAL, and the labels that mean no disease.
         ranges: ends of each probability's interval, by class; hold the probability.
+        elsewhere: why another model rules out all of these diseases. No name is given then, and the
+            interval of the class that must not wait is no reason for urgency, its probability is.
 
     Returns:
         ``NO_SIGNAL``, a disease label (APL as ``APL_SUSPECT``), ``INDETERMINATE`` or
@@ -301,12 +305,14 @@ def decide(
     urgent = rule.must_not_wait(probabilities)
     called = rule.called(probabilities)
     state = state_of(called, config.negative_labels)
+    if elsewhere and probabilities[urgent] < rule.urgent:
+        return INDETERMINATE, (*failed, *elsewhere)
     open_ended = urgent_open(probabilities, ranges, rule, called)
-    reasons = (*failed, *open_ended)
-    if not failed and state == NO_SIGNAL:
-        reasons += _why_not_negative(probabilities, ranges, quality, rule, config)
-    elif not failed:
-        reasons += _why_not_disease(probabilities, ranges, config)
+    reasons = (*failed, *elsewhere, *open_ended)
+    if not reasons and state == NO_SIGNAL:
+        reasons = _why_not_negative(probabilities, ranges, quality, rule, config)
+    elif not reasons:
+        reasons = _why_not_disease(probabilities, ranges, called, config)
     if not reasons:
         return state, ()
     if open_ended or ranges[urgent][1] >= rule.urgent:
@@ -327,10 +333,11 @@ def urgent_open(
     between = f"its probability lies between {low:.2f} and {high:.2f} when cells are drawn anew"
     if called == urgent and low < limit:
         return (f"{urgent} is likely but not certain: {between}, called from {limit:.2f}",)
-    if called != urgent and high >= rule.urgent:
-        return (f"{urgent} is not excluded: {between}, excluded below {rule.urgent:.2f}",)
     if called != urgent == max(probabilities, key=lambda label: probabilities[label]):
         return (f"{urgent} is the most likely class but below its threshold",)
+    limit = min(rule.urgent, ranges[called][0])
+    if called != urgent and high >= limit:
+        return (f"{urgent} is not excluded: {between}, excluded below {limit:.2f}",)
     return ()
 
 
@@ -351,15 +358,24 @@ def _healthy(
 def _why_not_disease(
     probabilities: Mapping[str, float],
     ranges: Mapping[str, tuple[float, float]],
+    called: str,
     config: PredictionConfig,
 ) -> tuple[str, ...]:
     """Why no disease may be named although every gate is passed; empty if it may."""
     healthy = _healthy(probabilities, ranges, config.negative_labels)
     needed = config.min_disease_probability
-    if healthy is None or 1 - healthy[1] >= needed:
+    if healthy is not None and 1 - healthy[1] < needed:
+        between = f"{1 - healthy[1]:.2f} to {1 - healthy[0]:.2f}"
+        return (
+            f"leukaemia is not certain: probability {between}, at least {needed:.2f} to name one",
+        )
+    rivals = [label for label in probabilities
+              if label != called and ranges[label][1] > ranges[called][0]
+              and state_of(label, config.negative_labels) != NO_SIGNAL]  # fmt: skip
+    if healthy is None or not rivals:
         return ()
-    between = f"{1 - healthy[1]:.2f} to {1 - healthy[0]:.2f}"
-    return (f"leukaemia is not certain: probability {between}, at least {needed:.2f} to name one",)
+    told = ", ".join(f"{x} {ranges[x][0]:.2f} to {ranges[x][1]:.2f}" for x in (called, *rivals))
+    return (f"leukaemia, but which one is not settled: probability of {told}",)
 
 
 def _why_not_negative(
@@ -377,10 +393,11 @@ def _why_not_negative(
             f"too few cells: {quality.n_usable} usable, at least {needed} needed for NO_SIGNAL"
         )
     healthy = _healthy(probabilities, ranges, config.negative_labels)
-    if healthy is not None and healthy[0] <= 0.5:
+    least = config.min_negative_probability
+    if healthy is not None and healthy[0] <= least:
         reasons.append(
             f"leukaemia is not excluded: probability of no disease {healthy[0]:.2f} to "
-            f"{healthy[1]:.2f}, more than 0.5 needed for NO_SIGNAL"
+            f"{healthy[1]:.2f}, more than {least:.2f} needed for NO_SIGNAL"
         )
     return tuple(reasons)
 

@@ -85,10 +85,12 @@ def predict_bag(
     probabilities = dict(zip(bundle.labels, seen.probabilities.tolist(), strict=True))
     rule = CallRule(manifest.positive, manifest.threshold, manifest.qc)
     failed = failed_gates(quality, manifest.qc, config, bundle.reference)
-    if screen is not None:
-        failed += screen.why_not(seen.features, bundle.labels)
+    doubt, ruled_out = screen.ask(seen.features, bundle.labels) if screen else ((), ())
+    failed += doubt
     ranges = probability_ranges(bundle.networks, seen.features, bundle.probabilities, probabilities)
-    state, reasons = decide(probabilities, rule, quality, failed, config, ranges)
+    state, reasons = decide(
+        probabilities, rule, quality, failed, config, ranges, elsewhere=ruled_out
+    )
     return Prediction(
         patient=reader.patient_id,
         state=state,

@@ -26,11 +26,11 @@ DRAWS = 100
 TAIL = 0.05
 """Share of the draws beyond either end of an interval: 90 % lie within."""
 
+MOST_CELLS = 500
+"""Cells of a draw: of larger bags the interval is that of so many, wider than need be."""
+
 _VALUES = 4_000_000
 """Features held at a time: 16 MB."""
-
-_SORTED_BY = 4
-"""Features by which cells are put in order, so that the order of the files does not count."""
 
 
 @torch.no_grad()
@@ -49,16 +49,17 @@ def probability_ranges(
         point: of all cells, by class in the order of the logits.
 
     Returns:
-        By class, the 5th and the 95th percentile over 100 draws of N cells, widened where need be
-        to hold the probability of all cells. The draws are seeded: the same cells give the same
-        interval, in whatever order they come.
+        By class, the 5th and the 95th percentile over 100 draws of N cells (at most 500), widened
+        where need be to hold the probability of all cells. The draws are seeded: the same cells
+        give the same interval, in whatever order they come.
     """
     own = list(features) if len(features) == len(networks) else list(features) * len(networks)
     count, dim = own[0].shape
     rng = np.random.default_rng(0)
-    order = torch.from_numpy(np.lexsort(own[0][:, :_SORTED_BY].numpy().T))
-    drawn = order[torch.from_numpy(rng.integers(0, count, (DRAWS, count)))]
-    step = max(1, _VALUES // (count * dim))
+    size = min(count, MOST_CELLS)
+    order = torch.from_numpy(np.lexsort(own[0].numpy().T))  # the order of the files does not count
+    drawn = order[torch.from_numpy(rng.integers(0, count, (DRAWS, size)))]
+    step = max(1, _VALUES // (size * dim))
     logits = torch.stack([
         torch.cat([network.bag_logits(cells[part]) for part in torch.split(drawn, step)])
         for network, cells in zip(networks, own, strict=True)

@@ -9,7 +9,7 @@ module owns the question; which model answers is its caller's choice.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -43,6 +43,22 @@ def can_screen(screen: Bundle, bundle: Bundle, config: PredictionConfig) -> bool
     )
 
 
+_RULED_OUT = 0.5
+"""Probability of all else that the interval must stay above where a disease is ruled out."""
+
+
+class Answer(NamedTuple):
+    """Why no disease of the other model may be named; both empty if one may.
+
+    Attributes:
+        doubt: it is not seen for certain.
+        ruled_out: something else is seen.
+    """
+
+    doubt: tuple[str, ...]
+    ruled_out: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Screen:
     """A model that knows more diseases, and health, beside the one that is asked.
@@ -54,8 +70,8 @@ class Screen:
     bundle: Bundle
 
     @torch.no_grad()
-    def why_not(self, features: Sequence[Tensor], labels: Sequence[str]) -> tuple[str, ...]:
-        """Why none of the labels may be named; empty if one may.
+    def ask(self, features: Sequence[Tensor], labels: Sequence[str]) -> Answer:
+        """Whether any of the labels may be named.
 
         Args:
             features: (N, D) by the shared encoder; the first is used.
@@ -64,12 +80,15 @@ class Screen:
         bundle, cells = self.bundle, features[0]
         logits = torch.stack([n.bag_logits(cells[None])[0] for n in bundle.networks])
         point = dict(zip(bundle.labels, bundle.probabilities(logits).tolist(), strict=True))
+        ranges = probability_ranges(bundle.networks, [cells], bundle.probabilities, point)
         others = [label for label in bundle.labels if label not in labels]
-        if sum(point[label] for label in labels) > 0.5:
-            ranges = probability_ranges(bundle.networks, [cells], bundle.probabilities, point)
-            if sum(ranges[label][1] for label in others) < 0.5:
-                return ()
+        needed = bundle.config.prediction.min_disease_probability
+        most = sum(ranges[label][1] for label in others)
+        if 1 - most >= needed:
+            return Answer((), ())
         likeliest = max(others, key=lambda label: point[label])
-        seen = f"{bundle.name} does not see {' or '.join(labels)} for certain"
         told = f"{likeliest} {point[likeliest]:.2f}"
-        return (f"{seen} ({told}): this model only tells {' from '.join(labels)}",)
+        seen = f"{bundle.manifest.name} does not see {' or '.join(labels)} for certain ({told})"
+        reason = (f"{seen}: this model only tells {' from '.join(labels)}",)
+        ruled_out = sum(ranges[label][0] for label in others) > _RULED_OUT
+        return Answer((), reason) if ruled_out else Answer(reason, ())

@@ -333,7 +333,10 @@ def _networks(
 def _types_in(tensors: Mapping[str, Tensor]) -> int:
     """Types of cell that a network deals cells to; 0 where it deals them to none."""
     found = [len(t) for name, t in tensors.items() if name.endswith("offsets") and t.ndim == 1]
-    return found[0] if found else 0
+    read = tensors.get("head.diseases.weight")  # by a cascade: clusters have one row more than that
+    if not found or (read is not None and read.shape[-1:] != (found[0],)):
+        return 0
+    return found[0]
 
 
 def _encoders_trained(networks: Sequence[MilNetwork], encoder_sha256: str) -> bool:

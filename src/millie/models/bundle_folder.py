@@ -15,7 +15,7 @@ from pathlib import Path
 from millie.config import Config, parse
 from millie.errors import BundleError, ConfigError, MissingFileError
 from millie.files import is_litter, sync_folder
-from millie.models.manifest import CONFIG, MANIFEST, FileRecord, Manifest, from_bytes
+from millie.models.manifest import CONFIG, MANIFEST, WEIGHTS, FileRecord, Manifest, from_bytes
 
 DEFAULT_MODEL = "acute-leukaemia"
 """The shipped bundle that is asked where none is named."""
@@ -32,9 +32,19 @@ def shipped_bundles() -> tuple[str, ...]:
     return tuple(sorted(f.name for f in root.iterdir() if (f / MANIFEST).is_file()))
 
 
-def is_bundle(name_or_path: Path) -> bool:
-    """Whether this is the name of a shipped bundle or the folder of one."""
-    return str(name_or_path) in shipped_bundles() or (name_or_path / MANIFEST).is_file()
+def is_bundle_folder(folder: Path) -> bool:
+    """Whether this is the folder of a bundle.
+
+    Raises:
+        BundleError: it holds weights as a bundle does, but no manifest.
+    """
+    if (folder / MANIFEST).is_file():
+        return True
+    if (folder / WEIGHTS).is_file() and (folder / CONFIG).is_file():
+        raise BundleError(
+            f"{folder} is a model without its {MANIFEST}: fetch or train the model again"
+        )
+    return False
 
 
 def locate(name_or_path: str | Path) -> Path:

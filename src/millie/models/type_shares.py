@@ -43,12 +43,12 @@ class TypeSharesAggregator(Aggregator):
     def __init__(self, dim: int, kinds: int, types: int = 0) -> None:
         super().__init__()
         self.deviations = GhostVladAggregator(dim, kinds, types)
+        self.n_types = types or kinds  # clusters have a ghost that no cell is of
         self.register_buffer("reference", torch.zeros(kinds))
 
-    @property
-    def n_types(self) -> int:
-        """T, the first values of a bag's vector."""
-        return len(self.deviations.offsets)
+    def types(self, embeddings: Tensor) -> Tensor:
+        """Probability of each type for each cell (..., D); (..., T)."""
+        return self.deviations.types(embeddings)[..., : self.n_types]
 
     def width(self, dim: int) -> int:
         """T + K D."""
@@ -67,7 +67,7 @@ class TypeSharesAggregator(Aggregator):
     def fuse(self, embeddings: Tensor, mask: Tensor) -> Fused:
         """Fuse checked bags."""
         real = mask.to(embeddings.dtype)
-        counts = torch.einsum("bn,bnt->bt", real, self.deviations.types(embeddings))
+        counts = torch.einsum("bn,bnt->bt", real, self.types(embeddings))
         deviating = self.deviations.fuse(embeddings, mask)
         shares = self._log_shares(counts, real.sum(dim=1))
         bag = torch.cat([shares, self._against_own(deviating.bag)], dim=1)
@@ -75,7 +75,7 @@ class TypeSharesAggregator(Aggregator):
 
     def accumulate(self, state: State, embeddings: Tensor) -> State:
         """State: that of the deviations, then summed probabilities (T,) and number of cells ()."""
-        counts = self.deviations.types(embeddings).sum(dim=0)
+        counts = self.types(embeddings).sum(dim=0)
         number = embeddings.new_tensor(float(len(embeddings)))
         if state:
             counts, number = counts + state[-2], number + state[-1]
@@ -95,7 +95,7 @@ class TypeSharesAggregator(Aggregator):
             embeddings: (n, D), some of its cells.
         """
         sums, totals, counts, number = state
-        own, types = self.deviations.shares(embeddings), self.deviations.types(embeddings)
+        own, types = self.deviations.shares(embeddings), self.types(embeddings)
         centred = embeddings[:, None] - self.deviations.centres
         left = (totals - own + _SHRINK)[..., None]
         deviations = (sums - own[..., None] * centred) / left
@@ -133,7 +133,8 @@ class CascadeHead(nn.Module):
         self, n_types: int, n_deviations: int, classes: Sequence[str], subtypes: Sequence[str]
     ) -> None:
         super().__init__()
-        within = [i for i, name in enumerate(classes) if name in subtypes]
+        named = {name.casefold() for name in subtypes}
+        within = [i for i, name in enumerate(classes) if name.casefold() in named]
         within = within if len(within) > 1 else []
         first = within[0] if within else -1
         heads = [i for i in range(len(classes)) if i not in within[1:]]

@@ -34,7 +34,7 @@ _FIXED = {
         1,
         "urgent",
         "Indeterminate: urgent",
-        "No call, but the probability of an urgent diagnosis is high. "
+        "No call, and an urgent diagnosis is not excluded. "
         "Review this sample before all other samples without a call.",
     ),
     "INDETERMINATE": StateWords(
