@@ -17,7 +17,8 @@ import torch
 from millie.bags.store import Store
 from millie.config import load
 from millie.evaluation.crossval import open_study
-from millie.inference.gates import CallRule, SampleQuality, decide
+from millie.inference.calls import CallRule, decide
+from millie.inference.gates import SampleQuality
 from millie.inference.resampling import probability_ranges
 from millie.learning.ensemble import Cast, fit_ensemble
 from millie.learning.material import participants

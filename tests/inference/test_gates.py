@@ -13,18 +13,16 @@ from hypothesis import strategies as st
 from millie.bags.store import BagReader
 from millie.config import PredictionConfig
 from millie.errors import BundleError, ConfigError
+from millie.inference.calls import CallRule, decide, state_of
 from millie.inference.gates import (
-    CallRule,
     SampleQuality,
     crop_sharpness,
-    decide,
     distance_limit,
     failed_gates,
     measure_bag,
     quality_limits,
     reference_distance,
     reference_features,
-    state_of,
 )
 
 GOOD = SampleQuality(300, 300, 0.1, 0.2, 0.3, 1.0)

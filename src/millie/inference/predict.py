@@ -19,13 +19,12 @@ from millie.bags.loading import apply_background, background_colours
 from millie.bags.store import BagReader
 from millie.config import PredictionConfig
 from millie.errors import ConfigError, NoCellsError
+from millie.inference.calls import CallRule, decide
 from millie.inference.embed import Progress, ahead
 from millie.inference.explain import StreamedBag, find_winners
 from millie.inference.gates import (
-    CallRule,
     QualityMeter,
     SampleQuality,
-    decide,
     failed_gates,
     reference_distance,
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from millie.inference.gates import NO_SIGNAL, state_of
+from millie.inference.calls import NO_SIGNAL, state_of
 from millie.inference.resampling import probability_ranges
 
 if TYPE_CHECKING:

@@ -1,0 +1,188 @@
+"""From probabilities to a state: what may be called, and what moves a sample to a person.
+
+A call stands where every gate is passed and where the interval of each probability, under new draws
+of the patient's cells, lies on one side of the limits. If the class that must not wait is not
+excluded, the state is urgent. This module owns the limits' meaning and the states; measures are the
+gates' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+
+from millie.config import PredictionConfig
+from millie.inference.gates import SampleQuality
+
+NO_SIGNAL = "NO_SIGNAL"
+INDETERMINATE = "INDETERMINATE"
+URGENT = "URGENT_INDETERMINATE"
+
+_URGENT_LABEL = "APL"
+
+
+@dataclass(frozen=True, slots=True)
+class CallRule:
+    """How probabilities become a call.
+
+    Attributes:
+        positive: the class that ``threshold`` is about.
+        threshold: calibrated probability of ``positive`` from which it is called.
+        limits: of the bundle (``qc`` of its manifest).
+    """
+
+    positive: str
+    threshold: float
+    limits: Mapping[str, float]
+
+    def called(self, probabilities: Mapping[str, float]) -> str:
+        """The class to call: the positive one from its threshold, else the best of the others."""
+        if probabilities[self.positive] >= self.threshold:
+            return self.positive
+        others = {k: p for k, p in probabilities.items() if k != self.positive}
+        return max(others, key=lambda label: others[label])
+
+    @property
+    def urgent(self) -> float:
+        """Probability from which the class that must not wait is not excluded."""
+        return self.limits.get("urgent_probability", self.threshold)
+
+    def must_not_wait(self, labels: Container[str]) -> str:
+        """The class that must not wait: APL, else the positive one."""
+        return _URGENT_LABEL if _URGENT_LABEL in labels else self.positive
+
+
+def decide(
+    probabilities: Mapping[str, float],
+    rule: CallRule,
+    quality: SampleQuality,
+    failed: Sequence[str],
+    config: PredictionConfig,
+    ranges: Mapping[str, tuple[float, float]],
+    *,
+    elsewhere: Sequence[str] = (),
+) -> tuple[str, tuple[str, ...]]:
+    """The state a prediction ends in, and why.
+
+    A call whose interval crosses a limit is no call: another film of the same patient might have
+    ended otherwise.
+
+    Args:
+        probabilities: calibrated, by class.
+        rule: threshold and limits of the bundle.
+        quality: of the sample.
+        failed: reasons of :func:`failed_gates`.
+        config: least number of cells for NO_SIGNAL, and the labels that mean no disease.
+        ranges: ends of each probability's interval, by class; hold the probability.
+        elsewhere: why another model rules out all of these diseases. No name is given then, and the
+            interval of the class that must not wait is no reason for urgency, its probability is.
+
+    Returns:
+        ``NO_SIGNAL``, a disease label (APL as ``APL_SUSPECT``), ``INDETERMINATE`` or
+        ``URGENT_INDETERMINATE``; and the reasons, empty for a call.
+    """
+    urgent = rule.must_not_wait(probabilities)
+    called = rule.called(probabilities)
+    state = state_of(called, config.negative_labels)
+    if elsewhere and probabilities[urgent] < rule.urgent:
+        return INDETERMINATE, (*failed, *elsewhere)
+    open_ended = urgent_open(probabilities, ranges, rule, called)
+    reasons = (*failed, *elsewhere, *open_ended)
+    if not reasons and state == NO_SIGNAL:
+        reasons = _why_not_negative(probabilities, ranges, quality, rule, config)
+    elif not reasons:
+        reasons = _why_not_disease(probabilities, ranges, called, config)
+    if not reasons:
+        return state, ()
+    if open_ended or ranges[urgent][1] >= rule.urgent:
+        return URGENT, reasons
+    return INDETERMINATE, reasons
+
+
+def urgent_open(
+    probabilities: Mapping[str, float],
+    ranges: Mapping[str, tuple[float, float]],
+    rule: CallRule,
+    called: str,
+) -> tuple[str, ...]:
+    """Why the class that must not wait is neither called nor excluded; empty if it is."""
+    urgent = rule.must_not_wait(probabilities)
+    low, high = ranges[urgent]
+    limit = rule.threshold if urgent == rule.positive else rule.urgent
+    between = f"its probability lies between {low:.2f} and {high:.2f} when cells are drawn anew"
+    if called == urgent and low < limit:
+        return (f"{urgent} is likely but not certain: {between}, called from {limit:.2f}",)
+    if called != urgent == max(probabilities, key=lambda label: probabilities[label]):
+        return (f"{urgent} is the most likely class but below its threshold",)
+    limit = min(rule.urgent, ranges[called][0])
+    if called != urgent and high >= limit:
+        return (f"{urgent} is not excluded: {between}, excluded below {limit:.2f}",)
+    return ()
+
+
+def _healthy(
+    probabilities: Mapping[str, float],
+    ranges: Mapping[str, tuple[float, float]],
+    negative: Sequence[str],
+) -> tuple[float, float] | None:
+    """Ends of the probability of no disease; None where the model knows no such class."""
+    names = [label for label in probabilities if state_of(label, negative) == NO_SIGNAL]
+    if not names:
+        return None
+    ends = (sum(ranges[label][i] for label in names) for i in (0, 1))
+    low, high = (min(1.0, end) for end in ends)
+    return low, high
+
+
+def _why_not_disease(
+    probabilities: Mapping[str, float],
+    ranges: Mapping[str, tuple[float, float]],
+    called: str,
+    config: PredictionConfig,
+) -> tuple[str, ...]:
+    """Why no disease may be named although every gate is passed; empty if it may."""
+    healthy = _healthy(probabilities, ranges, config.negative_labels)
+    needed = config.min_disease_probability
+    if healthy is not None and 1 - healthy[1] < needed:
+        between = f"{1 - healthy[1]:.2f} to {1 - healthy[0]:.2f}"
+        return (
+            f"leukaemia is not certain: probability {between}, at least {needed:.2f} to name one",
+        )
+    rivals = [label for label in probabilities
+              if label != called and ranges[label][1] > ranges[called][0]
+              and state_of(label, config.negative_labels) != NO_SIGNAL]  # fmt: skip
+    if healthy is None or not rivals:
+        return ()
+    told = ", ".join(f"{x} {ranges[x][0]:.2f} to {ranges[x][1]:.2f}" for x in (called, *rivals))
+    return (f"leukaemia, but which one is not settled: probability of {told}",)
+
+
+def _why_not_negative(
+    probabilities: Mapping[str, float],
+    ranges: Mapping[str, tuple[float, float]],
+    quality: SampleQuality,
+    rule: CallRule,
+    config: PredictionConfig,
+) -> tuple[str, ...]:
+    """Why NO_SIGNAL may not be given although every gate is passed; empty if it may."""
+    reasons = []
+    needed = max(config.min_cells_negative, int(rule.limits.get("min_cells_negative", 0)))
+    if quality.n_usable < needed:
+        reasons.append(
+            f"too few cells: {quality.n_usable} usable, at least {needed} needed for NO_SIGNAL"
+        )
+    healthy = _healthy(probabilities, ranges, config.negative_labels)
+    least = config.min_negative_probability
+    if healthy is not None and healthy[0] <= least:
+        reasons.append(
+            f"leukaemia is not excluded: probability of no disease {healthy[0]:.2f} to "
+            f"{healthy[1]:.2f}, more than {least:.2f} needed for NO_SIGNAL"
+        )
+    return tuple(reasons)
+
+
+def state_of(label: str, negative: Sequence[str]) -> str:
+    """The state that calls a class; ``negative`` are the labels that mean no disease."""
+    if label.casefold() in {name.casefold() for name in negative}:
+        return NO_SIGNAL
+    return f"{label}_SUSPECT" if label == _URGENT_LABEL else label
