@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from millie.cli.models import model_and_inputs
-from millie.errors import BundleError, ConfigError
+from millie.errors import BundleError, ConfigError, MissingFileError
 from millie.models.bundle_folder import DEFAULT_MODEL, shipped_bundles
 
 
@@ -44,3 +44,8 @@ def test_a_model_without_its_manifest_is_no_patient(tmp_path: Path) -> None:
 def test_a_model_alone_says_what_is_missing() -> None:
     with pytest.raises(ConfigError, match="only a model is named; name images"):
         model_and_inputs(["apl-blood"])
+
+
+def test_a_misspelt_model_says_which_there_are() -> None:
+    with pytest.raises(MissingFileError, match=r"nor a shipped model .*apl-blood"):
+        model_and_inputs(["apl-bloood", "films"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from millie.cli.options import (
     Workers,
     chosen_config,
 )
-from millie.errors import ConfigError
+from millie.errors import ConfigError, MissingFileError
 
 
 @app.command()
@@ -107,7 +108,7 @@ def predict(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            metavar="[MODEL] INPUT...",
+            metavar="[MODEL] INPUT",
             help="Patient folders, images, one manifest, or one bag store; before them, if another "
             "model than acute-leukaemia is wanted, its name or its folder.",
         ),
@@ -166,6 +167,7 @@ def model_and_inputs(words: Sequence[str]) -> tuple[str | Path, list[Path]]:
     Raises:
         ConfigError: a model and nothing else.
         BundleError: the first word is the folder of a model that lacks its manifest.
+        MissingFileError: the first word names nothing.
     """
     from millie.models.bundle_folder import DEFAULT_MODEL, is_bundle_folder, shipped_bundles
 
@@ -174,8 +176,13 @@ def model_and_inputs(words: Sequence[str]) -> tuple[str | Path, list[Path]]:
         model: str | Path = first
     elif is_bundle_folder(Path(first)):
         model = Path(first)
-    else:
+    elif Path(first).exists() or glob.has_magic(first):
         return DEFAULT_MODEL, [Path(first), *rest]
+    else:
+        raise MissingFileError(
+            f"{first} is neither a file or folder nor a shipped model "
+            f"({', '.join(shipped_bundles())})"
+        )
     if not rest:
         raise ConfigError(
             f"millie predict {first}: only a model is named; name images, a manifest or a store "
