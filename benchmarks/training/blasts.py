@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from blood_cells import UNSPECIFIC, Training, rarity
+from blood_cells import UNSPECIFIC, Training, rarity, shared_arguments
 from cell_views import Cells, joined, pack, plain, red_cells
 from learner import BLASTS, TYPES, Learner, Teacher, folded
 from numpy.typing import NDArray
@@ -41,6 +41,7 @@ BLAST, NO_BLAST = 0.5, 0.2
 ROUNDS, INVERSE_STRENGTH, STEADY = 3, 0.001, 20.0
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
 
 
 class Bags:
@@ -71,7 +72,7 @@ def seen(network: Learner, planes: NDArray[np.uint8]) -> tuple[Floats, Floats]:
     return vectors.numpy().astype(float), network.types(vectors).softmax(1).numpy().astype(float)
 
 
-def dealt(typed: Floats, rows: Floats, vectors: Floats, shares: Floats, bags: Bags) -> NDArray:
+def dealt(typed: Floats, rows: Floats, vectors: Floats, shares: Floats, bags: Bags) -> Indices:
     """Index into ``ALL_TYPES`` of each cell of the bags; -1: left open.
 
     Args:
@@ -109,7 +110,9 @@ def dealt(typed: Floats, rows: Floats, vectors: Floats, shares: Floats, bags: Ba
     return kinds
 
 
-def fitted(typed: Floats, rows: Floats, vectors: Floats, kinds: NDArray, bags: Bags):
+def fitted(
+    typed: Floats, rows: Floats, vectors: Floats, kinds: Indices, bags: Bags
+) -> tuple[LogisticRegression, Floats, Floats]:
     """Logistic regression of the types; rare sources and types count more."""
     known = kinds >= 0
     x = np.concatenate([typed, vectors[known]])
@@ -155,7 +158,7 @@ class BlastTraining(Training):
             kind = ALL_TYPES.index(blast) if blast else -1
             print(blast or "open", int((self.kinds == kind).sum()), "of", len(self.kinds))
 
-    def types_loss(self, logits: Tensor, own: NDArray, other: NDArray) -> Tensor:
+    def types_loss(self, logits: Tensor, own: Indices, other: Indices) -> Tensor:
         """Types of typed cells, of dealt ones, and no blasts in normal bags."""
         wanted = torch.from_numpy(self.rows[own]) * 0.9 + 0.1 / len(ALL_TYPES)
         loss = functional.cross_entropy(logits[: len(own)], wanted, reduction="sum")
@@ -171,19 +174,15 @@ class BlastTraining(Training):
 
 
 def read_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--typed", type=Path, nargs="+", required=True, help="PBC first")
+    parser = shared_arguments(__doc__)
     parser.add_argument("--bags", type=Path, required=True, help="store of the cohort")
     parser.add_argument("--without", nargs="*", default=[], help="sites that are left out")
-    parser.add_argument("--red-cells", type=Path, help="folder of the data sets")
     parser.add_argument("--start", type=Path, required=True, help="state.pt of blood_cells.py")
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--typed-cells", type=int, default=48)
     parser.add_argument("--untyped-cells", type=int, default=56)
     parser.add_argument("--rate", type=float, default=6e-4)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
 

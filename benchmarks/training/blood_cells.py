@@ -177,20 +177,26 @@ def judged(scores: NDArray[np.float32], truth: NDArray[np.int64], name: str) -> 
     }
 
 
-def read_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def shared_arguments(about: str | None) -> argparse.ArgumentParser:
+    """Arguments of both trainings."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--typed", type=Path, nargs="+", required=True, help="PBC first")
     parser.add_argument("--red-cells", type=Path, help="folder of the data sets")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    return parser
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = shared_arguments(__doc__)
     parser.add_argument("--start", type=Path, help="weights of an earlier training to go on from")
     parser.add_argument("--untyped", type=Path, nargs="+", required=True)
     parser.add_argument("--test", type=Path, nargs="*", help="typed stores of other laboratories")
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--typed-cells", type=int, default=64)
     parser.add_argument("--untyped-cells", type=int, default=40)
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
 

@@ -16,20 +16,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from leukocyte_sources import without_spot
 from numpy.typing import NDArray
 
-UM_PX = {
-    "bccd": 0.075, "raabin_575": 0.0575, "bccd_like_416": 0.096, "draaslan_256": 0.147,
-    "bcisc": 0.064, "aria_all": 0.32, "lmu_cells": 0.07, "wbc_masks": 0.17,
-}  # fmt: skip
+from segmentation import UM_PX as OTHERS_UM_PX
+
+UM_PX = OTHERS_UM_PX | {"bcisc": 0.064, "aria_all": 0.32, "wbc_masks": 0.17}
 """By the red cells of each set; `wbc_masks` by its nuclei, a median of 8 um."""
 
 ARIA_SIZE_PX = (299, 224)
 ARIA_CORNER_PX = (130, 30)
 """Width and height of the lower right corner in which the scale bar stands, after stretching."""
 
-BCISC = {"neut": "segmented neutrophil", "lymp": "lymphocyte", "mono": "monocyte",
-         "eosi": "eosinophil", "baso": "basophil"}  # fmt: skip
 LMU = {"myeloblast": "myeloblast", "seg_neutrophil": "segmented neutrophil"}
 
 CROPS = ("lmu_cells", "wbc_masks")
@@ -64,11 +62,7 @@ def aria(root: Path, work: Path) -> Iterator[Row]:
 def bcisc(root: Path, work: Path) -> Iterator[Row]:
     """Fields of about one leukocyte, without the camera's spot."""
     for path in sorted((root / "bcisc" / "fields").glob("*/*.jpg")):
-        image = cv2.imread(str(path))
-        small = cv2.GaussianBlur(image, (0, 0), 12).astype(np.int16)
-        typical = np.median(small.reshape(-1, 3), axis=0)
-        spot = ((small - typical).max(axis=2) > 35).astype(np.uint8)
-        image[cv2.dilate(spot, np.ones((41, 41), np.uint8)) > 0] = typical
+        image = without_spot(cv2.imread(str(path)))
         yield f"bcisc-{path.parent.name}", _saved(image, work / path.parent.name / path.name), ""
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from millie.bags.loading import background_colours
 from millie.bags.store import BagReader, Store
+from segmentation import UM_PX, fields_other
 
 SIDE_PX = 128
 """Side of a packed cell, 25 um: 0.195 um/px."""
@@ -98,15 +99,12 @@ def joined(parts: Sequence[Cells]) -> Cells:
 def red_cells(root: Path) -> Cells:
     """Red cells by the boxes of `bccd_like_416`, six an image, as a wrong outline cuts them."""
     planes, names = [], []
-    side = round(CROP_UM / 0.096)
-    for path in sorted((root / "fields_other" / "bccd_like_416" / "labels").glob("*.txt")):
-        file = next((path.parents[1] / "images").glob(f"{path.stem}.*"))
-        image = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
+    side = round(CROP_UM / UM_PX["bccd_like_416"])
+    for sample in fields_other("bccd_like_416")(root):
+        image, boxes = sample.image, sample.red_cells
         white = np.percentile(image.reshape(-1, 3), 95, axis=0).astype(np.float32)
-        rows = [line.split() for line in path.read_text().splitlines()]
-        boxes = [np.array(row[1:5], float) for row in rows if row[0] == "1"]
-        for box in boxes[:: max(1, len(boxes) // 6)][:6]:
-            x, y, width, height = box * np.tile(image.shape[1::-1], 2)
+        for left, top, right, bottom in boxes[:: max(1, len(boxes) // 6)][:6]:
+            x, y, width, height = (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
             corner = round(x - side / 2), round(y - side / 2)
             moved = np.array([[1, 0, -corner[0]], [0, 1, -corner[1]]], float)
             crop = cv2.warpAffine(image, moved, (side, side), borderMode=cv2.BORDER_REFLECT)
@@ -114,7 +112,7 @@ def red_cells(root: Path) -> Cells:
             axes = (round(width / 2), round(height / 2))
             cv2.ellipse(mask, (side // 2, side // 2), axes, 0, 0, 360, 1, -1)
             planes.append(_plane(crop, mask, white))
-            names.append(f"red/{file.name}/{len(planes)}")
+            names.append(f"red/{sample.name}/{len(planes)}")
     label, bag = ("no leukocyte",) * len(names), ("red cells",) * len(names)
     return Cells(np.stack(planes), tuple(names), label, bag, bag)
 
@@ -181,10 +179,20 @@ def _hue(rng: np.random.Generator) -> NDArray[np.float32]:
     """Matrix of intensities: hue turned by up to 0.07 of the circle, chroma x 0.45 to 1.4."""
     if rng.random() < 0.3:
         return np.eye(3, dtype=np.float32)
-    angle, chroma = 2 * np.pi * rng.uniform(-0.07, 0.07), np.exp(rng.uniform(-0.8, 0.34))
+    return _turned(rng.uniform(-0.07, 0.07), float(np.exp(rng.uniform(-0.8, 0.34))))
+
+
+def _turned(hue: float, chroma: float) -> NDArray[np.float32]:
+    angle = 2 * np.pi * hue
     sine, cosine = chroma * np.sin(angle), chroma * np.cos(angle)
     turn = np.array([[1, 0, 0], [0, cosine, -sine], [0, sine, cosine]])
     return np.asarray(np.linalg.inv(_YIQ) @ turn @ _YIQ, dtype=np.float32)
+
+
+def recoloured(images: torch.Tensor, hue: float, chroma: float) -> torch.Tensor:
+    """Images (N, 3, S, S), 0 to 1, with the hue turned (1 is the circle) and another chroma."""
+    matrix = torch.from_numpy(_turned(hue, chroma))
+    return torch.einsum("ij,njhw->nihw", matrix, images).clamp(0, 1)
 
 
 def _alpha(distance: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:

@@ -170,6 +170,17 @@ def test_a_disease_is_named_only_where_health_is_excluded() -> None:
     assert reason.startswith("leukaemia is not excluded: probability of no disease 0.40 to 0.80")
 
 
+def test_which_disease_must_be_settled_too() -> None:
+    for probabilities in ({"ALL": 0.46, "AML": 0.44, "APL": 0.1},
+                          {"ALL": 0.46, "AML": 0.44, "APL": 0.05, "normal": 0.05}):  # fmt: skip
+        assert state(probabilities)[0] == "ALL"
+        found, (reason,) = state(probabilities, ALL=(0.2, 0.8), AML=(0.1, 0.7))
+        assert found == "INDETERMINATE"
+        assert reason.startswith(
+            "which disease is not settled: probability of ALL 0.20 to 0.80, AML"
+        )
+
+
 def test_without_apl_the_positive_class_is_urgent() -> None:
     rule = CallRule("ALL", 0.5, {})
     quality = dataclasses.replace(GOOD, n_usable=3)

@@ -91,7 +91,7 @@ def decide(
     if not reasons and state == NO_SIGNAL:
         reasons = _why_not_negative(probabilities, ranges, quality, rule, config)
     elif not reasons:
-        reasons = _why_not_disease(probabilities, ranges, called, config)
+        reasons = _why_not_disease(probabilities, ranges, rule, config)
     if not reasons:
         return state, ()
     if open_ended or ranges[urgent][1] >= rule.urgent:
@@ -137,10 +137,13 @@ def _healthy(
 def _why_not_disease(
     probabilities: Mapping[str, float],
     ranges: Mapping[str, tuple[float, float]],
-    called: str,
+    rule: CallRule,
     config: PredictionConfig,
 ) -> tuple[str, ...]:
-    """Why no disease may be named although every gate is passed; empty if it may."""
+    """Why no disease may be named although every gate is passed; empty if it may.
+
+    The positive class is named by its threshold, any other one by being the likeliest disease.
+    """
     healthy = _healthy(probabilities, ranges, config.negative_labels)
     needed = config.min_disease_probability
     if healthy is not None and 1 - healthy[1] < needed:
@@ -148,13 +151,14 @@ def _why_not_disease(
         return (
             f"leukaemia is not certain: probability {between}, at least {needed:.2f} to name one",
         )
+    called = rule.called(probabilities)
     rivals = [label for label in probabilities
-              if label != called and ranges[label][1] > ranges[called][0]
+              if label != called != rule.positive and ranges[label][1] > ranges[called][0]
               and state_of(label, config.negative_labels) != NO_SIGNAL]  # fmt: skip
-    if healthy is None or not rivals:
+    if not rivals:
         return ()
     told = ", ".join(f"{x} {ranges[x][0]:.2f} to {ranges[x][1]:.2f}" for x in (called, *rivals))
-    return (f"leukaemia, but which one is not settled: probability of {told}",)
+    return (f"which disease is not settled: probability of {told}",)
 
 
 def _why_not_negative(
