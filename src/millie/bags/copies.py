@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from millie.bags.bagfile import BagReader
+from millie.bags.files import read_seal
 from millie.bags.fingerprints import RADIUS, same_picture
 from millie.errors import DataError, MissingError
 from millie.types import Finding, Problem
@@ -107,12 +109,26 @@ def shared_between(bags: Sequence[Path]) -> list[Shared]:
     """All pairs of patients that have a picture of a cell in common, in the order of the bags.
 
     Of most cells only the colours around their middles are read. A bag that cannot be read is
-    passed over: whoever uses it names it.
+    passed over: whoever uses it names it. The same bags are searched once a process, since a
+    cross-validation and each of its controls ask.
     """
+    return list(_shared_between(tuple((path, _seal(path)) for path in bags)))
+
+
+def _seal(path: Path) -> str:
+    try:
+        return read_seal(path)
+    except (DataError, MissingError):
+        return ""
+
+
+@lru_cache(maxsize=4)
+def _shared_between(sealed: tuple[tuple[Path, str], ...]) -> tuple[Shared, ...]:
+    bags = [path for path, _ in sealed]
     heads = [head for path in bags if (head := _head(path)) is not None]
     counts = [len(head.rings) for head in heads]
     if sum(map(bool, counts)) < 2:
-        return []
+        return ()
     owners = np.repeat(np.arange(len(heads)), counts)
     cells = np.concatenate([np.arange(n) for n in counts])
     rings = np.concatenate([head.rings for head in heads]).astype(np.float32)
@@ -127,7 +143,7 @@ def shared_between(bags: Sequence[Path]) -> list[Shared]:
     for i, j in pairs.tolist():
         if same_picture(pictures[i], pictures[j]):
             found[int(owners[i]), int(owners[j])].append((int(cells[i]), int(cells[j])))
-    return [_shared(heads[a], heads[b], found[a, b]) for a, b in sorted(found)]
+    return tuple(_shared(heads[a], heads[b], found[a, b]) for a, b in sorted(found))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
