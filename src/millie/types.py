@@ -293,6 +293,40 @@ class Winner:
     features: int
 
 
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a sample goes to a person instead of getting a call.
+
+    Attributes:
+        code: stable identifier, of the catalogue in :mod:`millie.inference.reasons`.
+        text: what holds, with its numbers, for a clinician.
+        remedy: one sentence that says what would resolve it.
+    """
+
+    code: str
+    text: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A measured quality of a sample beside its limits.
+
+    Attributes:
+        name: of the quality, such as ``sharpness``.
+        value: what was measured; None: it cannot be.
+        low: least value that passes; None: no such limit.
+        high: greatest value that passes; None: no such limit.
+        passed: whether the value lies within the limits; True where there is none.
+    """
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    passed: bool = True
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Prediction:
     """The call for one patient. For research use only.
@@ -301,7 +335,7 @@ class Prediction:
         patient: pseudonym.
         state: ``NO_SIGNAL``, a disease label of the bundle, ``INDETERMINATE`` or
             ``URGENT_INDETERMINATE``.
-        reasons: why the state is not the label, or what a reader should know.
+        reasons: why no call was made; empty for a call.
         label: the class with the highest probability, whatever the state.
         probabilities: calibrated probability of each class, in the bundle's order; sums to 1.
         cell_probabilities: float32 (N, C), each cell scored alone by the same weights.
@@ -310,11 +344,12 @@ class Prediction:
         model: name and version of the bundle.
         model_sha256: digest of the bundle's manifest.
         ranges: where each probability lies in nine of ten draws of the patient's cells, by class.
+        quality: what was measured of the images and cells, in a fixed order.
     """
 
     patient: str
     state: str
-    reasons: tuple[str, ...]
+    reasons: tuple[Reason, ...]
     label: str
     probabilities: dict[str, float]
     cell_probabilities: NDArray[np.float32]
@@ -323,3 +358,4 @@ class Prediction:
     model: str
     model_sha256: str
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    quality: tuple[Measure, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from rich.cells import cell_len
 from millie.cli.calls import call_lines
 from millie.cli.console import prediction_table
 from millie.outputs.patient.records import PatientResult
-from millie.types import Prediction, Problem
+from millie.types import Prediction, Problem, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 FOUR = {"ALL": 0.01, "AML": 0.2, "APL": 0.72, "normal": 0.07}
 SUBTYPES = {"AML CBFB::MYH11": 0.1, "AML NPM1": 0.2, "AML RUNX1::RUNX1T1": 0.6, "normal": 0.1}
 REASONS = (
-    "too few cells: 25 usable, at least 50 needed for a call",
-    "unlike the training samples (stain, camera or not blood): distance 4.31 (maximum 2.1)",
+    Reason("A", "too few cells: 25 usable, at least 50 needed for a call", "Photograph 25 more."),
+    Reason(
+        "B",
+        "unlike the training samples (stain, camera or not blood): distance 4.31 (maximum 2.1)",
+        "Use a model trained on this laboratory's stain and camera, or ask a person.",
+    ),
 )
 LONG = "[red]ward 7, a patient whose folder has a very long name[/red] \x1b[31m"
 
@@ -28,7 +33,7 @@ LONG = "[red]ward 7, a patient whose folder has a very long name[/red] \x1b[31m"
 def _call(
     patient: str,
     state: str = "APL_SUSPECT",
-    reasons: tuple[str, ...] = (),
+    reasons: tuple[Reason, ...] = (),
     probabilities: Mapping[str, float] = FOUR,
 ) -> PatientResult:
     likely = max(probabilities, key=lambda label: probabilities[label])
@@ -55,7 +60,7 @@ def test_lines_stay_within_the_screen_and_nothing_is_cut(width: int) -> None:
     (row,) = (line for line in lines if "URGENT_INDETERMINATE" in line)
     assert row.endswith("1,256")
     text = " ".join(" ".join(lines).split())
-    assert all(reason in text for reason in REASONS)
+    assert all(reason.text in text and reason.remedy in text for reason in REASONS)
     assert "患者九号" in text
 
 
@@ -66,17 +71,27 @@ def test_at_80_columns_four_classes_are_shown_and_reasons_stand_below() -> None:
         "Patient_00         APL_SUSPECT           0.01  0.20  0.72    0.07  1,256",
         "P1          APL    URGENT_INDETERMINATE  0.01  0.20  0.72    0.07  1,256",
         "    too few cells: 25 usable, at least 50 needed for a call",
+        "        Photograph 25 more.",
         "    unlike the training samples (stain, camera or not blood): distance 4.31",
         "    (maximum 2.1)",
+        "        Use a model trained on this laboratory's stain and camera, or ask a",
+        "        person.",
     ]
+
+
+def test_a_remedy_that_neighbours_share_is_said_once() -> None:
+    first, _ = REASONS
+    twins = (replace(first, text="too few cells for NO_SIGNAL"), first)
+    lines = call_lines([_call("P1", "INDETERMINATE", twins)], None, 80)
+    assert [line.strip() for line in lines[2:]] == [*(t.text for t in twins), first.remedy]
 
 
 def test_a_wide_screen_has_reasons_beside_the_call() -> None:
     calls = [_call("P0"), _call("P1", "INDETERMINATE", REASONS[:1])]
-    assert len(call_lines(calls, None, 80)) == 4
-    head, _, row = call_lines(calls, None, 120)
+    assert len(call_lines(calls, None, 80)) == 5
+    head, _, row = call_lines(calls, None, 160)
     assert head.endswith("  reason")
-    assert row.endswith(f"1,256  {REASONS[0]}")
+    assert row.endswith(f"1,256  {REASONS[0].text}. {REASONS[0].remedy}")
 
 
 def test_classes_with_long_names_shrink_to_the_most_likely_one() -> None:
@@ -96,7 +111,7 @@ def test_a_pipe_gets_one_line_a_patient(
     assert title.startswith("For research use only")
     assert not blank
     assert len(rows) == len(CALLS)
-    assert rows[1].endswith("; ".join(REASONS))
+    assert rows[1].endswith(" ".join(f"{r.text}. {r.remedy}" for r in REASONS))
     assert "[red]" in rows[1]
     assert "\x1b" not in rows[1]
 

@@ -24,6 +24,7 @@ from millie.inference.gates import (
     reference_distance,
     reference_features,
 )
+from millie.types import Reason
 
 GOOD = SampleQuality(300, 300, 0.1, 0.2, 0.3, 1.0)
 CONFIG = PredictionConfig()
@@ -42,7 +43,7 @@ def state(
     quality: SampleQuality = GOOD,
     rule: CallRule = RULE,
     **ranges: tuple[float, float],
-) -> tuple[str, tuple[str, ...]]:
+) -> tuple[str, tuple[Reason, ...]]:
     failed = failed_gates(quality, rule.limits, CONFIG)
     return decide(probabilities, rule, quality, failed, CONFIG, points(probabilities) | ranges)
 
@@ -85,10 +86,10 @@ def test_a_failed_gate_forbids_every_class(change: dict[str, float], words: str)
     for calm in ({"normal": 0.9, "APL": 0.1}, {"AML": 0.9, "APL": 0.1}):
         found, reasons = state(calm, quality)
         assert found == "INDETERMINATE"
-        assert any(words in reason for reason in reasons)
+        assert any(words in reason.text for reason in reasons)
     found, reasons = state({"AML": 0.1, "APL": 0.9}, quality)
     assert found == "URGENT_INDETERMINATE"
-    assert any(words in reason for reason in reasons)
+    assert any(words in reason.text for reason in reasons)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_between_its_limits_apl_is_neither_called_nor_excluded() -> None:
     assert state({"AML": 0.75, "APL": 0.25}, rule=rule) == ("AML", ())
     found, (reason,) = state({"AML": 0.6, "APL": 0.4}, rule=rule)
     assert found == "URGENT_INDETERMINATE"
-    assert reason.startswith("APL is not excluded")
+    assert reason.text.startswith("APL is not excluded")
     assert state({"AML": 0.15, "APL": 0.85}, rule=rule) == ("APL_SUSPECT", ())
 
 
@@ -148,10 +149,10 @@ def test_a_call_whose_interval_crosses_a_limit_is_no_call() -> None:
     """Other cells of the same patient might have said otherwise."""
     found, (reason,) = state({"AML": 0.7, "APL": 0.3}, APL=(0.1, 0.55))
     assert found == "URGENT_INDETERMINATE"
-    assert "between 0.10 and 0.55" in reason
+    assert "between 0.10 and 0.55" in reason.text
     found, (reason,) = state({"AML": 0.3, "APL": 0.7}, APL=(0.4, 0.9))
     assert found == "URGENT_INDETERMINATE"
-    assert reason.startswith("APL is likely but not certain")
+    assert reason.text.startswith("APL is likely but not certain")
     assert state({"AML": 0.7, "APL": 0.3}, APL=(0.1, 0.45)) == ("AML", ())
 
 
@@ -160,14 +161,16 @@ def test_a_disease_is_named_only_where_health_is_excluded() -> None:
     assert state(probabilities) == ("ALL", ())
     found, (reason,) = state(probabilities, normal=(0.1, 0.6))
     assert found == "INDETERMINATE"
-    assert reason.startswith("leukaemia is not certain: probability 0.40 to 0.90")
+    assert reason.text.startswith("leukaemia is not certain: probability 0.40 to 0.90")
     strict = CONFIG.model_copy(update={"min_disease_probability": 0.8})
     ranges = points(probabilities)
     assert decide(probabilities, RULE, GOOD, (), strict, ranges)[0] == "INDETERMINATE"
     found, reasons = state({"normal": 0.6, "ALL": 0.35, "APL": 0.05}, normal=(0.4, 0.8))
     assert found == "INDETERMINATE"
     (reason,) = reasons
-    assert reason.startswith("leukaemia is not excluded: probability of no disease 0.40 to 0.80")
+    assert reason.text.startswith(
+        "leukaemia is not excluded: probability of no disease 0.40 to 0.80"
+    )
 
 
 def test_which_disease_must_be_settled_too() -> None:
@@ -176,7 +179,7 @@ def test_which_disease_must_be_settled_too() -> None:
         assert state(probabilities)[0] == "ALL"
         found, (reason,) = state(probabilities, ALL=(0.2, 0.8), AML=(0.1, 0.7))
         assert found == "INDETERMINATE"
-        assert reason.startswith(
+        assert reason.text.startswith(
             "which disease is not settled: probability of ALL 0.20 to 0.80, AML"
         )
 
@@ -272,7 +275,7 @@ def test_a_foreign_sample_is_far() -> None:
     assert far > limit
     quality = dataclasses.replace(GOOD, distance=far)
     (reason,) = failed_gates(quality, {}, CONFIG, reference)
-    assert "unlike the training samples" in reason
+    assert "unlike the training samples" in reason.text
     assert reference_distance({}, fresh[0]) is None
     with pytest.raises(ConfigError, match="at least 3"):
         reference_features(means[:2])
@@ -287,15 +290,15 @@ def test_no_signal_is_not_given_where_disease_is_as_likely() -> None:
     ):
         found, reasons = state(doubtful, rule=rule)
         assert found == "INDETERMINATE"
-        assert "not excluded" in reasons[0] or "not certain" in reasons[0]
+        assert reasons[0].code in {"LEUKAEMIA_NOT_EXCLUDED", "LEUKAEMIA_NOT_CERTAIN"}
     assert state({"normal": 0.51, "AML": 0.25, "APL": 0.24}, rule=rule) == ("NO_SIGNAL", ())
 
 
 def test_a_limit_on_what_cannot_be_measured_fails() -> None:
     blind = dataclasses.replace(GOOD, cell_fraction=math.nan)
-    assert failed_gates(blind, {"min_cell_fraction": 0.2}, CONFIG) == (
-        "wrong scale, cells too small: fraction of crop cannot be measured",
-    )
+    (reason,) = failed_gates(blind, {"min_cell_fraction": 0.2}, CONFIG)
+    assert reason.code == "NOT_MEASURED"
+    assert reason.text == "wrong scale, cells too small: fraction of crop cannot be measured"
 
 
 def test_the_likeliest_class_below_its_threshold_is_never_called_something_else() -> None:
@@ -304,4 +307,5 @@ def test_the_likeliest_class_below_its_threshold_is_never_called_something_else(
     calls = {"ALL": 0.15, "AML": 0.3, "APL": 0.55}
     state, reasons = decide(calls, rule, quality, (), PredictionConfig(), points(calls))
     assert state == "URGENT_INDETERMINATE"
-    assert reasons == ("APL is the most likely class but below its threshold",)
+    (reason,) = reasons
+    assert reason.text == "APL is the most likely class but below its threshold"

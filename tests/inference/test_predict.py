@@ -139,7 +139,7 @@ def test_gates_read_the_limits_and_the_reference_of_the_bundle(
     for bundle, words in ((blurred, "out of focus"), (far, "unlike the training samples")):
         found = predict_bag(bundle, reader, runtime, CONFIG)
         assert found.state in {"INDETERMINATE", "URGENT_INDETERMINATE"}
-        assert words in found.reasons[0]
+        assert words in found.reasons[0].text
         assert found.probabilities == pytest.approx(free.probabilities)
 
 
@@ -159,7 +159,7 @@ def test_cells_without_an_outline_are_not_usable(
 ) -> None:
     found = predict_bag(make_bundle(), make_bag(60, quality=0.0), runtime, CONFIG)
     assert found.n_cells == 0
-    assert "too few cells: 0 usable" in found.reasons[0]
+    assert "too few cells: 0 usable" in found.reasons[0].text
     assert len(found.cell_probabilities) == 60
 
 

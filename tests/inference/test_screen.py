@@ -78,9 +78,10 @@ def test_the_diseases_must_be_seen_together(
 def test_the_reason_says_what_was_seen_instead() -> None:
     found = screen(0.05, 0.1, 0.05, 0.8).ask([torch.zeros(9, DIM)], ("AML", "APL"))
     (reason,) = found.ruled_out
-    assert reason == (
+    assert reason.text == (
         "four does not see AML or APL for certain (normal 0.80): this model only tells AML from APL"
     )
+    assert "predict four" in reason.remedy
 
 
 def test_a_screened_sample_gets_no_name(
@@ -91,6 +92,6 @@ def test_a_screened_sample_gets_no_name(
     held = predict_bag(bundle, reader, runtime, CONFIG, screen=screen(0.1, 0.1, 0.1, 0.7))
     assert held.probabilities == free.probabilities
     assert held.state in {"INDETERMINATE", "URGENT_INDETERMINATE"}
-    assert any(reason.startswith("four does not see AML or APL") for reason in held.reasons)
+    assert any(reason.text.startswith("four does not see AML or APL") for reason in held.reasons)
     urgent = held.probabilities["APL"] >= bundle.manifest.threshold
     assert (held.state == "URGENT_INDETERMINATE") == urgent

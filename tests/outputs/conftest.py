@@ -21,9 +21,11 @@ from millie.types import (
     Field,
     ImageKind,
     ImageSource,
+    Measure,
     Patient,
     Prediction,
     Problem,
+    Reason,
     SourceRecord,
     Winner,
 )
@@ -34,9 +36,11 @@ CARD: dict[str, Any] = {
     "sha256": "9f" * 32,
     "labels": ["AML", "APL"],
     "positive": "APL",
+    "threshold": 0.45,
 }
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SIZE_PX = 48
+TOO_FEW = Reason("TOO_FEW_CELLS", "5 cells: at least 50 are needed", "Photograph 45 more.")
 MakeBag = Callable[..., Store]
 MakePrediction = Callable[..., Prediction]
 
@@ -103,7 +107,7 @@ def make_prediction() -> MakePrediction:
         state: str = "APL_SUSPECT",
         p_apl: float = 0.9,
         n: int = 6,
-        reasons: Sequence[str] = (),
+        reasons: Sequence[Reason] = (),
     ) -> Prediction:
         apl = np.linspace(0.05, 0.95, n, dtype=np.float32)
         probabilities = {"AML": 1 - p_apl, "APL": p_apl}
@@ -114,6 +118,8 @@ def make_prediction() -> MakePrediction:
         return Prediction(
             patient, state, tuple(reasons), "APL" if p_apl > 0.5 else "AML", probabilities,
             np.stack([1 - apl, apl], axis=1), winners, n, "apl-blood 0.1.0", CARD["sha256"],
+            {x: (max(0, p - 0.015625), min(1, p + 0.125)) for x, p in probabilities.items()},
+            (Measure("sharpness", 0.5, 0.25), Measure("cell_fraction", None, 0.1, 0.7, False)),
         )  # fmt: skip
 
     return make
@@ -133,7 +139,7 @@ def run_folder(make_bag: MakeBag, make_prediction: MakePrediction, store: Store)
     make_bag("p3", n=5, um_px=None)
     predictions = [
         make_prediction("p2", "NO_SIGNAL", 0.02, 4),
-        make_prediction("p3", "URGENT_INDETERMINATE", 0.4, 5, ["5 cells: at least 50 are needed"]),
+        make_prediction("p3", "URGENT_INDETERMINATE", 0.4, 5, [TOO_FEW]),
         make_prediction("p1"),
     ]
     problems = [

@@ -11,9 +11,17 @@ import pytest
 from millie.bags.store import BagMeta, CellCrop, Store, safe_id, write_bag
 from millie.errors import DataError, MissingFileError
 from millie.outputs.report import write_prediction_run, write_report
-from millie.types import Cell, ImageKind, Patient, Prediction, Problem, SourceRecord, Winner
+from millie.types import Cell, ImageKind, Patient, Prediction, Problem, Reason, SourceRecord, Winner
 
-from .conftest import CARD, CREATED, MakeBag, MakePrediction, read_field, write_table
+from .conftest import (
+    CARD,
+    CREATED,
+    TOO_FEW,
+    MakeBag,
+    MakePrediction,
+    read_field,
+    write_table,
+)
 
 PAYLOADS = (
     "<script>alert(1)</script>",
@@ -82,6 +90,16 @@ def test_index_lists_by_urgency_with_links_and_remedies(run_folder: Path) -> Non
     assert "take other fields" in page.text
     assert "broken.jpg: cut short; export it again" in page.text
     assert "Treat as not examined" in page.text
+    assert f"{TOO_FEW.text}{TOO_FEW.remedy}" in page.text
+
+
+def test_patient_page_says_what_would_resolve_it_and_the_interval(run_folder: Path) -> None:
+    page = Page(run_folder / "patients" / "p3.html")
+    assert "Why no call was made, and what would resolve it" in page.text
+    assert f"{TOO_FEW.text}{TOO_FEW.remedy}" in page.text
+    assert "0.38 to 0.53" in page.text
+    assert "left:38.4%;width:14.1%" in page.values("span", "style")
+    assert page.values("span", "style").count("left:45.0%") == 1  # the threshold, at APL alone
 
 
 def test_patient_page_says_call_model_quality_and_evidence(run_folder: Path) -> None:
@@ -166,7 +184,7 @@ def test_hostile_names_do_nothing(
 ) -> None:
     out = store.root.parent
     make_bag(payload, n=4, names=[payload], um_px=None)
-    prediction = make_prediction(payload, payload, 0.6, 4, [payload])
+    prediction = make_prediction(payload, payload, 0.6, 4, [Reason(*[payload] * 3)])
     problems = [
         Problem(payload, payload, payload, payload),
         Problem(payload + "2", "", payload, payload, fatal=True),

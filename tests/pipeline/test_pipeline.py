@@ -57,8 +57,8 @@ def test_segment_again_skips_all(films: Path, tiny_store: Path, tiny_config: Con
 def test_prediction_tables_have_the_promised_columns(calls: pipeline.PredictResult) -> None:
     rows = _rows(calls.out / "predictions.csv")
     assert list(rows[0]) == [
-        "patient", "state", "reasons", "label", "probability_APL", "probability_normal",
-        "n_cells", "model", "model_sha256",
+        "patient", "state", "reasons", "codes", "label", "probability_APL", "probability_normal",
+        "low_APL", "low_normal", "high_APL", "high_normal", "n_cells", "model", "model_sha256",
     ]  # fmt: skip
     assert len(rows) == 12
     for row in rows:

@@ -59,6 +59,8 @@ def test_a_flipped_bit_of_a_bag_damages_its_store_and_its_run(calls: Path) -> No
     [
         ("predictions.csv", "0.9,", "0.8,", "differ for 'p1'"),
         ("predictions.csv", "NO_SIGNAL", "AML", "differ for 'p2'"),
+        ("predictions.csv", "0.525,", "0.625,", "differ for 'p3'"),
+        ("predictions.csv", "TOO_FEW_CELLS", "OUT_OF_FOCUS", "differ for 'p3'"),
         ("predictions.json", "APL_SUSPECT", "NO_SIGNAL", "differ for 'p1'"),
         ("predictions.json", "{", "[", "not valid JSON"),
         ("cells.csv", "p3,", "p5,", "differ for 'p3'"),

@@ -1,4 +1,4 @@
-"""The table of calls on a terminal: a line per patient, reasons beside it or below.
+"""The table of calls on a terminal: a line per patient, reasons and remedies beside it or below.
 
 Owns what is given up where the width is small: first the reasons move below their patient, then
 the classes shrink to the most likely one, then a long name gets a line of its own. The state and
@@ -8,6 +8,7 @@ the reasons are never cut. Why a patient has no result is told with the other pr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
@@ -55,7 +56,7 @@ def call_lines(
     if width - _width_of(columns) < min(longest, _NAME):
         columns = _columns(results, truth, [_most_likely(results)])
     name_width = min(longest, max(width - _width_of(columns), len("patient")))
-    reasons = ["; ".join(map(printable, p.reasons)) for p in results]
+    reasons = [" ".join(printable(f"{r.text}. {r.remedy}") for r in p.reasons) for p in results]
     room = width - name_width - _width_of(columns) - len(_GAP)
     beside = any(reasons) and max(map(cell_len, reasons)) <= room
     lines = [_row("patient", [c.heading for c in columns], columns, name_width)]
@@ -66,7 +67,17 @@ def call_lines(
         row = _row(names[i] if fits else "", [c.cells[i] for c in columns], columns, name_width)
         lines.append(f"{row}{_GAP}{reasons[i]}".rstrip() if beside else row)
         if not beside:
-            lines += [line for text in one.reasons for line in wrapped(Line(text, 1), width)]
+            lines += [line for told in _below(one) for line in wrapped(told, width)]
+    return lines
+
+
+def _below(result: PatientResult) -> list[Line]:
+    """Each reason, and under it what would resolve it; said once for neighbours that share it."""
+    lines = []
+    for one, following in zip_longest(result.reasons, result.reasons[1:]):
+        lines.append(Line(one.text, 1))
+        if following is None or following.remedy != one.remedy:
+            lines.append(Line(one.remedy, 2))
     return lines
 
 

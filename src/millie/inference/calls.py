@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from millie.config import PredictionConfig
 from millie.inference.gates import SampleQuality
+from millie.inference.reasons import Code, reason
+from millie.types import Reason
 
 NO_SIGNAL = "NO_SIGNAL"
 INDETERMINATE = "INDETERMINATE"
@@ -56,12 +58,12 @@ def decide(
     probabilities: Mapping[str, float],
     rule: CallRule,
     quality: SampleQuality,
-    failed: Sequence[str],
+    failed: Sequence[Reason],
     config: PredictionConfig,
     ranges: Mapping[str, tuple[float, float]],
     *,
-    elsewhere: Sequence[str] = (),
-) -> tuple[str, tuple[str, ...]]:
+    elsewhere: Sequence[Reason] = (),
+) -> tuple[str, tuple[Reason, ...]]:
     """The state a prediction ends in, and why.
 
     A call whose interval crosses a limit is no call: another film of the same patient might have
@@ -79,7 +81,8 @@ def decide(
 
     Returns:
         ``NO_SIGNAL``, a disease label (APL as ``APL_SUSPECT``), ``INDETERMINATE`` or
-        ``URGENT_INDETERMINATE``; and the reasons, empty for a call.
+        ``URGENT_INDETERMINATE``; and the reasons: none for a call, at least one else, and one that
+        names the class that must not wait where the state is urgent.
     """
     urgent = rule.must_not_wait(probabilities)
     called = rule.called(probabilities)
@@ -94,8 +97,10 @@ def decide(
         reasons = _why_not_disease(probabilities, ranges, rule, config)
     if not reasons:
         return state, ()
-    if open_ended or ranges[urgent][1] >= rule.urgent:
+    if open_ended:
         return URGENT, reasons
+    if ranges[urgent][1] >= rule.urgent:
+        return URGENT, (*reasons, _not_excluded(urgent, ranges[urgent], rule.urgent))
     return INDETERMINATE, reasons
 
 
@@ -104,20 +109,34 @@ def urgent_open(
     ranges: Mapping[str, tuple[float, float]],
     rule: CallRule,
     called: str,
-) -> tuple[str, ...]:
+) -> tuple[Reason, ...]:
     """Why the class that must not wait is neither called nor excluded; empty if it is."""
     urgent = rule.must_not_wait(probabilities)
     low, high = ranges[urgent]
     limit = rule.threshold if urgent == rule.positive else rule.urgent
-    between = f"its probability lies between {low:.2f} and {high:.2f} when cells are drawn anew"
     if called == urgent and low < limit:
-        return (f"{urgent} is likely but not certain: {between}, called from {limit:.2f}",)
+        text = f"{urgent} is likely but not certain: {_between(low, high)}, called from {limit:.2f}"
+        return (reason(_named(urgent, Code.APL_NOT_CERTAIN, Code.POSITIVE_NOT_CERTAIN), text),)
     if called != urgent == max(probabilities, key=lambda label: probabilities[label]):
-        return (f"{urgent} is the most likely class but below its threshold",)
+        text = f"{urgent} is the most likely class but below its threshold"
+        return (reason(_named(urgent, Code.APL_NOT_EXCLUDED, Code.POSITIVE_NOT_EXCLUDED), text),)
     limit = min(rule.urgent, ranges[called][0])
     if called != urgent and high >= limit:
-        return (f"{urgent} is not excluded: {between}, excluded below {limit:.2f}",)
+        return (_not_excluded(urgent, ranges[urgent], limit),)
     return ()
+
+
+def _not_excluded(urgent: str, ends: tuple[float, float], limit: float) -> Reason:
+    text = f"{urgent} is not excluded: {_between(*ends)}, excluded below {limit:.2f}"
+    return reason(_named(urgent, Code.APL_NOT_EXCLUDED, Code.POSITIVE_NOT_EXCLUDED), text)
+
+
+def _between(low: float, high: float) -> str:
+    return f"its probability lies between {low:.2f} and {high:.2f} when cells are drawn anew"
+
+
+def _named(urgent: str, apl: Code, positive: Code) -> Code:
+    return apl if urgent == _URGENT_LABEL else positive
 
 
 def _healthy(
@@ -139,7 +158,7 @@ def _why_not_disease(
     ranges: Mapping[str, tuple[float, float]],
     rule: CallRule,
     config: PredictionConfig,
-) -> tuple[str, ...]:
+) -> tuple[Reason, ...]:
     """Why no disease may be named although every gate is passed; empty if it may.
 
     The positive class is named by its threshold, any other one by being the likeliest disease.
@@ -148,9 +167,8 @@ def _why_not_disease(
     needed = config.min_disease_probability
     if healthy is not None and 1 - healthy[1] < needed:
         between = f"{1 - healthy[1]:.2f} to {1 - healthy[0]:.2f}"
-        return (
-            f"leukaemia is not certain: probability {between}, at least {needed:.2f} to name one",
-        )
+        text = f"leukaemia is not certain: probability {between}, at least {needed:.2f} to name one"
+        return (reason(Code.LEUKAEMIA_NOT_CERTAIN, text),)
     called = rule.called(probabilities)
     rivals = [label for label in probabilities
               if label != called != rule.positive and ranges[label][1] > ranges[called][0]
@@ -158,7 +176,8 @@ def _why_not_disease(
     if not rivals:
         return ()
     told = ", ".join(f"{x} {ranges[x][0]:.2f} to {ranges[x][1]:.2f}" for x in (called, *rivals))
-    return (f"which disease is not settled: probability of {told}",)
+    text = f"which disease is not settled: probability of {told}"
+    return (reason(Code.DISEASE_NOT_SETTLED, text),)
 
 
 def _why_not_negative(
@@ -167,21 +186,22 @@ def _why_not_negative(
     quality: SampleQuality,
     rule: CallRule,
     config: PredictionConfig,
-) -> tuple[str, ...]:
+) -> tuple[Reason, ...]:
     """Why NO_SIGNAL may not be given although every gate is passed; empty if it may."""
     reasons = []
     needed = max(config.min_cells_negative, int(rule.limits.get("min_cells_negative", 0)))
-    if quality.n_usable < needed:
-        reasons.append(
-            f"too few cells: {quality.n_usable} usable, at least {needed} needed for NO_SIGNAL"
-        )
+    if (missing := needed - quality.n_usable) > 0:
+        text = f"too few cells: {quality.n_usable} usable, at least {needed} needed for NO_SIGNAL"
+        reasons.append(reason(Code.TOO_FEW_CELLS_FOR_NO_SIGNAL, text, missing=missing))
     healthy = _healthy(probabilities, ranges, config.negative_labels)
     least = config.min_negative_probability
     if healthy is not None and healthy[0] <= least:
-        reasons.append(
-            f"leukaemia is not excluded: probability of no disease {healthy[0]:.2f} to "
-            f"{healthy[1]:.2f}, more than {least:.2f} needed for NO_SIGNAL"
+        between = f"{healthy[0]:.2f} to {healthy[1]:.2f}"
+        text = (
+            f"leukaemia is not excluded: probability of no disease {between}, "
+            f"more than {least:.2f} needed for NO_SIGNAL"
         )
+        reasons.append(reason(Code.LEUKAEMIA_NOT_EXCLUDED, text))
     return tuple(reasons)
 
 

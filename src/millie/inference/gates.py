@@ -18,7 +18,8 @@ from torch import Tensor
 from millie.bags.store import BagReader
 from millie.config import PredictionConfig
 from millie.errors import BundleError, ConfigError
-from millie.types import Cell
+from millie.inference.reasons import Code, reason
+from millie.types import Cell, Reason
 
 _DEFAULT_LIMITS = {"max_smudge_fraction": 0.5}
 _LIMITS = frozenset({
@@ -184,7 +185,7 @@ def failed_gates(
     limits: Mapping[str, float],
     config: PredictionConfig,
     reference: Mapping[str, Tensor] | None = None,
-) -> tuple[str, ...]:
+) -> tuple[Reason, ...]:
     """Why no class may be called; empty if all gates are passed.
 
     Args:
@@ -206,34 +207,41 @@ def failed_gates(
         bounds["max_distance"] = distance_limit(reference)
     needed = max(config.min_cells, int(bounds.get("min_cells", 0)))
     reasons = []
-    if quality.n_usable < needed:
-        reasons.append(
-            f"too few cells: {quality.n_usable} usable, at least {needed} needed for a call"
-        )
-    for measure, name, words in _MEASURES:
+    if (missing := needed - quality.n_usable) > 0:
+        text = f"too few cells: {quality.n_usable} usable, at least {needed} needed for a call"
+        reasons.append(reason(Code.TOO_FEW_CELLS, text, missing=missing))
+    for measure, name, code, words in _MEASURES:
         value = getattr(quality, measure)
         bound = bounds.get(name)
         if value is None or bound is None:
             continue
         if not np.isfinite(value):
-            reasons.append(f"{words} cannot be measured")
+            reasons.append(reason(Code.NOT_MEASURED, f"{words} cannot be measured"))
         elif (value < bound) if name.startswith("min_") else (value > bound):
             side = "minimum" if name.startswith("min_") else "maximum"
-            reasons.append(f"{words} {value:.3g} ({side} {bound:.3g})")
+            reasons.append(reason(code, f"{words} {value:.3g} ({side} {bound:.3g})"))
     return tuple(reasons)
 
 
 _MEASURES = (
-    ("smudge_fraction", "max_smudge_fraction", "too many smudge cells: fraction"),
-    ("sharpness", "min_sharpness", "out of focus: sharpness"),
-    ("cell_fraction", "min_cell_fraction", "wrong scale, cells too small: fraction of crop"),
-    ("cell_fraction", "max_cell_fraction", "wrong scale, cells too large: fraction of crop"),
     (
-        "distance",
-        "max_distance",
+        "smudge_fraction", "max_smudge_fraction", Code.SMUDGE_CELLS,
+        "too many smudge cells: fraction",
+    ),
+    ("sharpness", "min_sharpness", Code.OUT_OF_FOCUS, "out of focus: sharpness"),
+    (
+        "cell_fraction", "min_cell_fraction", Code.CELLS_TOO_SMALL,
+        "wrong scale, cells too small: fraction of crop",
+    ),
+    (
+        "cell_fraction", "max_cell_fraction", Code.CELLS_TOO_LARGE,
+        "wrong scale, cells too large: fraction of crop",
+    ),
+    (
+        "distance", "max_distance", Code.OTHER_CAMERA_OR_STAIN,
         "unlike the training samples (stain, camera, not blood): distance",
     ),
-)
+)  # fmt: skip
 
 
 def _spread(means: Tensor) -> Tensor:

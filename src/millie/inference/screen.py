@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from millie.inference.calls import NO_SIGNAL, state_of
+from millie.inference.reasons import Code, reason
 from millie.inference.resampling import probability_ranges
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from millie.config import PredictionConfig
     from millie.models.bundle import Bundle
+    from millie.types import Reason
 
 
 def can_screen(screen: Bundle, bundle: Bundle, config: PredictionConfig) -> bool:
@@ -55,8 +57,8 @@ class Answer(NamedTuple):
         ruled_out: something else is seen.
     """
 
-    doubt: tuple[str, ...]
-    ruled_out: tuple[str, ...]
+    doubt: tuple[Reason, ...]
+    ruled_out: tuple[Reason, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +90,9 @@ class Screen:
             return Answer((), ())
         likeliest = max(others, key=lambda label: point[label])
         told = f"{likeliest} {point[likeliest]:.2f}"
-        seen = f"{bundle.manifest.name} does not see {' or '.join(labels)} for certain ({told})"
-        reason = (f"{seen}: this model only tells {' from '.join(labels)}",)
-        ruled_out = sum(ranges[label][0] for label in others) > _RULED_OUT
-        return Answer((), reason) if ruled_out else Answer(reason, ())
+        name = bundle.manifest.name
+        seen = f"{name} does not see {' or '.join(labels)} for certain ({told})"
+        text = f"{seen}: this model only tells {' from '.join(labels)}"
+        if sum(ranges[label][0] for label in others) > _RULED_OUT:
+            return Answer((), (reason(Code.NOT_THIS_DISEASE, text, screen=name),))
+        return Answer((reason(Code.DISEASE_NOT_CONFIRMED, text, screen=name),), ())

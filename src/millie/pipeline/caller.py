@@ -43,7 +43,7 @@ class Caller:
     screen: Screen | None = None
 
     @property
-    def card(self) -> dict[str, str | list[str]]:
+    def card(self) -> dict[str, str | float | list[str]]:
         """What reports say of the model."""
         manifest = self.bundle.manifest
         return {
@@ -52,6 +52,7 @@ class Caller:
             "sha256": self.bundle.sha256,
             "labels": list(self.bundle.labels),
             "positive": manifest.positive,
+            "threshold": manifest.threshold,
             "fusion": self.bundle.config.model.aggregator,
         }
 

@@ -217,12 +217,20 @@ class PredictResult(Result):
     problems: tuple[Problem, ...] = field(default=(), repr=False)
 
     def rows(self) -> list[dict[str, Any]]:
-        """``patient, state, reasons, label, probability_LABEL ..., n_cells, model``."""
+        """The columns of ``predictions.csv``, but the model's digest.
+
+        ``patient, state, reasons, codes, label, probability_LABEL ..., low_LABEL ...,
+        high_LABEL ..., n_cells, model``; ``low`` and ``high`` are the ends of the interval.
+        """
         return [
             {
-                "patient": one.patient, "state": one.state, "reasons": "; ".join(one.reasons),
+                "patient": one.patient, "state": one.state,
+                "reasons": "; ".join(reason.text for reason in one.reasons),
+                "codes": " ".join(reason.code for reason in one.reasons),
                 "label": one.label,
                 **{f"probability_{label}": p for label, p in one.probabilities.items()},
+                **{f"low_{label}": low for label, (low, _) in one.ranges.items()},
+                **{f"high_{label}": high for label, (_, high) in one.ranges.items()},
                 "n_cells": one.n_cells, "model": one.model,
             }
             for one in self.predictions

@@ -15,7 +15,7 @@ from pathlib import Path
 from millie.bags.store import Store
 from millie.errors import ConfigError, DataError, MillieError, MissingFileError
 from millie.models.bundle_folder import locate, shipped_bundles
-from millie.outputs.patient.records import PredictionRun
+from millie.outputs.patient.records import PatientResult, PredictionRun
 from millie.outputs.patient.tables import read_cell_probabilities, read_predictions
 from millie.outputs.result_folder import MARKS, Kind, files_of, recorded_files
 from millie.outputs.study.records import read_cells, read_study
@@ -129,15 +129,17 @@ def _calls(folder: Path) -> tuple[str, list[Problem]]:
 def _check_table(run: PredictionRun) -> None:
     """Raise DataError where ``predictions.csv`` and ``predictions.json`` disagree."""
     path = run.folder / "predictions.csv"
-    columns = [f"probability_{label}" for label in run.model.labels]
-    facts = ("patient", "state", "label", "n_cells", "model_sha256")
+    columns = [kind + label for kind in ("probability_", "low_", "high_")
+               for label in run.model.labels]  # fmt: skip
+    facts = ("patient", "state", "codes", "label", "n_cells", "model_sha256")
     found = list(read_csv(path, [*facts, *columns]))
     for row, result in zip(found, run.patients, strict=False):
-        stated = (result.patient, result.state, result.label, str(result.n_cells), run.model.sha256)
+        stated = (
+            result.patient, result.state, " ".join(reason.code for reason in result.reasons),
+            result.label, str(result.n_cells), run.model.sha256,
+        )  # fmt: skip
         far = [
-            label
-            for label, p in result.probabilities.items()
-            if not abs(number(row[f"probability_{label}"], path, label) - p) < 1e-6
+            c for c, p in _numbers(result).items() if not abs(number(row[c], path, c) - p) < 1e-6
         ]
         if far or tuple(row[fact] for fact in facts) != stated:
             raise DataError(f"{path} and predictions.json differ for '{result.patient}'; {_AGAIN}")
@@ -145,6 +147,14 @@ def _check_table(run: PredictionRun) -> None:
         raise DataError(
             f"{path} has {len(found)} patients, predictions.json {len(run.patients)}; {_AGAIN}"
         )
+
+
+def _numbers(result: PatientResult) -> dict[str, float]:
+    """The columns of a row that hold probabilities and the ends of their intervals."""
+    found = {f"probability_{label}": p for label, p in result.probabilities.items()}
+    for label, (low, high) in result.ranges.items():
+        found |= {f"low_{label}": low, f"high_{label}": high}
+    return found
 
 
 def _check_cells(run: PredictionRun) -> None:

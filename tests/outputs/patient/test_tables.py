@@ -18,7 +18,7 @@ from millie.outputs.patient.tables import (
 from millie.outputs.tables import read_csv, read_json
 from millie.types import Prediction, Problem
 
-from ..conftest import CARD, CREATED, MakeBag, MakePrediction
+from ..conftest import CARD, CREATED, TOO_FEW, MakeBag, MakePrediction
 
 MODEL = ModelFacts.from_card(CARD)
 
@@ -30,8 +30,8 @@ def rows_of(path: Path) -> list[list[str]]:
 
 def test_columns_are_those_that_others_rely_on(run_folder: Path) -> None:
     assert rows_of(run_folder / "predictions.csv")[0] == [
-        "patient", "state", "reasons", "label", "probability_AML", "probability_APL", "n_cells",
-        "model", "model_sha256",
+        "patient", "state", "reasons", "codes", "label", "probability_AML", "probability_APL",
+        "low_AML", "low_APL", "high_AML", "high_APL", "n_cells", "model", "model_sha256",
     ]  # fmt: skip
     assert rows_of(run_folder / "cells.csv")[0] == [
         "patient", "source", "x_px", "y_px", "probability_AML", "probability_APL",
@@ -45,6 +45,9 @@ def test_one_row_a_patient_failed_ones_included(run_folder: Path) -> None:
     assert "take other fields" in rows["p4"]["reasons"]
     assert rows["p4"]["probability_APL"] == ""
     assert rows["p1"]["model"] == "apl-blood 0.1.0"
+    assert (rows["p3"]["reasons"], rows["p3"]["codes"]) == (TOO_FEW.text, TOO_FEW.code)
+    assert (rows["p3"]["low_APL"], rows["p3"]["high_APL"]) == ("0.384375", "0.525")
+    assert (rows["p4"]["codes"], rows["p4"]["low_APL"]) == ("", "")
 
 
 def test_one_row_a_cell_in_bag_order(run_folder: Path) -> None:
@@ -61,8 +64,11 @@ def test_written_and_read_are_equal(
     store = make_bag("p1")
     problems = [Problem("p9", "a", "ImageError", "m", fatal=True), Problem("", "b", "E", "n")]
     wrote = write_predictions(
-        tmp_path / "run", MODEL, [make_prediction()], store, problems, created=CREATED
-    )
+        tmp_path / "run", MODEL, [make_prediction(reasons=[TOO_FEW])], store, problems,
+        created=CREATED,
+    )  # fmt: skip
+    assert wrote.patients[0].reasons == (TOO_FEW,)
+    assert len(wrote.patients[0].quality) == 2
     read = read_predictions(tmp_path / "run")
     assert read.patients == wrote.patients
     assert read.problems == tuple(problems)

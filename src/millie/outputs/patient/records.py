@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from millie.outputs.patient.states import FAILED
-from millie.types import Prediction, Problem, Winner
+from millie.types import Measure, Prediction, Problem, Reason, Winner
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,22 +74,26 @@ class PatientResult:
     Attributes:
         patient: pseudonym.
         state: as in :class:`millie.types.Prediction`, or ``FAILED``.
-        reasons: why the state is not the label, or what a reader should know.
+        reasons: why no call was made; empty for a call.
         label: the class with the highest probability; empty when failed.
         probabilities: of each class in the bundle's order; empty when failed.
         n_cells: usable cells.
         winners: for each class the cells that made it, strongest first.
         error: what went wrong and what to do, or None.
+        ranges: ends of each probability's interval, by class; empty when failed.
+        quality: what was measured of the images and cells.
     """
 
     patient: str
     state: str
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
     label: str = ""
     probabilities: dict[str, float] = field(default_factory=dict)
     n_cells: int = 0
     winners: dict[str, tuple[Winner, ...]] = field(default_factory=dict)
     error: str | None = None
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    quality: tuple[Measure, ...] = ()
 
     @classmethod
     def from_prediction(cls, prediction: Prediction) -> Self:
@@ -107,6 +111,8 @@ class PatientResult:
                 )
                 for label, winners in prediction.winners.items()
             },
+            ranges={x: (float(low), float(high)) for x, (low, high) in prediction.ranges.items()},
+            quality=prediction.quality,
         )
 
     @classmethod

@@ -22,9 +22,9 @@ from millie.errors import DataError
 from millie.files import Value, write_csv, write_text
 from millie.outputs.patient.records import ModelFacts, PatientResult, PredictionRun, results_of
 from millie.outputs.tables import number, read_csv, read_json
-from millie.types import Prediction, Problem, Winner
+from millie.types import Measure, Prediction, Problem, Reason, Winner
 
-SCHEMA = 1
+SCHEMA = 2
 _PROBABILITY = "probability_"
 
 
@@ -56,11 +56,15 @@ def write_predictions(
     moment = (created or datetime.now(UTC)).isoformat(timespec="seconds")
     run = PredictionRun(out, moment, model, store.root, results, tuple(problems))
     columns = [_PROBABILITY + label for label in model.labels]
+    ends = [end + label for end in ("low_", "high_") for label in model.labels]
     write_csv(
         out / "predictions.csv",
-        ["patient", "state", "reasons", "label", *columns, "n_cells", "model", "model_sha256"],
+        [
+            "patient", "state", "reasons", "codes", "label", *columns, *ends, "n_cells", "model",
+            "model_sha256",
+        ],
         (_patient_row(result, model) for result in results),
-    )
+    )  # fmt: skip
     write_csv(
         out / "cells.csv",
         ["patient", "source", "x_px", "y_px", *columns],
@@ -73,12 +77,21 @@ def write_predictions(
 
 
 def _patient_row(result: PatientResult, model: ModelFacts) -> list[Value]:
-    reasons = result.error if result.error is not None else "; ".join(result.reasons)
-    probabilities: list[Value] = [""] * len(model.labels)
-    if not result.failed:
-        probabilities = [_decimal(result.probabilities[label], 6) for label in model.labels]
-    head: list[Value] = [result.patient, result.state, reasons, result.label]
-    return [*head, *probabilities, result.n_cells, model.title, model.sha256]
+    reasons = "; ".join(reason.text for reason in result.reasons)
+    codes = " ".join(reason.code for reason in result.reasons)
+    shown = reasons if result.error is None else result.error
+    numbers = [
+        result.probabilities,
+        {label: low for label, (low, _) in result.ranges.items()},
+        {label: high for label, (_, high) in result.ranges.items()},
+    ]
+    columns: list[Value] = [
+        _decimal(by_label[label], 6) if label in by_label else ""
+        for by_label in numbers
+        for label in model.labels
+    ]
+    head: list[Value] = [result.patient, result.state, shown, codes, result.label]
+    return [*head, *columns, result.n_cells, model.title, model.sha256]
 
 
 def _cell_rows(predictions: Iterable[Prediction], store: Store) -> Iterator[list[Value]]:
@@ -160,13 +173,26 @@ def _result_from_json(entry: Mapping[str, Any]) -> PatientResult:
     return PatientResult(
         str(entry["patient"]),
         str(entry["state"]),
-        tuple(str(reason) for reason in entry["reasons"]),
+        tuple(_reason_from_json(reason) for reason in entry["reasons"]),
         str(entry["label"]),
         {str(k): float(v) for k, v in entry["probabilities"].items()},
         int(entry["n_cells"]),
         winners,
         None if entry["error"] is None else str(entry["error"]),
+        {str(label): (float(low), float(high)) for label, (low, high) in entry["ranges"].items()},
+        tuple(_measure_from_json(measure) for measure in entry["quality"]),
     )
+
+
+def _reason_from_json(entry: Mapping[str, Any]) -> Reason:
+    return Reason(str(entry["code"]), str(entry["text"]), str(entry["remedy"]))
+
+
+def _measure_from_json(entry: Mapping[str, Any]) -> Measure:
+    value, low, high = (
+        None if entry[key] is None else float(entry[key]) for key in ("value", "low", "high")
+    )
+    return Measure(str(entry["name"]), value, low, high, bool(entry["passed"]))
 
 
 def _problem_from_json(entry: Mapping[str, Any]) -> Problem:
