@@ -99,16 +99,17 @@ class ModelConfig(_Stage):
     )
     pretrained: bool = Field(default=True, description="False: start from random weights.")
     aggregator: str = Field(
-        "ghost_vlad",
-        description="Name in the table of aggregators. ghost_vlad: a mean for each kind of cell, "
-        "so that neither the mixture nor the number of cells counts. Paper: max.",
+        "type_shares",
+        description="Name in the table of aggregators. type_shares: which disease by shares of "
+        "types of cell, which subtype by how the cells differ from the patient's own mature ones. "
+        "Paper: max.",
     )
     top_k: int = Field(5, ge=1, description="Cells averaged by the top-k aggregator.")
     prototypes: int = Field(
         5,
         ge=1,
         le=1024,
-        description="Kinds of cell that ghost_vlad keeps apart; blood_cell knows five.",
+        description="Kinds of cell that type_shares and ghost_vlad keep apart; blood_cell knows 5.",
     )
     subtypes: tuple[str, ...] = Field(
         ("AML", "APL"),
@@ -192,6 +193,11 @@ class TrainingConfig(_Stage):
         description="Networks from different seeds, averaged; each leaves a part of the patients "
         "out, which gives the threshold and the calibration.",
     )
+    soften_only: bool = Field(
+        default=False,
+        description="Calibration never sharpens probabilities: for cohorts in which a class comes "
+        "from laboratories of its own, where patients held out look more alike than the next one.",
+    )
     seed: int = Field(0, ge=0)
     log: Literal["csv", "tensorboard"] = Field("csv", description="Where losses are written.")
 
@@ -235,6 +241,20 @@ class PredictionConfig(_Stage):
         ge=0.5,
         lt=1,
         description="Probability of no disease that NO_SIGNAL needs, whichever cells are drawn.",
+    )
+    operating_point: Literal["sensitive", "balanced", "specific"] = Field(
+        "sensitive",
+        description="Two limits of the class that must not wait (APL): it is called from the upper "
+        "one, excluded below the lower one, and a person decides between them. balanced: both are "
+        "the fitted threshold; sensitive: the lower one assures target_sensitivity; specific: the "
+        "upper one assures the same share of patients without it.",
+    )
+    target_sensitivity: float = Field(
+        0.95,
+        gt=0,
+        lt=1,
+        description="Share that a limit is to assure with a confidence of 0.95, as far as the "
+        "number of training patients allows.",
     )
     negative_labels: tuple[str, ...] = Field(
         ("normal", "healthy", "negative", "control", "benign", "no_signal"),

@@ -37,7 +37,9 @@ DESCRIPTION = BundleDescription(
     qc={"min_cells": 50, "blur": 0.25}, provenance={"cohort": "synthetic", "patients": [1, 2]},
     card="# Toy\n\nFor research use only. µm\n", created="2026-01-02T03:04:05+00:00",
 )  # fmt: skip
-CONFIG = Config().with_settings(["model.hidden=[4]", "crops.size_px=200", "crops.size_um=20"])
+CONFIG = Config().with_settings([
+    "model.aggregator=ghost_vlad", "model.hidden=[4]", "crops.size_px=200", "crops.size_um=20",
+])  # fmt: skip
 SMALL = Config().with_settings(["model.encoder=resnet_small", "model.pretrained=false"])
 ENCODER_SHA256 = "0123456789abcdef" * 4
 REFERENCE = {"mean": torch.arange(6.0), "std": torch.ones(6), "distances": torch.tensor([1.0, 2.0])}

@@ -91,6 +91,21 @@ def test_what_changes_the_own_mature_cells_as_well_is_no_deviation() -> None:
     assert (aggregator.pool(other[None])[0, T:].view(K, D)[1, T:] > 1.9).all()
 
 
+def test_mature_cells_are_a_reference_and_no_evidence() -> None:
+    """Neutrophils that move away from the lymphocytes leave nothing but their mean behind."""
+    layer = CellTypes(D, torch.eye(T, 3), torch.tensor([1.0, 1.0, 0.0]))
+    with torch.no_grad():
+        layer.weight.copy_(types().weight)
+        layer.bias.zero_()
+    aggregator = TypeSharesAggregator(D, 3, T)
+    aggregator.fit([cells(20, 20, 20, 20)], layer)
+    bag = cells(300, 300, 300, 0)
+    bag[:300, T:] += 2.0
+    deviations = aggregator.pool(bag[None])[0, T:].view(3, D)
+    torch.testing.assert_close(deviations[:2], torch.zeros(2, D))
+    torch.testing.assert_close(deviations[2, T:], torch.full((D - T,), -1.0), atol=0.02, rtol=0)
+
+
 def test_subtypes_do_not_depend_on_what_else_could_be() -> None:
     """P(APL | AML or APL) is the softmax of the subtypes' own layer."""
     net, bag = network(), cells(10, 10, 10, 10)

@@ -45,9 +45,18 @@ def test_temperature_undoes_a_known_distortion(factor: float) -> None:
 
 def test_temperature_stays_in_range_when_patients_are_separated() -> None:
     p = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.3, 0.7]])
-    assert TEMPERATURE_RANGE[0] < fit_temperature(p, np.array([0, 0, 1, 1])) < 1
+    assert fit_temperature(p, np.array([0, 0, 1, 1])) == 1  # four patients prove nothing
     wrong = fit_temperature(p, np.array([1, 1, 0, 0]))
     assert 1 < wrong <= TEMPERATURE_RANGE[1]
+
+
+def test_temperature_sharpens_no_more_than_the_patients_prove() -> None:
+    p, truth = overconfident(4000, 0.5)
+    many, some = fit_temperature(p, truth), fit_temperature(p[:100], truth[:100])
+    assert 0.5 < many < some <= 1
+    assert fit_temperature(p, truth, soften_only=True) == 1
+    p, truth = overconfident(4000, 2.0)
+    assert fit_temperature(p, truth, soften_only=True) > 1.8
 
 
 def test_temperature_without_patients_is_refused() -> None:

@@ -176,7 +176,9 @@ def fit_ensemble(
         )
         members.append(member)
     out_of_fold = _out_of_fold(members, shares, material, config)
-    temperature, threshold = calibrate(out_of_fold, cast)
+    temperature, threshold = calibrate(
+        out_of_fold, cast, soften_only=config.training.soften_only
+    )
     return Ensemble(tuple(members), tuple(shares), temperature, threshold, out_of_fold)
 
 
@@ -259,20 +261,21 @@ def _of_standardised(types: CellTypes, standardiser: Standardiser) -> CellTypes:
     return mapped
 
 
-def calibrate(out_of_fold: Mapping[str, Floats], cast: Cast) -> tuple[float, float]:
+def calibrate(
+    out_of_fold: Mapping[str, Floats], cast: Cast, *, soften_only: bool
+) -> tuple[float, float]:
     """Temperature and threshold from probabilities of patients that were not trained on.
 
     Returns:
-        Temperature (1 without patients, never below it: held-out patients of the same cohort look
-        alike, and what they allow is too sure for the next laboratory), threshold of the calibrated
-        probability (0.5 where not both classes were held out).
+        Temperature (1 without patients), threshold of the calibrated probability (0.5 where not
+        both classes were held out).
     """
     if not out_of_fold:
         return 1.0, 0.5
     patients = sorted(out_of_fold)
     p = np.stack([out_of_fold[patient] for patient in patients])
     truth = np.array([cast.classes.index(cast.labels[patient]) for patient in patients])
-    temperature = max(1.0, fit_temperature(p, truth))
+    temperature = fit_temperature(p, truth, soften_only=soften_only)
     index = cast.classes.index(cast.positive)
     positive = truth == index
     if not both_classes(positive):

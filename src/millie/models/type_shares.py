@@ -4,8 +4,9 @@ Leukaemia shows in which types of cell a film holds: blasts where there should b
 types are a few numbers that mean the same on every microscope, so diseases that come from different
 laboratories can be told apart by them without telling the laboratories apart. Which subtype of one
 disease it is (APL among AML) shows in how the cells look, which is much finer; it is asked only
-among patients with that disease, and measured against the patient's own mature cells, which share
-stain and camera. This module owns both; the types are the encoder's.
+among patients with that disease, and of cells that may be leukaemic: the patient's own mature
+cells, which share stain and camera, are what they are measured against. This module owns both; the
+types are the encoder's.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class TypeSharesAggregator(Aggregator):
     s_t = log((1 / T + sum_i p_t(x_i)) / (1 + n)) + log T, where p is the encoder's probability of
     type t: 0 where all types are equally frequent. The deviations are those of
     :class:`~millie.models.ghost_vlad.GhostVladAggregator`, less the mean deviation of the mature
-    kinds of the same bag. The score of a cell is its part in the deviations.
+    kinds of the same bag, and 0 for these kinds themselves. The score of a cell is its part in the
+    deviations.
 
     Args:
         dim: features D.
@@ -103,10 +105,11 @@ class TypeSharesAggregator(Aggregator):
         return torch.cat([shares, self._against_own(deviations.flatten(1))], dim=1)
 
     def _against_own(self, deviations: Tensor) -> Tensor:
-        """(B, K D) less the mean deviation of the mature kinds of the same bag."""
+        """(B, K D) less the mean deviation of the bag's mature kinds, which are 0 themselves."""
         kinds = deviations.view(len(deviations), len(self.reference), -1)
         own = torch.einsum("k,bkd->bd", self.reference, kinds)
-        return (kinds - own[:, None]).flatten(1)
+        others = (self.reference == 0).to(kinds)[:, None]
+        return ((kinds - own[:, None]) * others).flatten(1)
 
     def _log_shares(self, counts: Tensor, number: Tensor) -> Tensor:
         """(B, T) from summed probabilities (B, T) and numbers of cells (B,)."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 TEMPERATURE_RANGE = (0.1, 10.0)
 _TINY = 1e-12
+_LIKELIHOOD_DROP = 1.92
+"""Half the 95 % quantile of chi-squared with one degree of freedom."""
 _WEAK = 10.0
 """Inverse strength of the ridge that keeps the slope finite when patients are separated."""
 
@@ -45,18 +47,25 @@ def apply_temperature(probabilities: Floats, temperature: float) -> Floats:
     return calibrated
 
 
-def fit_temperature(probabilities: Floats, truth: NDArray[np.intp]) -> float:
-    """Temperature with the smallest cross entropy on patients that were not trained on.
+def fit_temperature(
+    probabilities: Floats, truth: NDArray[np.intp], *, soften_only: bool = False
+) -> float:
+    """Temperature for patients that were not trained on; sharpens no more than they prove.
 
-    A weak prior (log T normal around 0 with sd 1, worth about one patient) keeps it finite when a
-    few patients are separated without error.
+    The one with the smallest cross entropy where that is 1 or more. Below 1, the upper end of its
+    95 % likelihood interval, at most 1: what a few patients of one cohort allow by chance is too
+    sure for the next one. A weak prior (log T normal around 0 with sd 1, worth about one patient)
+    keeps it finite when a few patients are separated without error.
 
     Args:
         probabilities: (n, C).
         truth: (n,) class index.
+        soften_only: never below 1.
 
     Raises:
         ConfigError: no patients.
+
+    Source: Guo et al., ICML (2017); of the interval: Wilks, Ann Math Stat 9:60 (1938).
     """
     if len(truth) == 0:
         raise ConfigError("a temperature needs at least one patient that was not trained on")
@@ -67,7 +76,13 @@ def fit_temperature(probabilities: Floats, truth: NDArray[np.intp]) -> float:
         return float(-np.log(chosen).sum() + log_temperature**2 / 2)
 
     bounds = (math.log(TEMPERATURE_RANGE[0]), math.log(TEMPERATURE_RANGE[1]))
-    return math.exp(float(scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x))
+    best = float(scipy.optimize.minimize_scalar(loss, bounds=bounds, method="bounded").x)
+    if best >= 0:
+        return math.exp(best)
+    beyond = loss(best) + _LIKELIHOOD_DROP
+    if soften_only or loss(0.0) <= beyond:
+        return 1.0
+    return math.exp(float(scipy.optimize.brentq(lambda x: loss(x) - beyond, best, 0.0)))
 
 
 def balanced_threshold(positive: Bools, probability: Floats) -> float:

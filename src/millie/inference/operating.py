@@ -1,0 +1,60 @@
+"""Where to call the class that must not wait, and where to exclude it: a clinical decision.
+
+Three operating points stand to choice (``prediction.operating_point``). Their limits come from the
+training patients that each network left out, and are kept with a bundle; this module makes limits
+of them, and owns what may be promised.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from millie.inference.calls import CallRule, must_not_wait
+from millie.statistics.conformal import exclusion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from millie.config import PredictionConfig
+    from millie.models.bundle import Bundle
+
+
+def bundle_rule(bundle: Bundle, config: PredictionConfig) -> CallRule:
+    """How a bundle's probabilities become a call under these settings."""
+    stated = bundle.manifest
+    return call_rule(
+        stated.positive, stated.threshold, bundle.labels, bundle.held_out, config, stated.qc
+    )
+
+
+def call_rule(
+    positive: str,
+    threshold: float,
+    labels: Sequence[str],
+    held_out: tuple[NDArray[np.float64], NDArray[np.int64]],
+    config: PredictionConfig,
+    limits: Mapping[str, float],
+) -> CallRule:
+    """Limits of an operating point.
+
+    Args:
+        positive: the class of the threshold.
+        threshold: fitted to weigh both errors alike.
+        labels: classes in the order of the probabilities.
+        held_out: calibrated probabilities (H, C) and classes (H,) of patients out of fold; of none
+            the threshold is the limit.
+        config: the operating point and what it is to assure.
+        limits: of the gates.
+    """
+    p, truth = held_out
+    urgent = labels.index(must_not_wait(labels, positive))
+    having, others = p[truth == urgent, urgent], p[truth != urgent, urgent]
+    called_from = excluded_below = threshold
+    if config.operating_point == "sensitive" and len(having):
+        excluded_below = min(threshold, exclusion(having, config.target_sensitivity).limit)
+    if config.operating_point == "specific" and len(others) and labels[urgent] == positive:
+        called_from = max(threshold, 1 - exclusion(1 - others, config.target_sensitivity).limit)
+    return CallRule(positive, called_from, excluded_below, limits)

@@ -1,0 +1,61 @@
+"""Tolerance limits and conformal p-values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from millie.errors import ConfigError
+from millie.statistics.conformal import exclusion, p_values, patients_needed
+
+
+def test_the_lowest_of_22_patients_assures_87_percent_and_59_are_needed_for_95() -> None:
+    found = exclusion(np.linspace(0.1, 0.9, 22), 0.95)
+    assert found.limit == pytest.approx(0.1)
+    assert found.expected == pytest.approx(22 / 23)
+    assert found.assured == pytest.approx(0.05 ** (1 / 22))
+    assert patients_needed(0.95) == 59
+    assert exclusion(np.linspace(0.1, 0.9, 59), 0.95).assured >= 0.95
+    assert exclusion(np.linspace(0.1, 0.9, 58), 0.95).assured < 0.95
+
+
+def test_of_many_patients_a_higher_limit_assures_the_same() -> None:
+    scores = np.random.default_rng(0).random(400)
+    found = exclusion(scores, 0.95)
+    assert 0 < (scores < found.limit).sum() < 20
+    assert found.assured >= 0.95
+
+
+def test_what_is_assured_holds_in_95_of_100_cohorts() -> None:
+    rng = np.random.default_rng(1)
+    found = [exclusion(rng.random(60), 0.9) for _ in range(2000)]
+    kept = np.mean([1 - e.limit >= e.assured for e in found])  # scores are uniform: share above
+    assert kept == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.2])
+def test_sets_hold_the_true_class_in_each_class(alpha: float) -> None:
+    rng = np.random.default_rng(2)
+
+    def patients(n: int) -> tuple[np.ndarray, np.ndarray]:
+        truth = (rng.random(n) < 0.3).astype(int)
+        p = 1 / (1 + np.exp(-rng.normal(2.0 * truth - 1, 1.5)))
+        return np.stack([1 - p, p], axis=1), truth
+
+    held: dict[int, list[bool]] = {0: [], 1: []}
+    for _ in range(60):
+        reference, truth = patients(40)
+        for p, label in zip(*patients(20), strict=True):
+            held[label].append(p_values(reference, truth, p)[label] > alpha)
+    for label in (0, 1):
+        assert np.mean(held[label]) >= 1 - alpha - 0.03
+
+
+def test_p_values_of_no_patients_exclude_nothing() -> None:
+    assert p_values(np.zeros((0, 2)), np.zeros(0, int), np.array([0.1, 0.9])).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("scores", "wanted"), [(np.zeros(0), 0.9), (np.ones(3), 1.0)])
+def test_bad_input_is_named(scores: np.ndarray, wanted: float) -> None:
+    with pytest.raises(ConfigError, match="expected"):
+        exclusion(scores, wanted)
