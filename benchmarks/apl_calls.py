@@ -1,34 +1,60 @@
 """How patients out of fold are called: APL found, missed, or left to a person.
 
 `python benchmarks/apl_calls.py STORE --repeats 3` cross-validates the default recipe and lets the
-rule of `millie predict` decide about each test patient: the threshold and the interval of the
-probability under new draws of the patient's cells. Quality gates take no part. Prints counts with
-exact intervals; a patient is counted once in each repeat, so intervals are for single repeats.
+rule of `millie predict` decide about each test patient, at each operating point: limits from the
+training part and the interval of the probability under new draws of the patient's cells. Quality
+gates take no part. Prints counts with exact intervals (a patient is counted once in each repeat, so
+intervals are for single repeats), the coverage of conformal sets, what the calls of the surest
+patients are worth (risk and coverage), and how the rates move with the number of cells.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from millie.bags.store import Store
-from millie.config import load
+from millie.config import Config, load
 from millie.evaluation.crossval import open_study
 from millie.inference.calls import CallRule, decide
 from millie.inference.gates import SampleQuality
+from millie.inference.operating import call_rule
 from millie.inference.resampling import probability_ranges
 from millie.learning.ensemble import Cast, fit_ensemble
+from millie.learning.fit import held_out
 from millie.learning.material import participants
 from millie.learning.sampling import whole_bag
 from millie.learning.splits import make_splits
 from millie.learning.train import silent
 from millie.models.golden import ensemble_probabilities
+from millie.statistics.conformal import p_values
 from millie.statistics.intervals import clopper_pearson
 
 GOOD = SampleQuality(1000, 1000, 0.0, 1.0, 0.3)
+POINTS = ("sensitive", "balanced", "specific")
+ALPHAS = (0.05, 0.1, 0.2)
+PARTS = (10, 25, 50)
+DRAWS = 20
+
+
+class Called(NamedTuple):
+    """A test patient: the truth, a state by operating point, and p-values by class.
+
+    ``parts`` are shares of sub-bags called APL, by number of cells; none of patients with fewer.
+    """
+
+    label: str
+    repeat: int
+    states: Mapping[str, str]
+    p_values: Mapping[str, float]
+    probability: float
+    parts: Mapping[int, float]
 
 
 def main() -> None:
@@ -36,53 +62,137 @@ def main() -> None:
     parser.add_argument("store", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    store, config = Store(arguments.store), load()
+    called = out_of_fold(Store(arguments.store), load(), arguments.repeats)
+    for point in (*POINTS, "threshold alone"):
+        print_states(called, point)
+    print_sets(called)
+    print_risk(called)
+    print_parts(called)
+
+
+def out_of_fold(store: Store, config: Config, repeats: int) -> list[Called]:
+    """Every patient once in each repeat, called by networks that had not seen it."""
     who = participants(store)
     study = open_study(store, who, config, "APL", silent)
-    states: dict[int, Counter[tuple[str, str]]] = {}
-    for fold in make_splits(who.labels, 3, arguments.repeats, config.evaluation.seed).assignments:
+    source, found = study.material.source, []
+    for fold in make_splits(who.labels, 3, repeats, config.evaluation.seed).assignments:
         train = tuple(sorted({*fold.train, *fold.validation}))
         seed = config.training.seed + fold.repeat * 100 + fold.fold
         cast = Cast(study.classes, "APL", study.labels, train, seed)
         fitted = fit_ensemble(study.material, cast, config)
-        rule = CallRule("APL", fitted.threshold, {})
+        held = held_out(fitted, cast)
+        settings = {
+            point: config.with_settings([f"prediction.operating_point={point}"]).prediction
+            for point in POINTS
+        }
+        rules = {
+            point: call_rule("APL", fitted.threshold, study.classes, held, own, {})
+            for point, own in settings.items()
+        }
 
         def probabilities(logits: torch.Tensor, by: float = fitted.temperature) -> torch.Tensor:
             return ensemble_probabilities(logits, by)
 
         for patient in fold.test:
-            cells = study.material.source.cells(
-                patient, whole_bag(study.material.source, patient).indices
-            )
+            cells = source.cells(patient, whole_bag(source, patient).indices)
             with torch.no_grad():
                 logits = torch.stack([n.bag_logits(cells[None])[0] for n in fitted.networks])
-            point = dict(zip(study.classes, probabilities(logits).tolist(), strict=True))
-            ranges = probability_ranges(fitted.networks, [cells], probabilities, point)
-            state = decide(point, rule, GOOD, (), config.prediction, ranges)[0]
-            plain = decide(
-                point, rule, GOOD, (), config.prediction, {k: (p, p) for k, p in point.items()}
-            )[0]
-            own = states.setdefault(fold.repeat, Counter())
-            own[study.labels[patient], state] += 1
-            own[study.labels[patient], f"{plain} by the threshold alone"] += 1
-    for repeat, counts in states.items():
-        apl = sum(
-            n for (label, state), n in counts.items() if label == "APL" and "alone" not in state
-        )
-        found = apl - counts["APL", "AML"]
-        everyone = len(who.labels)
-        held = sum(n for (_, state), n in counts.items() if state == "URGENT_INDETERMINATE")
-        print(f"repeat {repeat}: {dict(sorted(counts.items()))}")
-        for what, k, n in (("APL found", found, apl), ("left to a person", held, everyone)):
+            p = probabilities(logits).numpy()
+            point_of = dict(zip(study.classes, p.tolist(), strict=True))
+            ranges = probability_ranges(fitted.networks, [cells], probabilities, point_of)
+            alone = {label: (value, value) for label, value in point_of.items()}
+            states = {
+                name: decide(point_of, rule, GOOD, (), settings[name], ranges)[0]
+                for name, rule in rules.items()
+            }
+            plain = CallRule("APL", fitted.threshold, fitted.threshold, {})
+            states["threshold alone"] = decide(point_of, plain, GOOD, (), config.prediction, alone)[
+                0
+            ]
+            values = dict(zip(study.classes, p_values(*held, p).tolist(), strict=True))
+            parts = {}
+            for size in PARTS if len(cells) >= max(PARTS) else ():
+                rng = np.random.default_rng(0)
+                drawn = [rng.permutation(len(cells))[:size] for _ in range(DRAWS)]
+                with torch.no_grad():
+                    bags = cells[torch.from_numpy(np.stack(drawn))]
+                    own = torch.stack([n.bag_logits(bags) for n in fitted.networks])
+                parts[size] = float((probabilities(own)[:, 1] >= fitted.threshold).double().mean())
+            found.append(
+                Called(study.labels[patient], fold.repeat, states, values, point_of["APL"], parts)
+            )
+    return found
+
+
+def print_states(called: list[Called], point: str) -> None:
+    """Counts of each repeat at an operating point."""
+    print(f"\n{point}")
+    by_repeat: dict[int, Counter[tuple[str, str]]] = defaultdict(Counter)
+    for one in called:
+        by_repeat[one.repeat][one.label, one.states[point]] += 1
+    for repeat, counts in by_repeat.items():
+        apl = sum(n for (label, _), n in counts.items() if label == "APL")
+        held = sum(n for (_, state), n in counts.items() if state.endswith("INDETERMINATE"))
+        print(f"  repeat {repeat}: {dict(sorted(counts.items()))}")
+        rows = (
+            ("APL found", apl - counts["APL", "AML"], apl),
+            ("AML not called APL", counts.total() - apl - counts["AML", "APL_SUSPECT"],
+             counts.total() - apl),
+            ("left to a person", held, counts.total()),
+        )  # fmt: skip
+        for what, k, n in rows:
             share = clopper_pearson(k, n, 0.95)
-            print(f"  {what}: {k} of {n}, {share.value:.3f} ({share.low:.3f} to {share.high:.3f})")
-    total = sum(states.values(), Counter())
-    missed, alone = total["APL", "AML"], total["APL", "AML by the threshold alone"]
-    wrong = total["AML", "APL_SUSPECT"] / len(states)
-    print(
-        f"all repeats: {missed} APL called AML, {alone} by the threshold alone; "
-        f"{wrong:.1f} AML a repeat called APL"
-    )
+            print(
+                f"    {what}: {k} of {n}, {share.value:.3f} ({share.low:.3f} to {share.high:.3f})"
+            )
+
+
+def print_sets(called: list[Called]) -> None:
+    """How often conformal sets hold the true class, and how many hold one class alone."""
+    print("\nconformal sets")
+    for alpha in ALPHAS:
+        for label in sorted({one.label for one in called}):
+            own = [one for one in called if one.label == label and one.repeat == 0]
+            k = sum(one.p_values[label] > alpha for one in own)
+            single = sum(sum(v > alpha for v in one.p_values.values()) == 1 for one in own)
+            share = clopper_pearson(k, len(own), 0.95)
+            print(
+                f"  alpha {alpha}, {label}: held by {k} of {len(own)}, {share.value:.3f} "
+                f"({share.low:.3f} to {share.high:.3f}); one class alone for {single}"
+            )
+
+
+def print_risk(called: list[Called]) -> None:
+    """Share of wrong calls among the surest patients, mean over repeats."""
+    print("\nrisk and coverage (surest by |p - 0.5|, called by the threshold alone)")
+    repeats = sorted({one.repeat for one in called})
+    for coverage in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0):
+        risks = []
+        for repeat in repeats:
+            own = sorted(
+                (one for one in called if one.repeat == repeat),
+                key=lambda one: -abs(one.probability - 0.5),
+            )
+            kept = own[: round(coverage * len(own))]
+            wrong = [
+                (one.states["threshold alone"] == "APL_SUSPECT") != (one.label == "APL")
+                for one in kept
+            ]
+            risks.append(np.mean(wrong))
+        print(f"  {coverage:.0%} of patients: {np.mean(risks):.3f} called wrongly")
+
+
+def print_parts(called: list[Called]) -> None:
+    """Rates of sub-bags by number of cells, by the threshold alone; the same patients for all."""
+    own = [one for one in called if one.parts]
+    having = len({id(one) for one in own}) // max(1, len({one.repeat for one in own}))
+    print(f"\nnumber of cells ({having} patients with {max(PARTS)} or more)")
+    for size in PARTS:
+        rates = [
+            np.mean([one.parts[size] for one in own if one.label == label])
+            for label in ("APL", "AML")
+        ]
+        print(f"  {size} cells: APL called APL {rates[0]:.3f}, AML called APL {rates[1]:.3f}")
 
 
 if __name__ == "__main__":

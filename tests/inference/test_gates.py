@@ -31,7 +31,7 @@ CONFIG = PredictionConfig()
 LIMITS = {
     "min_sharpness": 0.1, "min_cell_fraction": 0.2, "max_cell_fraction": 0.5, "max_distance": 3.0,
 }  # fmt: skip
-RULE = CallRule("APL", 0.5, LIMITS)
+RULE = CallRule("APL", 0.5, 0.5, LIMITS)
 
 
 def points(probabilities: dict[str, float]) -> dict[str, tuple[float, float]]:
@@ -61,8 +61,8 @@ def test_a_good_sample_gets_its_class(probabilities: dict[str, float], expected:
 
 
 def test_the_threshold_is_about_the_positive_class() -> None:
-    low = CallRule("APL", 0.2, {})
-    high = CallRule("APL", 0.9, {})
+    low = CallRule("APL", 0.2, 0.2, {})
+    high = CallRule("APL", 0.9, 0.9, {})
     probabilities = {"AML": 0.6, "APL": 0.4}
     assert state(probabilities, rule=low)[0] == "APL_SUSPECT"
     assert state(probabilities, rule=high)[0] == "AML"
@@ -130,14 +130,14 @@ def test_gates_only_move_towards_a_person(
 
 
 def test_urgency_has_its_own_limit_if_the_bundle_states_one() -> None:
-    rule = CallRule("APL", 0.8, {"urgent_probability": 0.3})
+    rule = CallRule("APL", 0.8, 0.3, {})
     quality = dataclasses.replace(GOOD, n_usable=3)
     assert state({"AML": 0.6, "APL": 0.4}, quality, rule)[0] == "URGENT_INDETERMINATE"
     assert state({"AML": 0.75, "APL": 0.25}, quality, rule)[0] == "INDETERMINATE"
 
 
 def test_between_its_limits_apl_is_neither_called_nor_excluded() -> None:
-    rule = CallRule("APL", 0.8, {"urgent_probability": 0.3})
+    rule = CallRule("APL", 0.8, 0.3, {})
     assert state({"AML": 0.75, "APL": 0.25}, rule=rule) == ("AML", ())
     found, (reason,) = state({"AML": 0.6, "APL": 0.4}, rule=rule)
     assert found == "URGENT_INDETERMINATE"
@@ -150,10 +150,12 @@ def test_a_call_whose_interval_crosses_a_limit_is_no_call() -> None:
     found, (reason,) = state({"AML": 0.7, "APL": 0.3}, APL=(0.1, 0.55))
     assert found == "URGENT_INDETERMINATE"
     assert "between 0.10 and 0.55" in reason.text
-    found, (reason,) = state({"AML": 0.3, "APL": 0.7}, APL=(0.4, 0.9))
-    assert found == "URGENT_INDETERMINATE"
-    assert reason.text.startswith("APL is likely but not certain")
     assert state({"AML": 0.7, "APL": 0.3}, APL=(0.1, 0.45)) == ("AML", ())
+
+
+def test_apl_is_suspected_by_its_probability_alone() -> None:
+    """A missed emergency weighs more than a false alarm: the interval takes no suspicion away."""
+    assert state({"AML": 0.3, "APL": 0.7}, APL=(0.4, 0.9)) == ("APL_SUSPECT", ())
 
 
 def test_a_disease_is_named_only_where_health_is_excluded() -> None:
@@ -185,7 +187,7 @@ def test_which_disease_must_be_settled_too() -> None:
 
 
 def test_without_apl_the_positive_class_is_urgent() -> None:
-    rule = CallRule("ALL", 0.5, {})
+    rule = CallRule("ALL", 0.5, 0.5, {})
     quality = dataclasses.replace(GOOD, n_usable=3)
     assert state({"normal": 0.1, "ALL": 0.9}, quality, rule)[0] == "URGENT_INDETERMINATE"
 
@@ -214,7 +216,7 @@ def test_states_of_labels() -> None:
 
 
 def test_labels_that_mean_no_disease_are_a_setting() -> None:
-    rule = CallRule("AML", 0.5, {})
+    rule = CallRule("AML", 0.5, 0.5, {})
     words = CONFIG.model_copy(update={"negative_labels": ("gesund",)})
     calls = {"AML": 0.1, "gesund": 0.9}
     assert decide(calls, rule, GOOD, (), words, points(calls)) == ("NO_SIGNAL", ())
@@ -282,7 +284,7 @@ def test_a_foreign_sample_is_far() -> None:
 
 
 def test_no_signal_is_not_given_where_disease_is_as_likely() -> None:
-    rule = CallRule("APL", 0.5, {})
+    rule = CallRule("APL", 0.5, 0.5, {})
     for doubtful in (
         {"normal": 0.35, "ALL": 0.3, "AML": 0.3, "APL": 0.05},
         {"normal": 0.45, "AML": 0.15, "APL": 0.40},
@@ -302,7 +304,7 @@ def test_a_limit_on_what_cannot_be_measured_fails() -> None:
 
 
 def test_the_likeliest_class_below_its_threshold_is_never_called_something_else() -> None:
-    rule = CallRule("APL", 0.6, {})
+    rule = CallRule("APL", 0.6, 0.6, {})
     quality = SampleQuality(300, 300, 0.0, 1.0, 0.3, None)
     calls = {"ALL": 0.15, "AML": 0.3, "APL": 0.55}
     state, reasons = decide(calls, rule, quality, (), PredictionConfig(), points(calls))

@@ -1,9 +1,9 @@
 """From probabilities to a state: what may be called, and what moves a sample to a person.
 
 A call stands where every gate is passed and where the interval of each probability, under new draws
-of the patient's cells, lies on one side of the limits. If the class that must not wait is not
-excluded, the state is urgent. This module owns the limits' meaning and the states; measures are the
-gates' business.
+of the patient's cells, lies on one side of the limits; the class that must not wait is suspected by
+its probability alone, and where it is neither suspected nor excluded, the state is urgent. This
+module owns the limits' meaning and the states; measures are the gates' business.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ class CallRule:
     Attributes:
         positive: the class that ``threshold`` is about.
         threshold: calibrated probability of ``positive`` from which it is called.
+        excluded_below: probability of the class that must not wait below which it is excluded.
         limits: of the bundle (``qc`` of its manifest).
     """
 
     positive: str
     threshold: float
+    excluded_below: float
     limits: Mapping[str, float]
 
     def called(self, probabilities: Mapping[str, float]) -> str:
@@ -44,14 +46,14 @@ class CallRule:
         others = {k: p for k, p in probabilities.items() if k != self.positive}
         return max(others, key=lambda label: others[label])
 
-    @property
-    def urgent(self) -> float:
-        """Probability from which the class that must not wait is not excluded."""
-        return self.limits.get("urgent_probability", self.threshold)
-
     def must_not_wait(self, labels: Container[str]) -> str:
         """The class that must not wait: APL, else the positive one."""
-        return _URGENT_LABEL if _URGENT_LABEL in labels else self.positive
+        return must_not_wait(labels, self.positive)
+
+
+def must_not_wait(labels: Container[str], positive: str) -> str:
+    """The class that must not wait: APL, else the positive one."""
+    return _URGENT_LABEL if _URGENT_LABEL in labels else positive
 
 
 def decide(
@@ -66,8 +68,9 @@ def decide(
 ) -> tuple[str, tuple[Reason, ...]]:
     """The state a prediction ends in, and why.
 
-    A call whose interval crosses a limit is no call: another film of the same patient might have
-    ended otherwise.
+    A class is named or excluded for the whole interval of its probability only, so that another
+    film of the same patient would have ended alike; suspicion of the class that must not wait alone
+    needs no more than its probability.
 
     Args:
         probabilities: calibrated, by class.
@@ -87,7 +90,7 @@ def decide(
     urgent = rule.must_not_wait(probabilities)
     called = rule.called(probabilities)
     state = state_of(called, config.negative_labels)
-    if elsewhere and probabilities[urgent] < rule.urgent:
+    if elsewhere and probabilities[urgent] < rule.excluded_below:
         return INDETERMINATE, (*failed, *elsewhere)
     open_ended = urgent_open(probabilities, ranges, rule, called)
     reasons = (*failed, *elsewhere, *open_ended)
@@ -99,8 +102,8 @@ def decide(
         return state, ()
     if open_ended:
         return URGENT, reasons
-    if ranges[urgent][1] >= rule.urgent:
-        return URGENT, (*reasons, _not_excluded(urgent, ranges[urgent], rule.urgent))
+    if ranges[urgent][1] >= rule.excluded_below:
+        return URGENT, (*reasons, _not_excluded(urgent, ranges[urgent], rule.excluded_below))
     return INDETERMINATE, reasons
 
 
@@ -110,18 +113,19 @@ def urgent_open(
     rule: CallRule,
     called: str,
 ) -> tuple[Reason, ...]:
-    """Why the class that must not wait is neither called nor excluded; empty if it is."""
+    """Why the class that must not wait is neither called nor excluded; empty if it is.
+
+    Errors do not weigh alike: the class is excluded only where its whole interval lies below the
+    limit, and suspected where its probability reaches the upper one, whatever the interval says.
+    """
     urgent = rule.must_not_wait(probabilities)
-    low, high = ranges[urgent]
-    limit = rule.threshold if urgent == rule.positive else rule.urgent
-    if called == urgent and low < limit:
-        text = f"{urgent} is likely but not certain: {_between(low, high)}, called from {limit:.2f}"
-        return (reason(_named(urgent, Code.APL_NOT_CERTAIN, Code.POSITIVE_NOT_CERTAIN), text),)
-    if called != urgent == max(probabilities, key=lambda label: probabilities[label]):
+    if called == urgent:
+        return ()
+    if urgent == max(probabilities, key=lambda label: probabilities[label]):
         text = f"{urgent} is the most likely class but below its threshold"
         return (reason(_named(urgent, Code.APL_NOT_EXCLUDED, Code.POSITIVE_NOT_EXCLUDED), text),)
-    limit = min(rule.urgent, ranges[called][0])
-    if called != urgent and high >= limit:
+    limit = min(rule.excluded_below, ranges[called][0])
+    if ranges[urgent][1] >= limit:
         return (_not_excluded(urgent, ranges[urgent], limit),)
     return ()
 

@@ -24,7 +24,7 @@ from millie.types import Cell, Reason
 _DEFAULT_LIMITS = {"max_smudge_fraction": 0.5}
 _LIMITS = frozenset({
     "min_cells", "min_cells_negative", "max_smudge_fraction", "min_sharpness",
-    "min_cell_fraction", "max_cell_fraction", "max_distance", "urgent_probability",
+    "min_cell_fraction", "max_cell_fraction", "max_distance",
 })  # fmt: skip
 
 

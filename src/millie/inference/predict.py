@@ -19,7 +19,7 @@ from millie.bags.loading import apply_background, background_colours
 from millie.bags.store import BagReader
 from millie.config import PredictionConfig
 from millie.errors import ConfigError, NoCellsError
-from millie.inference.calls import CallRule, decide
+from millie.inference.calls import decide
 from millie.inference.embed import Progress, ahead
 from millie.inference.explain import StreamedBag, find_winners
 from millie.inference.gates import (
@@ -28,6 +28,7 @@ from millie.inference.gates import (
     failed_gates,
     reference_distance,
 )
+from millie.inference.operating import bundle_rule
 from millie.inference.resampling import probability_ranges
 from millie.inference.runtime import FeatureRuntime, feature_runtime
 from millie.inference.screen import Screen
@@ -82,7 +83,7 @@ def predict_bag(
     manifest = bundle.manifest
     quality = seen.meter.result(reference_distance(bundle.reference, seen.mean))
     probabilities = dict(zip(bundle.labels, seen.probabilities.tolist(), strict=True))
-    rule = CallRule(manifest.positive, manifest.threshold, manifest.qc)
+    rule = bundle_rule(bundle, config)
     failed = failed_gates(quality, manifest.qc, config, bundle.reference)
     doubt, ruled_out = screen.ask(seen.features, bundle.labels) if screen else ((), ())
     failed += doubt

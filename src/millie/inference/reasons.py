@@ -25,9 +25,7 @@ class Code(StrEnum):
     OTHER_CAMERA_OR_STAIN = "OTHER_CAMERA_OR_STAIN"
     NOT_MEASURED = "NOT_MEASURED"
     APL_NOT_EXCLUDED = "APL_NOT_EXCLUDED"
-    APL_NOT_CERTAIN = "APL_NOT_CERTAIN"
     POSITIVE_NOT_EXCLUDED = "POSITIVE_NOT_EXCLUDED"
-    POSITIVE_NOT_CERTAIN = "POSITIVE_NOT_CERTAIN"
     LEUKAEMIA_NOT_CERTAIN = "LEUKAEMIA_NOT_CERTAIN"
     LEUKAEMIA_NOT_EXCLUDED = "LEUKAEMIA_NOT_EXCLUDED"
     DISEASE_NOT_SETTLED = "DISEASE_NOT_SETTLED"
@@ -79,14 +77,8 @@ CATALOGUE: dict[Code, Entry] = {
         "Send images in which cells can be outlined: in focus, in colour, one cell or more each.",
     ),
     Code.APL_NOT_EXCLUDED: Entry("APL is neither called nor excluded", _APL),
-    Code.APL_NOT_CERTAIN: Entry("APL is likely; other cells might have said otherwise", _APL),
     Code.POSITIVE_NOT_EXCLUDED: Entry(
         "the model's urgent class, where that is not APL, is neither called nor excluded", _POSITIVE
-    ),
-    Code.POSITIVE_NOT_CERTAIN: Entry(
-        "the model's urgent class, where that is not APL, is likely; other cells might have said "
-        "otherwise",
-        _POSITIVE,
     ),
     Code.LEUKAEMIA_NOT_CERTAIN: Entry("a disease is likely but health is not excluded", _NARROWER),
     Code.LEUKAEMIA_NOT_EXCLUDED: Entry("health is likely but disease is not excluded", _NARROWER),

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from millie.bags.store import Store
@@ -52,7 +53,8 @@ class Fitted:
         threshold: calibrated probability from which it is called.
         temperature: of the calibration.
         encoder_sha256: digest of the encoder's weights before training.
-        reference: features of the training patients, for out-of-distribution checks.
+        reference: what a bundle keeps of the training patients, see
+            :class:`~millie.models.bundle.Bundle`.
         limits: of the gates, from the qualities of the training patients.
         provenance: how it was trained, JSON values.
         problems: patients that could not take part.
@@ -193,14 +195,29 @@ def _limits(store: Store, patients: Sequence[str], progress: Progress) -> dict[s
 def _reference(
     ensemble: Ensemble, material: Material, cast: Cast, config: Config
 ) -> dict[str, Tensor]:
-    """Mean features of each training patient by the first network's encoder; none below three."""
+    """Mean features of each training patient by the first network's encoder; none below three.
+
+    Beside them the probabilities of those that were held out, in an order that names nobody.
+    """
     if len(cast.patients) < 3:
         return {}
-    return reference_features(
-        torch.stack(
-            [_mean_features(ensemble.networks[0], material, p, config) for p in cast.patients]
-        )
-    )
+    means = [_mean_features(ensemble.networks[0], material, p, config) for p in cast.patients]
+    found = reference_features(torch.stack(means))
+    p, truth = held_out(ensemble, cast)
+    if len(p):
+        order = np.lexsort([*p.T, truth])
+        found["held_out"] = torch.from_numpy(p[order]).float()
+        found["held_out_class"] = torch.from_numpy(truth[order])
+    return found
+
+
+def held_out(ensemble: Ensemble, cast: Cast) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Calibrated probabilities (H, C) and classes (H,) of the patients that were held out."""
+    patients = sorted(ensemble.out_of_fold)
+    p = [ensemble.out_of_fold[patient] for patient in patients]
+    truth = np.array([cast.classes.index(cast.labels[x]) for x in patients], np.int64)
+    none = np.zeros((0, len(cast.classes)))
+    return (apply_temperature(np.stack(p), ensemble.temperature) if p else none), truth
 
 
 @torch.no_grad()
@@ -244,13 +261,12 @@ def _provenance(
 
 def out_of_fold_auc(ensemble: Ensemble, cast: Cast) -> float | None:
     """AUC on the held-out shares; None where no positive or no negative patient was held out."""
-    patients = sorted(ensemble.out_of_fold)
-    positive = np.array([cast.labels[p] == cast.positive for p in patients], bool)
-    if not patients or positive.all() or not positive.any():
+    p, truth = held_out(ensemble, cast)
+    index = cast.classes.index(cast.positive)
+    positive = truth == index
+    if not len(p) or positive.all() or not positive.any():
         return None
-    p = np.stack([ensemble.out_of_fold[patient] for patient in patients])
-    score = apply_temperature(p, ensemble.temperature)[:, cast.classes.index(cast.positive)]
-    return roc_auc(positive, score)
+    return roc_auc(positive, p[:, index])
 
 
 def model_card(name: str, fitted: Fitted) -> str:

@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -91,7 +93,9 @@ class Bundle:
         sha256: of ``bundle.json``; names the model, weights included, to the bit.
         config: the settings it was trained with; ``model.weights`` is not kept.
         networks: the ensemble, in evaluation mode; with encoders if those were trained.
-        reference: features for out-of-distribution checks, by name; may be empty.
+        reference: of the training patients: ``mean``, ``std`` (D,) and ``distances`` (P,) of their
+            features; ``held_out`` (H, C), calibrated probabilities of patients by networks that had
+            not trained on them, and ``held_out_class`` (H,). May be empty, or lack the last two.
         golden: ``embeddings`` (n, D) or ``images`` uint8 (n, 3, S, S), and the ``probabilities``
             (C,) expected of them; see :meth:`check`.
         card: text of the model card.
@@ -113,6 +117,13 @@ class Bundle:
     def name(self) -> str:
         """Name and version, as outputs show them."""
         return f"{self.manifest.name} {self.manifest.version}"
+
+    @property
+    def held_out(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Probabilities (H, C) and classes (H,) of held-out patients; H is 0 where none is kept."""
+        if "held_out" not in self.reference:
+            return np.zeros((0, len(self.labels))), np.zeros(0, np.int64)
+        return self.reference["held_out"].double().numpy(), self.reference["held_out_class"].numpy()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -269,7 +280,7 @@ def _assemble(folder: Path, manifest: Manifest, sha256: str, contents: dict[str,
     try:
         check_classes(contents[layout.GOLDEN], manifest.labels)
         networks = _networks(manifest, config.model, tensors[layout.WEIGHTS])
-        reference = _checked_reference(tensors.get(layout.REFERENCE, {}), manifest.encoder.dim)
+        reference = _checked_reference(tensors.get(layout.REFERENCE, {}), manifest)
     except (ConfigError, BundleError) as error:
         raise BundleError(f"{folder}: {error}{_REMEDY}") from error
     bundle = Bundle(
@@ -296,15 +307,33 @@ def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:
         raise BundleError(f"{path} is no readable safetensors file: {error}") from error
 
 
-def _checked_reference(tensors: dict[str, Tensor], dim: int) -> dict[str, Tensor]:
-    """The features of the training patients, if any: ``mean``, ``std`` (D,), ``distances`` (P,)."""
-    if tensors:
-        patients = max(1, tensors["distances"].numel()) if "distances" in tensors else 1
-        with torch.device("meta"):
-            mean, std, distances = torch.empty(dim), torch.empty(dim), torch.empty(patients)
-        expected = {"mean": mean, "std": std, "distances": distances}
-        check_tensors(tensors, expected, "reference of the training patients")
+def _checked_reference(tensors: dict[str, Tensor], manifest: Manifest) -> dict[str, Tensor]:
+    """What is kept of the training patients, if anything; see :class:`Bundle`."""
+    if not tensors:
+        return tensors
+    dim, classes = manifest.encoder.dim, len(manifest.labels)
+    with torch.device("meta"):
+        expected = {
+            "mean": torch.empty(dim),
+            "std": torch.empty(dim),
+            "distances": torch.empty(_rows(tensors, "distances")),
+        }
+        if "held_out" in tensors:
+            patients = _rows(tensors, "held_out")
+            expected["held_out"] = torch.empty(patients, classes)
+            expected["held_out_class"] = torch.empty(patients, dtype=torch.int64)
+    check_tensors(tensors, expected, "reference of the training patients")
+    if "held_out" in tensors:
+        p, own = tensors["held_out"], tensors["held_out_class"]
+        if bool((p < 0).any() | (p > 1).any() | (own < 0).any() | (own >= classes).any()):
+            raise BundleError("reference of the training patients: values out of range")
     return tensors
+
+
+def _rows(tensors: Mapping[str, Tensor], name: str) -> int:
+    """Length of a tensor, at least 1, so that an empty or lacking one is found."""
+    tensor = tensors.get(name)
+    return max(1, len(tensor)) if tensor is not None and tensor.ndim else 1
 
 
 def _networks(
