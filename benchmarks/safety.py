@@ -21,14 +21,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from acute_leukaemia import mixtures
-from changes import jpeg, scaled
 from cell_sources import UM_PX, aria, bcisc, lmu
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_images
 
 import millie
+from acute_leukaemia import mixtures
+from changes import jpeg, scaled
 from millie.models.bundle_folder import shipped_bundles
 from millie.readers.apl_aml import prepare as prepare_apl_aml
 from millie.readers.images import find_images
@@ -224,8 +224,11 @@ def show(name: str, folders: list[Path], um_px: float, work: Path) -> None:
         named = clopper_pearson(len(found) - quiet, len(found)) if found else None
         share = f"{named.value:.2f} ({named.low:.2f} to {named.high:.2f})" if named else "-"
         uncalled = len(folders) - len(found)
-        print(f"{name} | {model} | {len(folders)} | {dict(sorted(states.items()))} | no cells "
-              f"{uncalled} | disease named {share} | {dict(codes.most_common(5))}", flush=True)  # fmt: skip
+        print(
+            f"{name} | {model} | {len(folders)} | {dict(sorted(states.items()))} | no cells "
+            f"{uncalled} | disease named {share} | {dict(codes.most_common(5))}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

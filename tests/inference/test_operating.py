@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from millie.config import PredictionConfig
-from millie.inference.operating import call_rule
+from millie.inference.operating import call_rule, promise
 
 LABELS = ("AML", "APL")
 APL = np.linspace(0.3, 0.95, 22)
@@ -51,3 +51,15 @@ def test_of_nobody_held_out_the_threshold_is_the_limit() -> None:
 def test_apl_is_excluded_by_its_own_limit_where_another_class_has_the_threshold() -> None:
     rule = call_rule("AML", 0.5, LABELS, HELD, PredictionConfig(), {})
     assert (rule.excluded_below, rule.threshold) == (pytest.approx(0.3), 0.5)
+
+
+def test_what_a_limit_assures_is_said_with_the_number_of_patients() -> None:
+    config = PredictionConfig()
+    text = promise(call_rule("APL", 0.5, LABELS, HELD, config, {}), LABELS, HELD, config)
+    assert "suspected at a probability of 0.500" in text
+    assert "below 0.300" in text
+    assert "96% of further patients" in text
+    assert "87% with 95 % confidence; to assure 95% takes 59 patients" in text
+    none = (np.zeros((0, 2)), np.zeros(0, int))
+    short = promise(call_rule("APL", 0.5, LABELS, none, config, {}), LABELS, none, config)
+    assert short in text.replace("0.300", "0.500")

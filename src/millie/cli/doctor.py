@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 Table = tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]]
 
 _PROFILES = {
-    "default": "as in apl-blood: isolated cells, encoder blood_cell, fusion by kind of cell",
-    "acute-leukaemia": "classes from several laboratories: shares of types of cell, then subtypes",
+    "default": "as in apl-blood: isolated cells, immature ones against the patient's own mature",
+    "acute-leukaemia": "classes from several laboratories: cautious limits, bags of all sizes",
     "whole-crop": "whole crops, ImageNet encoder, maximum fusion: the earlier default",
     "paper": "the published method as the paper states it",
     "released-code": "the published method as its code has it",

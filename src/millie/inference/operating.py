@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from millie.inference.calls import CallRule, must_not_wait
-from millie.statistics.conformal import exclusion
+from millie.statistics.conformal import exclusion, p_values, patients_needed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from millie.config import PredictionConfig
@@ -58,3 +59,44 @@ def call_rule(
     if config.operating_point == "specific" and len(others) and labels[urgent] == positive:
         called_from = max(threshold, 1 - exclusion(1 - others, config.target_sensitivity).limit)
     return CallRule(positive, called_from, excluded_below, limits)
+
+
+def promise(
+    rule: CallRule,
+    labels: Sequence[str],
+    held_out: tuple[NDArray[np.float64], NDArray[np.int64]],
+    config: PredictionConfig,
+) -> str:
+    """What the limits of an operating point assure, in words for a model card."""
+    p, truth = held_out
+    urgent = rule.must_not_wait(labels)
+    own = p[truth == labels.index(urgent), labels.index(urgent)]
+    stands = (
+        f"Operating point `{config.operating_point}`: {urgent} is suspected at a probability of "
+        f"{rule.threshold:.3f} or above, and excluded only where the whole interval of its "
+        f"probability lies below {rule.excluded_below:.3f}."
+    )
+    if not len(own):
+        return stands
+    wanted = config.target_sensitivity
+    found = exclusion(own, wanted)
+    return (
+        f"{stands} Of {len(own)} patients with {urgent}, held out of training, "
+        f"{int((own < rule.excluded_below).sum())} are below that. The limit `sensitive` "
+        f"({min(found.limit, rule.threshold):.3f}) keeps {found.expected:.0%} of further patients "
+        f"like these on average, {found.assured:.0%} with 95 % confidence; to assure "
+        f"{wanted:.0%} takes {patients_needed(wanted)} patients."
+    )
+
+
+def not_excluded(bundle: Bundle, probabilities: Mapping[str, float]) -> dict[str, float]:
+    """Conformal p-value of each class, see :func:`millie.statistics.conformal.p_values`.
+
+    Returns:
+        By class, in the bundle's order; empty where the bundle keeps no held-out patients.
+    """
+    held_out, truth = bundle.held_out
+    if not len(truth):
+        return {}
+    found = p_values(held_out, truth, np.array([probabilities[x] for x in bundle.labels]))
+    return dict(zip(bundle.labels, found.tolist(), strict=True))

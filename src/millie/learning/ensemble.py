@@ -176,9 +176,7 @@ def fit_ensemble(
         )
         members.append(member)
     out_of_fold = _out_of_fold(members, shares, material, config)
-    temperature, threshold = calibrate(
-        out_of_fold, cast, soften_only=config.training.soften_only
-    )
+    temperature, threshold = calibrate(out_of_fold, cast, soften_only=config.training.soften_only)
     return Ensemble(tuple(members), tuple(shares), temperature, threshold, out_of_fold)
 
 

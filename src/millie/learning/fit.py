@@ -18,12 +18,13 @@ from millie import __version__
 from millie.bags.store import BagReader
 from millie.errors import ConfigError
 from millie.inference.gates import measure_bag, quality_limits, reference_features
+from millie.inference.operating import call_rule, promise
 from millie.learning.ensemble import Cast, Ensemble, Material, fit_ensemble
 from millie.learning.material import open_material, participants
 from millie.learning.parallel import joined
 from millie.learning.sampling import whole_bag
 from millie.learning.train import Progress, embedded_chunks, silent, threads_for
-from millie.models.bundle import BundleDescription, save_bundle
+from millie.models.bundle import BundleDescription, held_out_of, save_bundle
 from millie.models.bundle_folder import check_target
 from millie.statistics.calibration import apply_temperature
 from millie.statistics.metrics import choose_positive, roc_auc
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from millie.bags.store import Store
-    from millie.config import Config
+    from millie.config import Config, PredictionConfig
     from millie.models.network import MilNetwork
     from millie.types import Problem
 
@@ -70,6 +71,12 @@ class Fitted:
     limits: dict[str, float]
     provenance: dict[str, Any]
     problems: tuple[Problem, ...]
+
+    def promise(self, config: PredictionConfig) -> str:
+        """What the limits of the operating point assure, in words."""
+        held = held_out_of(self.reference, len(self.classes))
+        rule = call_rule(self.positive, self.threshold, self.classes, held, config, {})
+        return promise(rule, self.classes, held, config)
 
 
 def fit(

@@ -121,9 +121,7 @@ class Bundle:
     @property
     def held_out(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Probabilities (H, C) and classes (H,) of held-out patients; H is 0 where none is kept."""
-        if "held_out" not in self.reference:
-            return np.zeros((0, len(self.labels))), np.zeros(0, np.int64)
-        return self.reference["held_out"].double().numpy(), self.reference["held_out_class"].numpy()
+        return held_out_of(self.reference, len(self.labels))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -183,6 +181,15 @@ class Bundle:
                 f"{gap:.2g}, allowed {allowed:.2g}. Fetch or train it again; if a fresh copy fails "
                 "too, do not use it on this machine, and report what `millie doctor` prints"
             )
+
+
+def held_out_of(
+    reference: Mapping[str, Tensor], classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Probabilities (H, C) and classes (H,) of held-out patients in a reference, see Bundle."""
+    if "held_out" not in reference:
+        return np.zeros((0, classes)), np.zeros(0, np.int64)
+    return reference["held_out"].double().numpy(), reference["held_out_class"].numpy()
 
 
 def load_bundle(name_or_path: str | Path) -> Bundle:

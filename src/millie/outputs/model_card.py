@@ -38,6 +38,7 @@ class CardFacts:
         provenance: as in the bundle's manifest: ``cohort``, ``n_patients``, ``n_by_class``,
             digests, versions.
         encoder_licence: of the encoder's weights, and what they were trained on.
+        limits: what the operating point assures.
     """
 
     name: str
@@ -50,6 +51,7 @@ class CardFacts:
     aggregator: str
     provenance: Mapping[str, Any]
     encoder_licence: str = ""
+    limits: str = ""
 
 
 def model_card(
@@ -100,7 +102,8 @@ def _purpose(facts: CardFacts) -> str:
         f"the call. {_code(facts.positive)} is called at a calibrated probability of "
         f"{facts.threshold:.3f} or above. A call is a suggestion and needs expert review."
         f"{without}\n\n"
-        "Not for: diagnosis, treatment decisions, other diseases, or stains, scales and specimen "
+        + (f"{facts.limits}\n\n" if facts.limits else "")
+        + "Not for: diagnosis, treatment decisions, other diseases, or stains, scales and specimen "
         "types that it was not trained on."
     )
 

@@ -190,7 +190,7 @@ def train(
         facts = CardFacts(
             title, fitted.classes, fitted.positive, fitted.threshold, fitted.temperature,
             len(fitted.networks), config.model.encoder, config.model.aggregator, fitted.provenance,
-            ENCODERS[config.model.encoder].licence,
+            ENCODERS[config.model.encoder].licence, fitted.promise(config.prediction),
         )  # fmt: skip
         return model_card(facts, bags.root, Path(study) if study else None, text)
 
