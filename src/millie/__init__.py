@@ -12,6 +12,7 @@ For research use only. On the command line: ``millie --help``. In Python::
     study = millie.crossval("store", "study")       # how well are new patients called?
     model = millie.train("store", "my-model")       # a model from all patients
     millie.predict(model.out, "new_patients.csv", "calls")
+    millie.monitor(["calls", "calls_march"], "monitor")   # have the calls changed over time?
 
 Functions take paths as text or :class:`pathlib.Path` and settings as :class:`Config` (``predict``,
 whose model brings its own, as ``stage.field=value``). They give back small objects with a table:
@@ -26,8 +27,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 __all__ = [
-    "Config", "__version__", "crossval", "detect", "load_bundle", "predict", "prepare",
-    "read_cohort", "segment", "train",
+    "Config", "__version__", "crossval", "detect", "load_bundle", "monitor", "predict",
+    "prepare", "read_cohort", "segment", "train",
 ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@ from millie.config import Config as Config
 from millie.pipeline import crossval as crossval
 from millie.pipeline import detect as detect
 from millie.pipeline import load_bundle as load_bundle
+from millie.pipeline import monitor as monitor
 from millie.pipeline import predict as predict
 from millie.pipeline import prepare as prepare
 from millie.pipeline import read_cohort as read_cohort
@@ -10,7 +11,7 @@ from millie.pipeline import segment as segment
 from millie.pipeline import train as train
 
 __all__ = [
-    "Config", "__version__", "crossval", "detect", "load_bundle", "predict", "prepare",
-    "read_cohort", "segment", "train",
+    "Config", "__version__", "crossval", "detect", "load_bundle", "monitor", "predict",
+    "prepare", "read_cohort", "segment", "train",
 ]  # fmt: skip
 __version__: str

@@ -142,6 +142,10 @@ class Finding(StrEnum):
     """A file beside the images that is none."""
     REFUSED = "Refused"
     """An image in which no cells were looked for."""
+    SEEN_BEFORE = "SeenBefore"
+    """A patient that an earlier run of the same model had."""
+    TRAINED_ON = "TrainedOn"
+    """A patient that the model was trained on."""
 
 
 @dataclass(frozen=True, slots=True)

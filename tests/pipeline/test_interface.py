@@ -17,10 +17,12 @@ from millie.errors import MissingPackageError
 from millie.pipeline.results import Result
 
 NAMES = {
-    "Config", "crossval", "detect", "load_bundle", "predict", "prepare", "read_cohort", "segment",
-    "train",
+    "Config", "crossval", "detect", "load_bundle", "monitor", "predict", "prepare", "read_cohort",
+    "segment", "train",
 }  # fmt: skip
-SESSION = ("read_cohort", "segment", "crossval", "train", "load_bundle", "predict", "detect")
+SESSION = (
+    "read_cohort", "segment", "crossval", "train", "load_bundle", "predict", "monitor", "detect",
+)  # fmt: skip
 """Functions in the order of a notebook; the example of each goes on where the last one ended."""
 
 

@@ -72,12 +72,14 @@ class Shared:
 
     Attributes:
         first: whose bag comes first; ``second`` the other.
+        bags: files of the first one and of the second one.
         cells: index in the first one's bag and in the second one's, of each picture.
         images: names of the files that show the first of these pictures.
     """
 
     first: Patient
     second: Patient
+    bags: tuple[Path, Path]
     cells: tuple[tuple[int, int], ...]
     images: tuple[str, str]
 
@@ -181,7 +183,8 @@ def _pictures(
 
 def _shared(first: _Head, second: _Head, cells: Sequence[tuple[int, int]]) -> Shared:
     images = _image_of(first.path, cells[0][0]), _image_of(second.path, cells[0][1])
-    return Shared(first.patient, second.patient, tuple(cells), images)
+    bags = first.path, second.path
+    return Shared(first.patient, second.patient, bags, tuple(cells), images)
 
 
 def _image_of(path: Path, cell: int) -> str:

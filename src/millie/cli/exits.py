@@ -1,14 +1,14 @@
 """How a command ends: its exit code, and one message instead of a traceback.
 
 Exit codes: 0 success; 1 something could not be used (it is listed) and the rest went on; 2 the
-command could not run at all; 130 interrupted by Ctrl-C.
+command could not run at all; 3 ``monitor`` raised an alarm; 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from millie.types import Problem
 
-_SOME_FAILED, _CANNOT_RUN = 1, 2
+_SOME_FAILED, _CANNOT_RUN, _ALARM = 1, 2, 3
 _INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it and as typer gives it."""
 
@@ -70,6 +70,15 @@ def end_with(*, failed: bool) -> None:
     """
     if failed:
         raise typer.Exit(_SOME_FAILED)
+
+
+def end_with_alarm() -> NoReturn:
+    """End ``monitor`` so that a script sees the alarm, whatever else could not be used.
+
+    Raises:
+        Exit: with 3.
+    """
+    raise typer.Exit(_ALARM)
 
 
 def _fail(message: str) -> None:

@@ -33,6 +33,8 @@ _NOTES: Mapping[str, str] = {
     Finding.ONE_PATIENT: "{} folders hold sub-folders of images: each folder read as one patient "
     "(if each sub-folder is a patient, give FOLDER/*)",
     Finding.STRAY: "{} files that are no images were left aside",
+    Finding.SEEN_BEFORE: "{} patients were in an earlier run of the same model: counted once",
+    Finding.TRAINED_ON: "{} patients are among those that the model was trained on: counted",
     Finding.TEST_SPLIT: "{} patients of split 'test': not used for training",
 }
 _FAILURES: Mapping[str, str] = {

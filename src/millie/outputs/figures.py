@@ -261,6 +261,77 @@ def histogram_figure(values: Floats, xlabel: str) -> Figure:
     return figure
 
 
+def rates_over_runs(
+    rates: Sequence[tuple[float, float, float] | None],
+    alarms: Sequence[bool],
+    expected: float | None,
+    title: str,
+) -> Figure:
+    """A small chart: share, lower and upper end for each run; runs with an alarm are triangles.
+
+    Args:
+        rates: None: a run without patients.
+        alarms: of each run.
+        expected: drawn as a line; None: not known.
+        title: above the figure.
+    """
+    figure = Figure(figsize=(3.5, 2.3), layout="constrained")
+    axes = figure.add_subplot()
+    _plain(axes)
+    if expected is not None:
+        axes.axhline(expected, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    for flag, colour, marker in ((False, OKABE_ITO[0], "o"), (True, OKABE_ITO[1], "^")):
+        shown = [(i + 1, *r) for i, r in enumerate(rates) if r and alarms[i] == flag]
+        if shown:
+            x, value, low, high = np.array(shown).T
+            bars = np.stack([np.maximum(0, value - low), np.maximum(0, high - value)])
+            axes.errorbar(x, value, yerr=bars, fmt=marker, color=colour, elinewidth=1.4,
+                          markersize=7 if flag else 5)  # fmt: skip
+    axes.set(ylim=(-0.03, 1.03))
+    _run_axis(axes, len(rates))
+    _label(axes, "run", "share of patients", title)
+    return figure
+
+
+def values_over_runs(values: Sequence[Floats], ylabel: str) -> Figure:
+    """One dot a patient for each run, with the run's median as a bar."""
+    figure = Figure(figsize=(5.6, 2.8), layout="constrained")
+    axes = figure.add_subplot()
+    _plain(axes)
+    for place, own in enumerate(values, start=1):
+        if len(own):
+            axes.scatter(place + _spread(own), own, s=18, alpha=0.6, linewidths=0,
+                         color=OKABE_ITO[0])  # fmt: skip
+            axes.plot([place - 0.35, place + 0.35], [float(np.median(own))] * 2, color=_INK,
+                      linewidth=1.8)  # fmt: skip
+    _run_axis(axes, len(values))
+    _label(axes, "run", ylabel, "")
+    return figure
+
+
+def evidence_figure(evidence: Floats, ends: Sequence[int], limit: float) -> Figure:
+    """A test martingale over patients, on a logarithmic axis; the limit and the ends of runs."""
+    figure = Figure(figsize=(5.6, 2.8), layout="constrained")
+    axes = figure.add_subplot()
+    _plain(axes)
+    axes.axhline(limit, color=OKABE_ITO[1], linewidth=1.2, linestyle=(0, (4, 3)))
+    axes.annotate("alarm", (1, limit), color=OKABE_ITO[1], fontsize=8, va="bottom")
+    axes.vlines(np.asarray(ends[:-1]) + 0.5, 0, 1, transform=axes.get_xaxis_transform(),
+                color=_GRID, linewidth=1, zorder=0)  # fmt: skip
+    axes.step(np.arange(1, len(evidence) + 1), evidence, where="mid", color=OKABE_ITO[0],
+              linewidth=1.8)  # fmt: skip
+    low, high = float(evidence.min()), max(limit, float(evidence.max()))
+    axes.set(yscale="log", ylim=(min(0.5, low) / 1.5, high * 3))
+    _run_axis(axes, len(evidence))
+    _label(axes, "patients, in the order of time", "evidence of change", "")
+    return figure
+
+
+def _run_axis(axes: Axes, n: int) -> None:
+    axes.set_xlim(0.4, n + 0.6)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
+
+
 def _square() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(4.4, 4.4), layout="constrained")
     axes = figure.add_subplot()

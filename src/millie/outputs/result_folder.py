@@ -24,25 +24,28 @@ from typing import Literal
 from millie.errors import ConfigError, DataError
 from millie.files import held, is_temporary, is_visible, publish, safe_id, sync_folder, write_text
 
-Kind = Literal["calls", "study", "store", "model", "other"]
+Kind = Literal["calls", "study", "store", "model", "monitor", "other"]
 
 STORE = "store"
 """Folder of a run's bags: what a killed run finished of them is kept for the next one."""
 
 _HIDDEN, _RECORD, _LOCK = ".millie", "record.json", "lock"
 _SCHEMA = 1
-_WORDS: dict[Kind, str] = {
+WORDS: dict[Kind, str] = {
     "calls": "calls of `millie predict`",
     "study": "a cross-validation",
     "store": "a bag store",
     "model": "a model",
+    "monitor": "a report of `millie monitor`",
 }
+"""What each kind is called in a message."""
 MARKS: dict[str, Kind] = {
     "predictions.json": "calls",
     "progress.json": "study",
     "splits.json": "study",
     "store.json": "store",
     "bundle.json": "model",
+    "monitor.json": "monitor",
 }
 """By which file each kind is known, in the order of trust."""
 
@@ -70,7 +73,7 @@ def check_kind(folder: Path, wanted: Kind) -> None:
     kinds = ["calls"] if recorded else [kind for mark, kind in MARKS.items() if mark in names]
     if others := [kind for kind in kinds if kind != wanted]:
         raise ConfigError(
-            f"{folder} holds {_WORDS[others[0]]}: name another folder for the new results"
+            f"{folder} holds {WORDS[others[0]]}: name another folder for the new results"
         )
     if wanted == "calls" and kinds and not recorded:
         raise ConfigError(

@@ -28,9 +28,11 @@ from millie.pipeline.inputs import (
     store_within,
     without_contradictions,
 )
+from millie.pipeline.monitor_runs import monitor
 from millie.pipeline.results import (
     CrossvalResult,
     DetectResult,
+    MonitorResult,
     PredictResult,
     SegmentResult,
     TrainResult,
@@ -48,9 +50,9 @@ if TYPE_CHECKING:
     from millie.types import Field
 
 __all__ = [
-    "CrossvalResult", "DetectResult", "PredictResult", "Progress", "SegmentResult", "TrainResult",
-    "crossval", "detect", "load_bundle", "predict", "prepare", "read_cohort", "segment", "silent",
-    "train",
+    "CrossvalResult", "DetectResult", "MonitorResult", "PredictResult", "Progress", "SegmentResult",
+    "TrainResult", "crossval", "detect", "load_bundle", "monitor", "predict", "prepare",
+    "read_cohort", "segment", "silent", "train",
 ]  # fmt: skip
 
 

@@ -235,3 +235,28 @@ class PredictResult(Result):
             }
             for one in self.predictions
         ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorResult(Result):
+    """Prediction runs compared over time; a row a state or reason in a run.
+
+    Attributes:
+        out: folder of the page and the tables.
+        report: path of ``report.html``.
+        lines: the runs of each model in words.
+        alarms: one sentence each; none: nothing has changed as far as can be told.
+        rates: see :meth:`rows`.
+        problems: runs that could not be used, and patients counted once.
+    """
+
+    out: Path
+    report: Path
+    lines: tuple[str, ...]
+    alarms: tuple[str, ...]
+    rates: tuple[Mapping[str, Any], ...] = field(repr=False)
+    problems: tuple[Problem, ...] = field(default=(), repr=False)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As ``rates.csv``: ``model, run, kind, name, count, patients, rate, low, high, ...``."""
+        return [dict(row) for row in self.rates]

@@ -15,6 +15,7 @@ from pathlib import Path
 from millie.bags.store import Store
 from millie.errors import ConfigError, DataError, MillieError, MissingFileError
 from millie.models.bundle_folder import locate, shipped_bundles
+from millie.outputs.monitor.report import FILES as MONITOR_FILES
 from millie.outputs.patient.records import PatientResult, PredictionRun
 from millie.outputs.patient.tables import read_cell_probabilities, read_predictions
 from millie.outputs.result_folder import MARKS, Kind, files_of, recorded_files
@@ -184,6 +185,16 @@ def _study(folder: Path) -> tuple[str, list[Problem]]:
     return f"{len(study.patients)} patients, {len(folds)} folds", problems
 
 
+def _monitor(folder: Path) -> tuple[str, list[Problem]]:
+    models = read_json(folder / "monitor.json").get("models", [])
+    problems = [
+        _fault(name, MissingFileError("is missing; run `millie monitor` again"))
+        for name in MONITOR_FILES
+        if not (folder / name).is_file()
+    ]
+    return f"{sum(len(model['runs']) for model in models)} runs", problems
+
+
 def _fault(source: str, error: Exception) -> Problem:
     return Problem("", source, type(error).__name__, str(error), fatal=True)
 
@@ -193,4 +204,5 @@ _CHECKS: dict[Kind, Callable[[Path], tuple[str, list[Problem]]]] = {
     "model": _model,
     "calls": _calls,
     "study": _study,
+    "monitor": _monitor,
 }

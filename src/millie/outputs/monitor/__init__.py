@@ -1,0 +1,1 @@
+"""Several prediction runs beside each other: how the calls develop over time."""

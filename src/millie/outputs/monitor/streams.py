@@ -1,0 +1,116 @@
+"""Numbers of patients in the order of time: the score, the cells, the colours of the images.
+
+Owns which numbers are followed. The test is :func:`millie.statistics.drift.martingale`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from millie.bags.store import BagReader
+from millie.errors import DataError, MissingError
+from millie.outputs.monitor.runs import CountedRun, Series, bag_of
+from millie.outputs.patient.records import PatientResult
+from millie.statistics.drift import martingale
+
+Floats = NDArray[np.float64]
+
+SCORE = "score"
+_OF_BAGS: Mapping[str, str] = {
+    "smudges": "share of smudge cells",
+    "brightness": "mean brightness of the cells (0 to 255)",
+    "red_blue": "red minus blue of the cells (−255 to 255)",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stream:
+    """One number a patient.
+
+    Attributes:
+        name: ``score``, ``cells``, ``smudges``, ``brightness`` or ``red_blue``.
+        title: the same for people.
+        values: by run and patient.
+        evidence: (n,) the test martingale after each patient, all runs in a row.
+        limit: an alarm from here on.
+        alarm: index of the run and name of the patient where it was first reached, or None.
+    """
+
+    name: str
+    title: str
+    values: tuple[dict[str, float], ...]
+    evidence: Floats
+    limit: float
+    alarm: tuple[int, str] | None
+
+    @property
+    def by_run(self) -> list[Floats]:
+        """The values of each run."""
+        return [np.asarray(list(run.values()), dtype=np.float64) for run in self.values]
+
+
+def streams_of(series: Series, level: float) -> list[Stream]:
+    """All numbers that the runs of a series have, each tested.
+
+    Args:
+        series: runs of one model.
+        level: probability of any false alarm among all numbers, however often one looks.
+    """
+    positive = series.model.positive
+    titles = {
+        SCORE: f"probability of {positive}" if positive else "highest probability",
+        "cells": "usable cells",
+        **_OF_BAGS,
+    }
+    numbers = [_numbers_of(run, positive) for run in series.runs]
+    found = {
+        name: tuple({p: own[name] for p, own in run.items() if name in own} for run in numbers)
+        for name in titles
+    }
+    found = {name: values for name, values in found.items() if any(values)}
+    limit = len(found) / level
+    return [_stream(name, titles[name], values, limit) for name, values in found.items()]
+
+
+def _stream(name: str, title: str, values: tuple[dict[str, float], ...], limit: float) -> Stream:
+    places = [(i, patient) for i, run in enumerate(values) for patient in run]
+    row = np.asarray([values[i][patient] for i, patient in places], dtype=np.float64)
+    evidence = martingale(row)
+    beyond = np.flatnonzero(evidence >= limit)
+    return Stream(
+        name, title, values, evidence, limit, places[int(beyond[0])] if len(beyond) else None
+    )
+
+
+def _numbers_of(run: CountedRun, positive: str | None) -> dict[str, dict[str, float]]:
+    """The numbers of each patient with a result, by name."""
+    found: dict[str, dict[str, float]] = {}
+    for result in run.counted:
+        if not result.failed:
+            top = max(result.probabilities.values())
+            score = result.probabilities[positive] if positive else top
+            own = {SCORE: score, "cells": float(result.n_cells), **_of_bag(run, result)}
+            found[result.patient] = own
+    return found
+
+
+def _of_bag(run: CountedRun, result: PatientResult) -> dict[str, float]:
+    """What the bag tells of the images, where it is still there and whole."""
+    path = bag_of(run.run, result.patient)
+    if path is None:
+        return {}
+    try:
+        with BagReader(path, verify=False) as bag:
+            smudges = [cell.smudge for cell in bag.cells]
+            colours = bag.rings().reshape(-1, 3).astype(np.float64).mean(axis=0)
+    except (DataError, MissingError):
+        return {}
+    return {
+        "smudges": float(np.mean(smudges)),
+        "brightness": float(colours.mean()),
+        "red_blue": float(colours[0] - colours[2]),
+    }
