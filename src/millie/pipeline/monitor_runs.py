@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.errors import ConfigError
-from millie.outputs.patient.states import FAILED, SUSPECT_SUFFIX
+from millie.outputs.patient.states import FAILED
 from millie.outputs.result_folder import check_kind, one_at_a_time
 from millie.pipeline.inputs import PathLike, paths_of
 from millie.pipeline.results import MonitorResult
 
 if TYPE_CHECKING:
     from millie.outputs.monitor.runs import Series
+
+_FIXED = ("INDETERMINATE", "URGENT_INDETERMINATE", "NO_SIGNAL", FAILED)
+"""States that do not name a class."""
 
 LEVEL = 0.05
 """Probability of a false alarm of either kind, as is usual for a test."""
@@ -81,7 +84,7 @@ def monitor(
     with one_at_a_time(folder):
         report = write_monitor(folder, found, settings, problems)
     alarms = tuple(line for one in found for line in one.alarms)
-    lines = tuple(_line(one) for one in series)
+    lines = tuple(one.line for one in found)
     return MonitorResult(folder, report, lines, alarms, tuple(rate_rows(found)), tuple(problems))
 
 
@@ -96,22 +99,9 @@ def _check_numbers(baseline: int, expected: Mapping[str, float], level: float) -
 
 
 def _check_states(expected: Mapping[str, float], series: Sequence[Series]) -> None:
-    labels = [label for one in series for label in one.model.labels]
-    known = dict.fromkeys((
-        *labels, *(label + SUSPECT_SUFFIX for label in labels),
-        "INDETERMINATE", "URGENT_INDETERMINATE", "NO_SIGNAL", FAILED,
-    ))  # fmt: skip
+    from millie.inference.calls import state_of
+
+    labels = {label for one in series for label in one.model.labels}
+    known = {*_FIXED, *(state_of(label, ()) for label in labels)}
     if unknown := [state for state in expected if state not in known]:
-        raise ConfigError(f"no state '{unknown[0]}': the states are {', '.join(known)}")
-
-
-def _line(series: Series) -> str:
-    """One model's runs in a sentence."""
-    runs, times = series.runs, [f"{run.when:%Y-%m-%d}" for run in series.runs]
-    span = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
-    word = "run" if len(runs) == 1 else "runs"
-    repeated = sum(len(run.repeated) for run in runs)
-    line = f"{series.model.title}: {len(runs)} {word}, {series.n_patients} patients, {span}"
-    if repeated:
-        line += f"; {repeated} seen before and counted once"
-    return line if len(runs) > 1 else f"{line}; one run only, nothing to compare it with"
+        raise ConfigError(f"no state '{unknown[0]}': the states are {', '.join(sorted(known))}")

@@ -76,8 +76,13 @@ def test_against_a_known_rate_the_first_run_is_tested_too(changed: Path) -> None
 
 def test_one_run_alone_is_said_to_be_alone(steady: list[Path], tmp_path: Path) -> None:
     found = millie.monitor(steady[0], tmp_path / "out")
-    assert "one run only, nothing to compare it with" in found.lines[0]
-    assert "There is one run only" in found.report.read_text(encoding="utf-8")
+    assert "one run only: nothing to compare it with" in found.lines[0]
+    assert found.lines[0] in found.report.read_text(encoding="utf-8")
+
+
+def test_where_all_runs_are_the_baseline_it_is_said(steady: list[Path]) -> None:
+    assert "no run is left beside the baseline" in _compared(steady, 2).line
+    assert "no rate is tested" not in _compared(steady, 1).line
 
 
 def test_the_files_agree_with_each_other(steady: list[Path], changed: Path, tmp_path: Path) -> None:
@@ -124,7 +129,7 @@ def test_without_the_stores_the_calls_are_still_followed(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ({"expected": {"SICK": 0.1}}, "no state 'SICK': the states are AML, APL"),
+        ({"expected": {"APL": 0.1}}, "no state 'APL': the states are AML, APL_SUSPECT, FAILED"),
         ({"expected": {"AML": 1.5}}, "expected 0 to 1"),
         ({"baseline": -1}, "expected 0 or more"),
         ({"level": 0.0}, "between 0 and 1"),

@@ -21,7 +21,7 @@ from millie.outputs.figures import evidence_figure, rates_over_runs, values_over
 from millie.outputs.monitor.rates import Compared, Kind, codes_of
 from millie.outputs.monitor.runs import Series
 from millie.outputs.monitor.streams import SCORE, Stream
-from millie.outputs.page import percent, render
+from millie.outputs.page import count, percent, render
 from millie.types import Problem
 
 SCHEMA = 1
@@ -35,6 +35,24 @@ class Monitored:
     series: Series
     rates: tuple[Compared, ...]
     streams: tuple[Stream, ...]
+
+    @property
+    def line(self) -> str:
+        """The runs in a sentence, and why no rate was tested where none was."""
+        runs, times = self.series.runs, [f"{run.when:%Y-%m-%d}" for run in self.series.runs]
+        span = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
+        line = f"{count(len(runs), 'run')}, {count(self.series.n_patients, 'patient')}, {span}"
+        if repeated := sum(len(run.repeated) for run in runs):
+            line += f"; {repeated} seen before, counted once"
+        return f"{self.series.model.title}: {line}{self._untested}"
+
+    @property
+    def _untested(self) -> str:
+        if any(one.p is not None for one in self.rates):
+            return ""
+        if len(self.series.runs) == 1:
+            return "; one run only: nothing to compare it with, name more or give expected rates"
+        return "; no rate is tested: no run is left beside the baseline, or nothing is expected"
 
     @property
     def alarms(self) -> list[str]:
@@ -192,6 +210,7 @@ def _shown(part: Monitored, baseline: int) -> dict[str, Any]:
         rates[one.kind].setdefault(one.name, []).append(one)
     return {
         "model": part.series.model,
+        "line": part.line,
         "runs": part.series.runs,
         "baseline": min(baseline, len(part.series.runs)),
         "tests": sum(one.p is not None for one in part.rates),
