@@ -143,6 +143,23 @@ def test_wrong_words_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_interrupted_report_can_be_made_again(
+    steady: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("millie.outputs.monitor.report.render", _interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            millie.monitor(steady[0], out)
+    assert not (out / "report.html").exists()
+    _move_stores(steady)
+    assert millie.monitor(steady[0], out).report.is_file()
+
+
+def _interrupted(*_: object, **__: object) -> str:
+    raise KeyboardInterrupt
+
+
 def test_results_are_not_written_over_calls(steady: list[Path]) -> None:
     with pytest.raises(ConfigError, match="name another folder"):
         millie.monitor(steady, steady[0])

@@ -86,7 +86,7 @@ class Monitored:
 def write_monitor(
     out: Path, found: Sequence[Monitored], settings: Mapping[str, Any], problems: Sequence[Problem]
 ) -> Path:
-    """Write ``rates.csv``, ``patients.csv``, ``report.html`` and, last, ``monitor.json``.
+    """Write ``monitor.json``, by which the folder is known, the tables and ``report.html``.
 
     Args:
         out: folder; made if missing.
@@ -97,16 +97,6 @@ def write_monitor(
     Returns:
         path of ``report.html``.
     """
-    write_csv(out / "rates.csv", list(_RATE), (list(row.values()) for row in rate_rows(found)))
-    write_csv(out / "patients.csv", _patient_columns(found), _patient_rows(found))
-    page = render(
-        "monitor.html.j2",
-        parts=[_shown(one, settings["baseline"]) for one in found],
-        alarms=[line for one in found for line in one.alarms],
-        problems=problems,
-        **settings,
-    )
-    report = write_text(out / "report.html", page)
     content = {
         "schema": SCHEMA,
         "research_use_only": True,
@@ -116,7 +106,16 @@ def write_monitor(
     }
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     write_text(out / "monitor.json", text + "\n")
-    return report
+    write_csv(out / "rates.csv", list(_RATE), (list(row.values()) for row in rate_rows(found)))
+    write_csv(out / "patients.csv", _patient_columns(found), _patient_rows(found))
+    page = render(
+        "monitor.html.j2",
+        parts=[_shown(one, settings["baseline"]) for one in found],
+        alarms=[line for one in found for line in one.alarms],
+        problems=problems,
+        **settings,
+    )
+    return write_text(out / "report.html", page)
 
 
 def rate_rows(found: Sequence[Monitored]) -> list[dict[str, Value]]:
@@ -243,7 +242,7 @@ def _stream_shown(stream: Stream) -> dict[str, Any]:
         "places": 3 if stream.name in (SCORE, "smudges") else 0,
         "quartiles": [_quartiles(own) for own in stream.by_run],
         "numbers": [len(own) for own in stream.by_run],
-        "dots": svg_uri(values_over_runs(stream.by_run, stream.title)),
+        "dots": svg_uri(values_over_runs(stream.by_run, stream.title.partition(" (")[0])),
         "evidence": svg_uri(evidence_figure(stream.evidence, ends, stream.limit)),
         "largest": largest,
         "limit": stream.limit,

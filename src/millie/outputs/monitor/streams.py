@@ -92,7 +92,7 @@ def _numbers_of(run: CountedRun, positive: str | None) -> dict[str, dict[str, fl
     for result in run.counted:
         if not result.failed:
             top = max(result.probabilities.values())
-            score = result.probabilities[positive] if positive else top
+            score = result.probabilities.get(positive, top) if positive else top
             own = {SCORE: score, "cells": float(result.n_cells), **_of_bag(run, result)}
             found[result.patient] = own
     return found
@@ -106,6 +106,8 @@ def _of_bag(run: CountedRun, result: PatientResult) -> dict[str, float]:
     try:
         with BagReader(path, verify=False) as bag:
             smudges = [cell.smudge for cell in bag.cells]
+            if not smudges:
+                return {}
             colours = bag.rings().reshape(-1, 3).astype(np.float64).mean(axis=0)
     except (DataError, MissingError):
         return {}
