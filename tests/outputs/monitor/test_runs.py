@@ -53,6 +53,13 @@ def test_training_patients_are_noted_and_counted(make_run: MakeRun) -> None:
     assert {p.error for p in problems} == {Finding.TRAINED_ON}
 
 
+def test_a_run_on_the_training_store_itself(make_run: MakeRun) -> None:
+    run = make_run("a", {"p1": "AML", "p2": "AML"})
+    (series,), _ = read_series([run], run / "store")
+    assert sorted(series.runs[0].trained) == ["p1", "p2"]
+    assert series.n_patients == 2
+
+
 def test_models_are_never_mixed(make_run: MakeRun) -> None:
     runs = [
         make_run("a", {"p1": "AML"}, sha256="aa" * 32),

@@ -208,28 +208,27 @@ class _Identities:
 
 def _identities(first: Mapping[str, TimedRun], training: Sequence[Path]) -> _Identities:
     bags = {path: patient for patient, run in first.items() if (path := bag_of(run.run, patient))}
-    names = {path.name for path in training}
+    known = [path.resolve() for path in training]
     earlier: dict[str, str] = {}
+    for pair in shared_between(list(bags)):
+        older, newer = (bags[path] for path in pair.bags)
+        text = f"the same cells as {older} of {first[older].name}: counted there"
+        earlier.setdefault(newer, text)
+    names = {path.name for path in known}
     trained = {
         patient: "the model was trained on a patient of this name"
         for patient, run in first.items()
         if Store(run.run.store).path_of(patient).name in names
     }
-    for pair in shared_between([*training, *bags]):
-        older, newer = pair.bags
-        if newer not in bags:
-            continue
-        if older in bags:
-            run = first[bags[older]]
-            text = f"the same cells as {bags[older]} of {run.name}: counted there"
-            earlier.setdefault(bags[newer], text)
-        else:
+    others = [path for path in bags if path not in known] if known else []
+    for pair in shared_between([*known, *others]):
+        if pair.bags[0] in known and pair.bags[1] in bags:
             text = f"the model was trained on the same cells (there: patient {pair.first.id})"
-            trained[bags[newer]] = text
+            trained[bags[pair.bags[1]]] = text
     return _Identities(earlier, trained)
 
 
 def bag_of(run: PredictionRun, patient: str) -> Path | None:
     """The patient's bag, where the run's store is still there."""
-    path = Store(run.store).path_of(patient)
+    path = Store(run.store).path_of(patient).resolve()
     return path if path.is_file() else None
