@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from millie.statistics.drift import against_counts, against_rate, holm, martingale
+from millie.statistics.drift import against_counts, against_rate, against_values, holm, martingale
 
 LIMIT = 20.0
 """Reached by at most one of twenty streams without a change."""
@@ -25,6 +25,11 @@ def test_fisher_by_hand() -> None:
 def test_none_in_a_short_baseline_does_not_make_one_later_impossible() -> None:
     assert against_rate(1, 100, 0.0) == 0
     assert against_counts(1, 100, 0, 20) == pytest.approx(1)
+
+
+def test_kolmogorov_smirnov_by_hand() -> None:
+    """Three above three others: 2 of the 20 orders are so far apart."""
+    assert against_values(np.array([4.0, 5, 6]), np.array([1.0, 2, 3])) == pytest.approx(0.1)
 
 
 def test_holm_by_hand() -> None:

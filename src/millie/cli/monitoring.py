@@ -41,7 +41,7 @@ def monitor(
         ),
     ] = None,
     level: Annotated[
-        float, typer.Option("--level", help="Probability of a false alarm of either kind.")
+        float, typer.Option("--level", help="Probability of a false alarm of each kind.")
     ] = 0.05,
     trained_on: Annotated[
         Path | None,
@@ -59,8 +59,9 @@ def monitor(
 
     Runs of one model are sorted by time; each patient counts once. Rates of
     each state and reason are tested against the first runs (--baseline) or
-    against known rates (--expected), scores and images by an online test that
-    may be looked at after every run. Runs of different models are never mixed.
+    against known rates (--expected); scores and images against the first runs,
+    and by an online test that may be looked at after every run. Runs of
+    different models are never mixed.
 
     Writes report.html, rates.csv, patients.csv and monitor.json. An alarm says
     that something has changed, not which calls are wrong. Exit code 0: no

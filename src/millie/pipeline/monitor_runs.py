@@ -22,7 +22,7 @@ _FIXED = ("INDETERMINATE", "URGENT_INDETERMINATE", "NO_SIGNAL", FAILED)
 """States that do not name a class."""
 
 LEVEL = 0.05
-"""Probability of a false alarm of either kind, as is usual for a test."""
+"""Probability of a false alarm of each kind, as is usual for a test."""
 
 
 def monitor(
@@ -45,8 +45,8 @@ def monitor(
             none; None: 1, or 0 where ``expected`` is given.
         expected: rate of a state, 0 to 1, by its name: every run after the baseline is compared
             with it.
-        level: probability of a false alarm, between 0 and 1: of any test of rates, and of any
-            number followed over time, for each model.
+        level: probability of a false alarm, between 0 and 1, for each model: of any test of rates,
+            of any number of any run against the baseline, and of any number followed over time.
         trained_on: bag store of the patients that the models were trained on, to note them.
 
     Raises:
@@ -74,7 +74,12 @@ def monitor(
     series, problems = read_series(paths_of(runs), Path(trained_on) if trained_on else None)
     _check_states(rates, series)
     found = [
-        Monitored(one, tuple(compare(one, first, rates, level)), tuple(streams_of(one, level)))
+        Monitored(
+            one,
+            tuple(compare(one, first, rates, level)),
+            tuple(streams_of(one, first, level)),
+            level,
+        )
         for one in series
     ]
     settings = {

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
+from millie.errors import no_warnings
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -42,6 +44,19 @@ def against_counts(successes: int, trials: int, earlier: int, earlier_trials: in
     """
     table = [[successes, trials - successes], [earlier, earlier_trials - earlier]]
     return float(scipy.stats.fisher_exact(table).pvalue)
+
+
+def against_values(values: Floats, earlier: Floats) -> float:
+    """Two-sided p-value that two samples have one distribution: Kolmogorov-Smirnov, exact.
+
+    Args:
+        values: (n,), at least one.
+        earlier: (m,), at least one.
+
+    Source: Hodges, Arkiv för Matematik 3:469 (1958), as :func:`scipy.stats.ks_2samp`.
+    """
+    with no_warnings(RuntimeWarning):  # of large samples, for which SciPy takes the limit law
+        return float(scipy.stats.ks_2samp(values, earlier).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -16,6 +16,7 @@ from millie.errors import ConfigError
 from millie.outputs.monitor.rates import compare
 from millie.outputs.monitor.report import Monitored, rate_rows
 from millie.outputs.monitor.runs import read_series
+from millie.outputs.monitor.streams import streams_of
 from millie.pipeline.verify import verify
 from millie.types import Problem
 
@@ -44,7 +45,7 @@ def _compared(
     runs: list[Path], baseline: int, expected: dict[str, float] | None = None
 ) -> Monitored:
     (series,), _ = read_series(runs)
-    return Monitored(series, tuple(compare(series, baseline, expected or {}, 0.05)), ())
+    return Monitored(series, tuple(compare(series, baseline, expected or {}, 0.05)), (), 0.05)
 
 
 def test_no_alarm_without_a_change(steady: list[Path]) -> None:
@@ -110,6 +111,16 @@ def test_the_same_runs_give_the_same_bytes(steady: list[Path], tmp_path: Path) -
     second = millie.monitor(steady[::-1], tmp_path / "two")
     for path in first.out.iterdir():
         assert path.read_bytes() == (second.out / path.name).read_bytes()
+
+
+def test_a_run_of_other_scores_is_named(make_run: MakeRun) -> None:
+    first = make_run("a", {f"a{i}": "AML" for i in range(8)}, p_apl=0.1)
+    other = make_run("b", {f"b{i}": "AML" for i in range(8)}, day=2, p_apl=0.4)
+    (series,), _ = read_series([first, other])
+    found = Monitored(series, (), tuple(streams_of(series, 1, 0.05)), 0.05)
+    (line,) = [line for line in found.alarms if "probability of APL" in line]
+    assert f"differs in run 2 ({other}) from the baseline: median 0.4" in line
+    assert not found.streams[0].shifts.keys() & {0}
 
 
 def _move_stores(runs: list[Path]) -> None:

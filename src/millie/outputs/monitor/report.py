@@ -35,6 +35,7 @@ class Monitored:
     series: Series
     rates: tuple[Compared, ...]
     streams: tuple[Stream, ...]
+    level: float
 
     @property
     def line(self) -> str:
@@ -59,7 +60,13 @@ class Monitored:
         """One line each, the strongest first."""
         rates = sorted((one for one in self.rates if one.alarm), key=lambda one: one.adjusted or 0)
         streams = [stream for stream in self.streams if stream.alarm]
-        lines = [*(self._of_rate(one) for one in rates), *map(self._of_stream, streams)]
+        shifts = [
+            self._of_shift(stream, run, p)
+            for stream in self.streams
+            for run, p in stream.shifts.items()
+            if p < self.level
+        ]
+        lines = [*map(self._of_rate, rates), *shifts, *map(self._of_stream, streams)]
         return [f"{self.series.model.title}: {line}" for line in lines]
 
     def _of_rate(self, one: Compared) -> str:
@@ -72,6 +79,13 @@ class Monitored:
             f"{one.name} {more} in run {one.run + 1} ({self.series.runs[one.run].name}): "
             f"{one.rate.successes} of {one.rate.n} patients, {known} "
             f"(corrected p = {one.adjusted or 0.0:.2g})"
+        )
+
+    def _of_shift(self, stream: Stream, run: int, p: float) -> str:
+        median = float(np.median(stream.by_run[run]))
+        return (
+            f"{stream.title} differs in run {run + 1} ({self.series.runs[run].name}) from the "
+            f"baseline: median {median:.3g} (corrected p = {p:.2g})"
         )
 
     def _of_stream(self, stream: Stream) -> str:
@@ -187,6 +201,7 @@ def _to_json(part: Monitored) -> dict[str, Any]:
                 "name": stream.name, "title": stream.title, "limit": stream.limit,
                 "largest_evidence": float(stream.evidence.max()),
                 "quartiles": [_quartiles(own) for own in stream.by_run],
+                "p_corrected": [stream.shifts.get(i) for i in range(len(stream.values))],
                 "alarm": None
                 if stream.alarm is None
                 else {"run": part.series.runs[stream.alarm[0]].name, "patient": stream.alarm[1]},
@@ -218,7 +233,7 @@ def _shown(part: Monitored, baseline: int) -> dict[str, Any]:
              "figures": [_rate_figure(name, row) for name, row in own.items()]}
             for kind, own in rates.items() if own
         ],
-        "streams": [_stream_shown(stream) for stream in part.streams],
+        "streams": [_stream_shown(stream, part.level) for stream in part.streams],
         "alarms": part.alarms,
     }  # fmt: skip
 
@@ -234,17 +249,18 @@ def _rate_figure(name: str, row: Sequence[Compared]) -> dict[str, str]:
     return {"uri": svg_uri(figure), "alt": f"{name}, patients by run: {words}"}
 
 
-def _stream_shown(stream: Stream) -> dict[str, Any]:
+def _stream_shown(stream: Stream, level: float) -> dict[str, Any]:
     ends = list(accumulate(len(run) for run in stream.values))
     largest = float(stream.evidence.max())
     return {
         "title": stream.title,
         "places": 3 if stream.name in (SCORE, "smudges") else 0,
         "quartiles": [_quartiles(own) for own in stream.by_run],
+        "shifts": [stream.shifts.get(i) for i in range(len(stream.values))],
         "numbers": [len(own) for own in stream.by_run],
         "dots": svg_uri(values_over_runs(stream.by_run, stream.title.partition(" (")[0])),
         "evidence": svg_uri(evidence_figure(stream.evidence, ends, stream.limit)),
         "largest": largest,
         "limit": stream.limit,
-        "alarm": stream.alarm is not None,
+        "alarm": stream.alarm is not None or min(stream.shifts.values(), default=1) < level,
     }

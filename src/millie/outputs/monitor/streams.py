@@ -1,6 +1,6 @@
 """Numbers of patients in the order of time: the score, the cells, the colours of the images.
 
-Owns which numbers are followed. The test is :func:`millie.statistics.drift.martingale`.
+Owns which numbers are followed. The tests are those of :mod:`millie.statistics.drift`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from millie.bags.store import BagReader
 from millie.errors import DataError, MissingError
 from millie.outputs.monitor.runs import CountedRun, Series, bag_of
 from millie.outputs.patient.records import PatientResult
-from millie.statistics.drift import martingale
+from millie.statistics.drift import against_values, holm, martingale
 
 Floats = NDArray[np.float64]
 
@@ -38,6 +38,8 @@ class Stream:
         evidence: (n,) the test martingale after each patient, all runs in a row.
         limit: an alarm from here on.
         alarm: index of the run and name of the patient where it was first reached, or None.
+        shifts: by index of the run the p-value against the baseline, corrected for all numbers of
+            all runs (Holm); runs that are not tested are left out.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Stream:
     evidence: Floats
     limit: float
     alarm: tuple[int, str] | None
+    shifts: Mapping[int, float]
 
     @property
     def by_run(self) -> list[Floats]:
@@ -53,11 +56,12 @@ class Stream:
         return [np.asarray(list(run.values()), dtype=np.float64) for run in self.values]
 
 
-def streams_of(series: Series, level: float) -> list[Stream]:
+def streams_of(series: Series, baseline: int, level: float) -> list[Stream]:
     """All numbers that the runs of a series have, each tested.
 
     Args:
         series: runs of one model.
+        baseline: how many of the first runs later ones are compared with; 0: none.
         level: probability of any false alarm among all numbers, however often one looks.
     """
     positive = series.model.positive
@@ -72,18 +76,42 @@ def streams_of(series: Series, level: float) -> list[Stream]:
         for name in titles
     }
     found = {name: values for name, values in found.items() if any(values)}
-    limit = len(found) / level
-    return [_stream(name, titles[name], values, limit) for name, values in found.items()]
+    limit, shifts = len(found) / level, _shifts(found, baseline)
+    return [
+        _stream(name, titles[name], values, limit, shifts[name]) for name, values in found.items()
+    ]
 
 
-def _stream(name: str, title: str, values: tuple[dict[str, float], ...], limit: float) -> Stream:
+def _shifts(
+    found: Mapping[str, tuple[dict[str, float], ...]], baseline: int
+) -> dict[str, dict[int, float]]:
+    """Corrected p-values by number and run."""
+    tests: dict[tuple[str, int], float] = {}
+    for name, runs in found.items():
+        earlier = [value for run in runs[:baseline] for value in run.values()]
+        for i, run in enumerate(runs[baseline:], start=baseline):
+            if earlier and run:
+                own = np.asarray(list(run.values()))
+                tests[name, i] = against_values(own, np.asarray(earlier))
+    shifts: dict[str, dict[int, float]] = {name: {} for name in found}
+    for (name, i), p in zip(tests, holm(list(tests.values())), strict=True):
+        shifts[name][i] = p
+    return shifts
+
+
+def _stream(
+    name: str,
+    title: str,
+    values: tuple[dict[str, float], ...],
+    limit: float,
+    shifts: Mapping[int, float],
+) -> Stream:
     places = [(i, patient) for i, run in enumerate(values) for patient in run]
     row = np.asarray([values[i][patient] for i, patient in places], dtype=np.float64)
     evidence = martingale(row)
     beyond = np.flatnonzero(evidence >= limit)
-    return Stream(
-        name, title, values, evidence, limit, places[int(beyond[0])] if len(beyond) else None
-    )
+    alarm = places[int(beyond[0])] if len(beyond) else None
+    return Stream(name, title, values, evidence, limit, alarm, shifts)
 
 
 def _numbers_of(run: CountedRun, positive: str | None) -> dict[str, dict[str, float]]:
