@@ -15,7 +15,7 @@ from millie.outputs.patient.records import ModelFacts
 from millie.outputs.patient.tables import write_predictions
 
 if TYPE_CHECKING:
-    from millie.types import Prediction, Problem
+    from millie.types import Prediction, Problem, Reason
 
 CARD: dict[str, Any] = {
     "name": "apl-blood",
@@ -34,14 +34,14 @@ def make_run(
     make_prediction: Callable[..., Prediction],
 ) -> MakeRun:
     """Write a run: a state a patient, on bags that differ, unless their seeds are given."""
-    seeds = count(3)
+    seeds = (3 + 12 * k % 29 for k in count())  # in no order: runs differ in nothing but chance
 
     def make(
         name: str,
         states: Mapping[str, str],
         *,
         day: int = 1,
-        reasons: Sequence[str] = (),
+        reasons: Sequence[Reason] = (),
         problems: Sequence[Problem] = (),
         seed: int | None = None,
         sha256: str = CARD["sha256"],

@@ -18,7 +18,7 @@ from millie.outputs.monitor.report import Monitored, rate_rows
 from millie.outputs.monitor.runs import read_series
 from millie.outputs.monitor.streams import streams_of
 from millie.pipeline.verify import verify
-from millie.types import Problem
+from millie.types import Problem, Reason
 
 MakeRun = Callable[..., Path]
 
@@ -37,8 +37,9 @@ def steady(make_run: MakeRun) -> list[Path]:
 def changed(make_run: MakeRun) -> Path:
     """A run in which nobody got a call, one without a result."""
     lost = Problem("d3p9", "", "NoCellsError", "d3p9: no cell in 2 images", fatal=True)
+    few = Reason("TOO_FEW_CELLS", "12 usable, at least 50 needed", "Photograph more cells.")
     states = {f"d3p{i}": "INDETERMINATE" for i in range(8)}
-    return make_run("run3", states, day=3, reasons=["12 cells: too few"], problems=[lost])
+    return make_run("run3", states, day=3, reasons=[few], problems=[lost])
 
 
 def _compared(
@@ -64,7 +65,7 @@ def test_a_changed_run_is_named(steady: list[Path], changed: Path) -> None:
     assert "2 of 16 in the baseline" in states[0]
     tested = [one for one in found.rates if one.p is not None]
     assert {one.run for one in tested} == {2}
-    assert {one.name for one in tested} > {"AML", "FAILED", "NoCellsError"}
+    assert {one.name for one in tested} >= {"AML", "FAILED", "NoCellsError", "TOO_FEW_CELLS"}
 
 
 def test_against_a_known_rate_the_first_run_is_tested_too(changed: Path) -> None:
@@ -134,7 +135,7 @@ def test_without_the_stores_the_calls_are_still_followed(
     _move_stores(steady)
     found = millie.monitor(steady, tmp_path / "out")
     content = json.loads((found.out / "monitor.json").read_text(encoding="utf-8"))
-    assert [s["name"] for s in content["models"][0]["streams"]] == ["score", "cells"]
+    assert [s["name"] for s in content["models"][0]["streams"]] == ["score", "cells", "sharpness"]
 
 
 @pytest.mark.parametrize(

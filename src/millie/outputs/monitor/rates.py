@@ -6,7 +6,6 @@ Owns what is counted and what it is compared with. The tests are those of
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -78,12 +77,7 @@ def codes_of(result: PatientResult) -> frozenset[str]:
     """What was noted of a patient, one word each; of a failed one the class of its error."""
     if result.error is not None:
         return frozenset({result.error.partition(":")[0]})
-    return frozenset(map(_code, result.reasons))
-
-
-def _code(reason: str) -> str:
-    """The kind of a reason: its text up to the first colon, every number as N."""
-    return re.sub(r"\d[\d.,]*", "N", reason.partition(":")[0])
+    return frozenset(reason.code for reason in result.reasons)
 
 
 def _names(series: Series, expected: Mapping[str, float]) -> list[tuple[Kind, str]]:

@@ -20,7 +20,7 @@ from millie.outputs.figure_files import svg_uri
 from millie.outputs.figures import evidence_figure, rates_over_runs, values_over_runs
 from millie.outputs.monitor.rates import Compared, Kind, codes_of
 from millie.outputs.monitor.runs import Series
-from millie.outputs.monitor.streams import SCORE, Stream
+from millie.outputs.monitor.streams import WHOLE, Stream
 from millie.outputs.page import count, percent, render
 from millie.types import Problem
 
@@ -254,7 +254,7 @@ def _stream_shown(stream: Stream, level: float) -> dict[str, Any]:
     largest = float(stream.evidence.max())
     return {
         "title": stream.title,
-        "places": 3 if stream.name in (SCORE, "smudges") else 0,
+        "places": 0 if stream.name in WHOLE else 3,
         "quartiles": [_quartiles(own) for own in stream.by_run],
         "shifts": [stream.shifts.get(i) for i in range(len(stream.values))],
         "numbers": [len(own) for own in stream.by_run],

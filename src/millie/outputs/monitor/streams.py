@@ -20,8 +20,11 @@ from millie.statistics.drift import against_values, holm, martingale
 Floats = NDArray[np.float64]
 
 SCORE = "score"
-_OF_BAGS: Mapping[str, str] = {
-    "smudges": "share of smudge cells",
+WHOLE = frozenset({"cells", "brightness", "red_blue"})
+"""Numbers of which nobody needs decimals."""
+_TITLES: Mapping[str, str] = {
+    "cells": "usable cells",
+    "smudge_fraction": "share of smudge cells",
     "brightness": "mean brightness of the cells (0 to 255)",
     "red_blue": "red minus blue of the cells (−255 to 255)",
 }
@@ -32,7 +35,7 @@ class Stream:
     """One number a patient.
 
     Attributes:
-        name: ``score``, ``cells``, ``smudges``, ``brightness`` or ``red_blue``.
+        name: ``score``, ``cells``, a number of the bag or a measured quality of the sample.
         title: the same for people.
         values: by run and patient.
         evidence: (n,) the test martingale after each patient, all runs in a row.
@@ -65,20 +68,17 @@ def streams_of(series: Series, baseline: int, level: float) -> list[Stream]:
         level: probability of any false alarm among all numbers, however often one looks.
     """
     positive = series.model.positive
-    titles = {
-        SCORE: f"probability of {positive}" if positive else "highest probability",
-        "cells": "usable cells",
-        **_OF_BAGS,
-    }
     numbers = [_numbers_of(run, positive) for run in series.runs]
+    names = dict.fromkeys(name for run in numbers for own in run.values() for name in own)
     found = {
         name: tuple({p: own[name] for p, own in run.items() if name in own} for run in numbers)
-        for name in titles
+        for name in names
     }
-    found = {name: values for name, values in found.items() if any(values)}
+    titles = {SCORE: f"probability of {positive}" if positive else "highest probability", **_TITLES}
     limit, shifts = len(found) / level, _shifts(found, baseline)
     return [
-        _stream(name, titles[name], values, limit, shifts[name]) for name, values in found.items()
+        _stream(name, titles.get(name, name.replace("_", " ")), values, limit, shifts[name])
+        for name, values in found.items()
     ]
 
 
@@ -122,6 +122,7 @@ def _numbers_of(run: CountedRun, positive: str | None) -> dict[str, dict[str, fl
             top = max(result.probabilities.values())
             score = result.probabilities.get(positive, top) if positive else top
             own = {SCORE: score, "cells": float(result.n_cells), **_of_bag(run, result)}
+            own |= {m.name: m.value for m in result.quality if m.value is not None}
             found[result.patient] = own
     return found
 
@@ -140,7 +141,7 @@ def _of_bag(run: CountedRun, result: PatientResult) -> dict[str, float]:
     except (DataError, MissingError):
         return {}
     return {
-        "smudges": float(np.mean(smudges)),
+        "smudge_fraction": float(np.mean(smudges)),
         "brightness": float(colours.mean()),
         "red_blue": float(colours[0] - colours[2]),
     }
