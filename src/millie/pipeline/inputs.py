@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from millie.bags.copies import shared_between
 from millie.bags.store import BagReader, Store
@@ -16,11 +17,15 @@ from millie.config import Config
 from millie.errors import ConfigError, MissingFileError
 from millie.outputs.result_folder import STORE, Results, files_of
 from millie.readers.cohort import read_folders, read_manifest
+from millie.readers.images import read_image
 from millie.readers.manifest import is_manifest
 from millie.readers.spelling import existing, exists
 from millie.readers.stray import without_strays
 from millie.readers.table import SPREADSHEETS
-from millie.types import Cohort, Problem
+from millie.types import Cohort, Field, ImageSource, Problem, SourceRecord
+
+if TYPE_CHECKING:
+    from millie.outputs.overlays import FieldReader
 
 PathLike = str | os.PathLike[str]
 """A path as people write it."""
@@ -122,6 +127,25 @@ def store_within(results: Results, cohort: Cohort) -> Store:
     for path in wanted:
         results.carry(f"{STORE}/{path.name}")
     return store
+
+
+def images_of(cohort: Cohort | None, store: Store, config: Config) -> FieldReader:
+    """Reads an image of a bag again: where the cohort has it, else where the bag says it lay."""
+    known = {
+        (patient.id, image.name): image.path
+        for patient in (cohort.patients if cohort else ())
+        for image in patient.images
+    }
+
+    def read(patient: str, record: SourceRecord) -> Field:
+        path = known.get((patient, record.name))
+        if path is None and record.path:
+            path = Path(os.path.normpath(store.root.resolve() / record.path))
+        if path is None:
+            raise MissingFileError(f"{record.name}: its bag does not say where it lies")
+        return read_image(ImageSource(path, record.name), config.reading)
+
+    return read
 
 
 def bags_of_store(store: Store, config: Config) -> tuple[list[Path], list[Problem]]:

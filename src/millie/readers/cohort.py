@@ -34,7 +34,8 @@ def read_folders(paths: Sequence[Path]) -> Cohort:
     where all images of a folder are in several sub-folders.
 
     Args:
-        paths: folders and image files, as typed; outputs show the images by these names.
+        paths: folders and image files; outputs show an image by the folder's name and its path
+            in it, so no output says where on a disk it lay.
 
     Raises:
         MissingFileError: a path does not exist.
@@ -100,7 +101,11 @@ def _patient(name: str, place: Path, files: Sequence[Path]) -> Patient:
         raise ManifestError(
             f"{place}: no images (JPEG, PNG, TIFF, BMP); the folder {holds}. {remedy}"
         )
-    sources = [ImageSource(path=path, name=path.as_posix()) for path in files]
+    folder = place.resolve().name
+    sources = [
+        ImageSource(path=path, name=Path(folder, path.relative_to(place)).as_posix())
+        for path in files
+    ]
     return Patient(id=name, label=None, images=tuple(sources))
 
 
