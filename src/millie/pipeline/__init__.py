@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from millie.bags.store import Store
 from millie.config import Config
 from millie.errors import ConfigError, MissingFileError
-from millie.outputs.result_folder import STORE, check_kind, new_calls, one_at_a_time
+from millie.outputs.result_folder import STORE, check_kind, new_results, one_at_a_time, record_files
 from millie.pipeline.detect_cells import detect_in_files
 from millie.pipeline.inputs import (
     PathLike,
@@ -38,7 +38,7 @@ from millie.pipeline.results import (
     TrainResult,
 )
 from millie.pipeline.segment_cohort import Progress, fill_store, silent
-from millie.readers.cohort import write_manifest
+from millie.readers.cohort import write_new_manifest
 from millie.readers.datasets import prepare as read_dataset
 from millie.types import Cohort
 
@@ -63,11 +63,11 @@ def prepare(dataset: str, root: PathLike, out: PathLike) -> Cohort:
         out: the manifest (CSV) to write.
 
     Raises:
-        ConfigError: no such data set.
+        ConfigError: no such data set, or ``out`` exists and holds anything else.
         ManifestError: the folder is not that data set; the message shows the expected tree.
     """
     cohort = read_dataset(dataset, Path(root))
-    write_manifest(cohort, Path(out))
+    write_new_manifest(cohort, Path(out))
     return cohort
 
 
@@ -274,7 +274,8 @@ def crossval(
         >>> auc.low <= auc.value <= auc.high
         True
     """
-    from millie.evaluation.controls import run_controls
+    from millie.evaluation import controls as measured
+    from millie.evaluation.crossval import FILES
     from millie.evaluation.crossval import crossval as run
     from millie.outputs.report import write_report
 
@@ -283,7 +284,11 @@ def crossval(
     check_kind(folder, "study")
     with one_at_a_time(folder):
         result = run(bags, config, folder, progress)
-        found = run_controls(bags, config, folder, progress, main=result) if controls else []
+        record_files(folder, "study", FILES)
+        found = []
+        if controls:
+            found = measured.run_controls(bags, config, folder, progress, main=result)
+            record_files(folder, "study", measured.FILES)
         lines = (*result.lines(), *(control.line() for control in found))
         report = write_report(folder, bags.root)
     return CrossvalResult(folder, report, lines, result.figures(), tuple(found), result.problems)
@@ -363,7 +368,7 @@ def predict(
             f"{named[0]} keeps the names that it was cut with: cut one without them by `millie "
             "segment --pseudonyms`"
         )
-    with new_calls(folder) as results:
+    with new_results(folder) as results:
         with loading(bundle, chosen, engine, progress) as (caller, watched):
             if is_store(named):
                 cohort, store = None, elsewhere(named[0], folder)

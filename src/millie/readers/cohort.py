@@ -15,14 +15,14 @@ from millie.files import is_litter
 from millie.readers.content import note, problem
 from millie.readers.images import find_images, other_files, unread_pictures
 from millie.readers.manifest import read_manifest
-from millie.readers.manifest_writer import write_manifest
+from millie.readers.manifest_writer import write_manifest, write_new_manifest
 from millie.readers.spelling import tidy
 from millie.types import Cohort, Finding, ImageSource, Patient, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["check_labels", "read_folders", "read_manifest", "write_manifest"]
+__all__ = ["check_labels", "read_folders", "read_manifest", "write_manifest", "write_new_manifest"]
 
 
 def read_folders(paths: Sequence[Path]) -> Cohort:
