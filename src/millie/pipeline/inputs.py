@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from millie.bags.copies import shared_between
 from millie.bags.store import BagReader, Store
 from millie.config import Config
-from millie.errors import ConfigError, MissingFileError
+from millie.errors import ConfigError, ImageError, MissingFileError
 from millie.outputs.result_folder import STORE, Results, files_of
 from millie.readers.cohort import read_folders, read_manifest
+from millie.readers.content import problem
 from millie.readers.images import read_image
 from millie.readers.manifest import is_manifest
 from millie.readers.spelling import existing, exists
@@ -76,8 +77,11 @@ def cohort_of(inputs: Sequence[Path], root: Path | None = None) -> Cohort:
     """
     inputs = [existing(Path(), str(path)) or path for path in inputs]
     missing = [path for path in inputs if not exists(path)]
-    if missing:
-        raise MissingFileError(f"{missing[0]} does not exist; give folders, images or a manifest")
+    dead = [path for path in missing if os.path.islink(path)]  # noqa: PTH114 - of any length
+    misspelt = [path for path in missing if path not in dead or missing == inputs]
+    if misspelt:
+        raise MissingFileError(f"{misspelt[0]} does not exist; give folders, images or a manifest")
+    inputs = [path for path in inputs if path not in dead]
     tables = [p for p in inputs if p.is_file() and p.suffix.lower() in _TABLES]
     if tables and len(inputs) > 1 and (manifests := list(filter(is_manifest, tables))):
         raise ConfigError(
@@ -90,7 +94,8 @@ def cohort_of(inputs: Sequence[Path], root: Path | None = None) -> Cohort:
     kept, notes = without_strays(inputs)
     # As in a manifest's cohort: workers on other machines start in other folders.
     cohort = read_folders([path.absolute() for path in kept])
-    return replace(cohort, problems=(*cohort.problems, *notes))
+    lost = [problem("", str(path), ImageError(f"{path}: a link to nothing")) for path in dead]
+    return replace(cohort, problems=(*cohort.problems, *notes, *lost))
 
 
 def is_store(inputs: Sequence[Path]) -> bool:

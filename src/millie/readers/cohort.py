@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from millie.errors import ConfigError, DataError, ManifestError, MissingFileError
 from millie.files import is_litter
 from millie.readers.content import note, problem
-from millie.readers.images import find_images, other_files, unread_pictures
+from millie.readers.images import OTHER_PICTURES, find_images, other_files, unread_pictures
 from millie.readers.manifest import read_manifest
 from millie.readers.manifest_writer import write_manifest, write_new_manifest
 from millie.readers.spelling import tidy
@@ -96,8 +96,10 @@ def _patient(name: str, place: Path, files: Sequence[Path]) -> Patient:
         kinds = sorted({path.suffix or path.name for path in other_files(place)})
         holds = f"holds only {', '.join(kinds[:8])}" if kinds else "is empty"
         remedy = "Give a folder with the images of one patient"
-        if unread_pictures(place):
+        if any(kind.lower() in OTHER_PICTURES for kind in kinds):
             remedy = "Export its images as JPEG, PNG, TIFF or BMP"
+        elif unread := unread_pictures(place):
+            remedy = str(unread[0][1])
         raise ManifestError(
             f"{place}: no images (JPEG, PNG, TIFF, BMP); the folder {holds}. {remedy}"
         )

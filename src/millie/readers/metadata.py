@@ -1,8 +1,8 @@
 """Pixel size (um/px) out of an image file's own metadata, where it can be believed.
 
-Owns the units of OME-XML, ImageJ, Aperio and of resolution tags. Most cameras write 72 or 96 dpi whatever
-the objective: such values are no scale at all. Where a microscope's program states a scale that is
-not understood, a note says so. Nothing else of the metadata is read or kept.
+Owns the units of OME-XML, ImageJ, Aperio and of resolution tags. Most cameras write 72 or 96 dpi
+whatever the objective: such values are no scale at all. Where a microscope's program states a scale
+that is not understood, a note says so. Nothing else of the metadata is read or kept.
 """
 
 from __future__ import annotations
