@@ -119,7 +119,7 @@ def verify(
     things: Annotated[
         list[str],
         typer.Argument(
-            help="Bag stores, models (folder or name), results of predict or crossval.",
+            help="Bag stores, models (folder or name), results of predict, crossval or reproduce.",
             metavar="STORE|BUNDLE|RUN...",
         ),
     ],

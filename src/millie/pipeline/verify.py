@@ -82,8 +82,8 @@ def _place(name: str) -> tuple[Kind, Path]:
         if any(folder.glob(mark)):
             return kind, folder
     raise ConfigError(
-        f"{name} is no bag store, no model, and no results of `millie predict` or `millie "
-        "crossval`: name a folder that one of these commands has finished"
+        f"{name} is no bag store, no model, and no results of `millie predict`, `crossval` or "
+        "`reproduce`: name a folder that one of these commands has finished"
     )
 
 

@@ -33,6 +33,8 @@ OTHER_PICTURES = frozenset({
 })  # fmt: skip
 """Extensions of images that cannot be read: one in a patient's folder is reported, not ignored."""
 
+_LONGEST_SHOWN = 200  # characters of a path
+
 RESULT, DRAWN = "predictions.json", "overlays"
 """Mark an output of ``millie predict``: its overlays are not images of a patient."""
 
@@ -152,15 +154,15 @@ def unread_pictures(folder: Path) -> list[tuple[str, ImageError]]:
     walk = _walk(folder)
     others = [path for path in walk.files if path.suffix.lower() in OTHER_PICTURES]
     found = [*walk.lost, *((path, unread_format(path)) for path in others)]
-    return [
-        (path.relative_to(folder).as_posix(), error) for path, error in sorted(found, key=_name)
-    ]
+    return [(_shown(path, folder), error) for path, error in sorted(found, key=_parts)]
 
 
 def unlisted_folder(folder: Path, error: OSError) -> ImageError:
     """Why the files of a folder are missing, and what to do."""
     if error.errno == errno.ENAMETOOLONG:
-        return ImageError(f"{str(folder)[:100]}...: the path is too long; move the folder up")
+        return ImageError(
+            f"{str(folder)[:_LONGEST_SHOWN]}...: the path is too long; move the folder up"
+        )
     return ImageError(
         f"{folder}: the folder cannot be listed ({error.strerror}); check its permissions"
     )
@@ -210,5 +212,10 @@ def _follow(link: Path, root: Path, found: _Found) -> None:
         found.lost.append((link, ImageError(f"{link}: a link to nothing; copy the file there")))
 
 
-def _name(one: tuple[Path, ImageError]) -> tuple[str, ...]:
+def _parts(one: tuple[Path, ImageError]) -> tuple[str, ...]:
     return one[0].parts
+
+
+def _shown(path: Path, folder: Path) -> str:
+    name = path.relative_to(folder).as_posix()
+    return name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."
