@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import stat
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -14,7 +16,8 @@ from PIL import Image
 from millie import pipeline
 from millie.bags.store import BagReader, Store
 from millie.config import Config
-from millie.errors import ConfigError
+from millie.errors import BusyError, ConfigError
+from millie.files import held
 from millie.pipeline.pseudonyms import pseudonymised
 from millie.types import Cohort, ImageSource, Patient, Problem
 
@@ -153,6 +156,22 @@ def test_the_table_given_again_gives_the_same_pseudonyms_and_another_table_other
     assert (note.patient, note.source) == (first.patients[0].id, first.patients[0].images[0].name)
     assert "/x" not in note.message
     assert [p.images[0].path for p in first.patients] == [p.images[0].path for p in COHORT.patients]
+
+
+def test_parts_of_a_cohort_that_begin_together_wait_for_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, lock = tmp_path / "names.csv", tmp_path / ".names.csv.lock"
+    with ThreadPoolExecutor(4) as pool:
+        with held(lock, table):
+            parts = [pool.submit(pseudonymised, COHORT, table, []) for _ in range(4)]
+            time.sleep(0.2)
+            assert not any(part.done() for part in parts)
+            assert not table.exists()
+        assert len({part.result() for part in parts}) == 1
+    monkeypatch.setattr("millie.pipeline.pseudonyms._WAIT_S", 0.0)
+    with held(lock, table), pytest.raises(BusyError, match=r"names\.csv is in use"):
+        pseudonymised(COHORT, table, [])
 
 
 @pytest.mark.parametrize("place", ["out/names.csv", "out/a/../b/names.csv", "out"])
