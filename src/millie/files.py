@@ -31,6 +31,7 @@ from millie.errors import BusyError
 if sys.platform != "win32":  # there the name in the lock file alone counts
     import fcntl
 
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 _STALE_S = 24 * 3600.0
 _FORMULA = re.compile(r"(^(?='*[\t\r\n])|(?:^|[;|\t\r\n])(?='*[=+\-@＝＋－＠]))('*)")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -47,12 +48,16 @@ Value = str | int | float | bool | None
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """Open a temporary file that takes the place of ``path`` when the block ends well.
 
     The folder is made if missing. After an error nothing is left behind and an older ``path`` is
     untouched; what a killed process left is removed when the same file is written again. Of several
     writers the last wins.
+
+    Args:
+        path: the file.
+        mode: who may read and write it, less what the system's mask takes away.
 
     Raises:
         OSError: the file cannot be written (disk full, no permission).
@@ -61,7 +66,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     remove_stale(path.parent, path.name)
     temporary = temporary_path(path)
     try:
-        with temporary.open("xb") as stream:
+        with os.fdopen(os.open(temporary, _NEW_FILE, mode), "wb") as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -108,7 +113,9 @@ def write_text(path: Path, text: str) -> Path:
     return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Value]]) -> Path:
+def write_csv(
+    path: Path, header: Sequence[str], rows: Iterable[Sequence[Value]], mode: int = 0o666
+) -> Path:
     """Write a table in one atomic step, row by row in constant memory.
 
     It begins with a byte-order mark: without it spreadsheets take UTF-8 for another encoding, and
@@ -119,8 +126,9 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Value]]
         header: names of the columns.
         rows: text is :func:`spelt_out` and quoted against formulas; floats are written so that
             reading gives the same number; booleans as 0 and 1, None as an empty cell.
+        mode: as of :func:`replacing`.
     """
-    with replacing(path) as stream:
+    with replacing(path, mode) as stream:
         stream.write(codecs.BOM_UTF8)
         text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
         plain = csv.writer(text, lineterminator="\n")

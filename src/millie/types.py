@@ -70,8 +70,8 @@ class ImageSource:
 
     Attributes:
         path: where the file lies.
-        name: the file as the user named it or relative to the cohort's root, with ``/``; this is
-            what every output shows. Unique within a patient.
+        name: the file relative to the cohort's root, below its patient's folder, or as the user
+            named it, with ``/``; this is what every output shows. Unique within a patient.
         kind: field, cell or slide; None: decided from the image by the pipeline.
         pixel_size: from the manifest or the data set's documentation; None: unknown.
         cell_label: expert's type of a single-cell crop. Evaluation only, never for training.
@@ -270,7 +270,11 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
-    """Provenance of an image in a bag: file, digest, scale, size, segmentation diagnostics."""
+    """Provenance of an image in a bag: file, digest, scale, size, segmentation diagnostics.
+
+    ``path`` leads from the bag's folder to the file, with ``/``; it is empty where outputs carry
+    pseudonyms. It is never absolute.
+    """
 
     name: str
     sha256: str

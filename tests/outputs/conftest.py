@@ -125,7 +125,7 @@ def make_prediction() -> MakePrediction:
     return make
 
 
-def read_field(record: SourceRecord) -> Field:
+def read_field(patient: str, record: SourceRecord) -> Field:
     image = field_image()
     return Field(image, ImageSource(Path("x"), record.name), None, digest(image))
 

@@ -138,12 +138,12 @@ def test_fields_get_overlays_and_crops_one_contact_sheet(tmp_path: Path, make_ba
 def test_fields_that_are_gone_or_have_changed_are_named(tmp_path: Path, make_bag: MakeBag) -> None:
     store = make_bag("p", kinds=(ImageKind.FIELD,) * 3)
 
-    def reader(record: SourceRecord) -> Field:
+    def reader(patient: str, record: SourceRecord) -> Field:
         if record.name.endswith("im0.jpg"):
             raise MissingFileError("gone")
         if record.name.endswith("im1.jpg"):
             raise ImageError("cut short")
-        return replace(read_field(record), sha256="0" * 64)
+        return replace(read_field(patient, record), sha256="0" * 64)
 
     with BagReader(store.path_of("p")) as bag:
         lost = write_overlays(tmp_path / "o", Album(bag), {}, range(6), reader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import pytest
 
 from millie.errors import BusyError, ConfigError, DataError, NoCellsError
 from millie.files import write_text
-from millie.outputs.result_folder import Kind, check_kind, new_calls
+from millie.outputs.result_folder import Kind, check_kind, new_results, read_record, record_files
 
 Files = dict[str, str]
 MONDAY: Files = {
@@ -27,7 +28,7 @@ TUESDAY: Files = {
 
 
 def write_run(folder: Path, files: Files) -> None:
-    with new_calls(folder) as results:
+    with new_results(folder) as results:
         results.carry("store/a.h5")
         for name, text in files.items():
             write_text(results.new / name, text)
@@ -84,7 +85,7 @@ def test_killed_at_any_step_the_old_results_are_there_or_the_new_ones(
                 break
         if "ready" not in hidden(out):  # else the next run finishes the swap
             assert content(out) in (old, TUESDAY)
-        with new_calls(out):
+        with new_results(out):
             assert content(out) in (old, TUESDAY)
         assert not hidden(out) - {"record.json", "new"}
         write_run(out, TUESDAY)
@@ -110,9 +111,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from millie.files import write_text
-from millie.outputs.result_folder import new_calls
+from millie.outputs.result_folder import new_results
 move, left = os.replace, [int(sys.argv[2])]
-with new_calls(Path(sys.argv[1])) as results:
+with new_results(Path(sys.argv[1])) as results:
     for name in sys.argv[3:]:
         write_text(results.new / name, "Tuesday")
     def kill(*words, **more):
@@ -131,7 +132,7 @@ def test_kill_9_in_the_swap(moves: int, survives: str, tmp_path: Path) -> None:
     write_run(tmp_path, dict.fromkeys(MONDAY, "Monday"))
     words = [sys.executable, "-c", KILLED, str(tmp_path), str(moves), *MONDAY]
     assert subprocess.run(words, check=False).returncode == -signal.SIGKILL  # noqa: S603
-    with new_calls(tmp_path):
+    with new_results(tmp_path):
         assert content(tmp_path) == dict.fromkeys(MONDAY, survives)
     assert not hidden(tmp_path) - {"record.json", "new"}
 
@@ -171,17 +172,19 @@ def test_a_file_of_the_users_own_in_the_way_is_left_and_named(
 
 KINDS: dict[str, Kind | None] = {
     "predictions.json": "calls", "progress.json": "study", "splits.json": "study",
-    "store.json": "store", "bundle.json": "model", "photo.jpg": None,
+    "comparison.csv": "reproduction", "pooling.csv": "reproduction", "store.json": "store",
+    "bundle.json": "model", "photo.jpg": None,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("mark", KINDS)
-@pytest.mark.parametrize("wanted", ["calls", "study", "store", "other"])
+@pytest.mark.parametrize("wanted", ["calls", "study", "reproduction", "store", "other"])
 def test_a_folder_of_another_kind_is_refused_untouched(
     mark: str, wanted: Kind, tmp_path: Path
 ) -> None:
     (tmp_path / mark).write_text("{}")
-    allowed = wanted == KINDS[mark] != "calls" or (wanted == "other" and KINDS[mark] is None)
+    allowed = wanted == KINDS[mark] or (wanted == "other" and KINDS[mark] is None)
+    allowed = allowed and wanted not in {"calls", "reproduction"}  # known by their record alone
     if allowed:
         check_kind(tmp_path, wanted)
     else:
@@ -198,15 +201,70 @@ def test_calls_are_known_by_their_record_whatever_lies_beside(tmp_path: Path) ->
         check_kind(tmp_path, "study")
     shutil.rmtree(tmp_path / ".millie")
     (tmp_path / "store.json").unlink()
-    with pytest.raises(ConfigError, match="not the list of their files"), new_calls(tmp_path):
+    with pytest.raises(ConfigError, match="not the list of their files"), new_results(tmp_path):
         pass
     assert content(tmp_path) == MONDAY
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     path = write_text(tmp_path / "a.csv", "mine")
-    with pytest.raises(ConfigError, match=r"a\.csv is a file"), new_calls(path):
+    with pytest.raises(ConfigError, match=r"a\.csv is a file"), new_results(path):
         pass
+
+
+def test_a_reproduction_is_swapped_and_known_before_it_ends(tmp_path: Path) -> None:
+    """It keeps its store and study in place: a run that was killed is gone on with."""
+    out = tmp_path / "out"
+
+    def killed() -> None:
+        with new_results(out, "reproduction") as results:
+            results.claim()
+            write_text(out / "store" / "a.h5", "bag")
+            write_text(results.new / "report.html", "half")
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        killed()
+    assert content(out) == {"store/a.h5": "bag"}
+    with pytest.raises(ConfigError, match="holds results of `millie reproduce`"):
+        check_kind(out, "calls")
+    for text in ("first", "second"):
+        write_text(out / "notes.txt", "mine")
+        with new_results(out, "reproduction") as results:
+            results.claim()
+            write_text(results.new / "figure" / f"{text}.svg", text)
+            results.publish()
+    assert content(out) == {
+        "store/a.h5": "bag", "notes.txt": "mine", "figure/second.svg": "second"
+    }  # fmt: skip
+
+
+def test_the_record_has_digests_and_a_former_one_is_read(tmp_path: Path) -> None:
+    write_run(tmp_path, MONDAY)
+    assert not list(read_record(tmp_path).changed(tmp_path))
+    write_text(tmp_path / "patients" / "a.html", "Mondax")
+    (tmp_path / "overlays" / "a" / "1.jpg").unlink()
+    assert dict(read_record(tmp_path).changed(tmp_path)) == {
+        "overlays/a/1.jpg": "missing", "patients/a.html": "changed"
+    }  # fmt: skip
+    record = tmp_path / ".millie" / "record.json"
+    record.write_text(json.dumps({"schema": 1, "files": list(MONDAY)}))
+    assert dict(read_record(tmp_path).changed(tmp_path)) == {"overlays/a/1.jpg": "missing"}
+    write_run(tmp_path, TUESDAY)
+    assert content(tmp_path) == TUESDAY
+
+
+def test_what_is_written_anew_replaces_its_entries_and_no_others(tmp_path: Path) -> None:
+    for name in ("cells.csv", "figures/a.svg", "figures/b.svg"):
+        write_text(tmp_path / name, "old")
+    record_files(tmp_path, "study", ["cells.csv", "figures/*"])
+    write_text(tmp_path / "cells.csv", "changed")
+    write_text(tmp_path / "figures" / "a.svg", "drawn anew")
+    (tmp_path / "figures" / "b.svg").unlink()
+    record_files(tmp_path, "study", ["figures/*"])
+    record = read_record(tmp_path)
+    assert (record.kind, set(record.files)) == ("study", {"cells.csv", "figures/a.svg"})
+    assert dict(record.changed(tmp_path)) == {"cells.csv": "changed"}
 
 
 @pytest.mark.parametrize("name", ["../mine.txt", "/etc/x", ".millie/lock"])
@@ -215,7 +273,7 @@ def test_a_record_never_leads_out_of_its_folder(name: str, tmp_path: Path) -> No
     write_run(out, MONDAY)
     record = out / ".millie" / "record.json"
     record.write_text(record.read_text().replace("patients/a.html", name))
-    with pytest.raises(DataError, match=r"record\.json is damaged"), new_calls(out):
+    with pytest.raises(DataError, match=r"record\.json is damaged"), new_results(out):
         pass
     assert mine.is_file()
 
@@ -224,7 +282,7 @@ def test_a_run_that_fails_leaves_no_trace_and_says_what_is_left(tmp_path: Path) 
     out = tmp_path / "out"
 
     def fail() -> None:
-        with new_calls(out) as results:
+        with new_results(out) as results:
             write_text(results.new / "cells.csv", "half")
             raise NoCellsError("nothing")
 
@@ -242,23 +300,23 @@ def test_a_run_that_fails_leaves_no_trace_and_says_what_is_left(tmp_path: Path) 
 
 def test_finished_bags_of_a_run_that_failed_are_kept(tmp_path: Path) -> None:
     def fail() -> None:
-        with new_calls(tmp_path) as results:
+        with new_results(tmp_path) as results:
             write_text(results.new / "store" / "b.h5", "bag of b")
             raise KilledError
 
     with pytest.raises(KilledError):
         fail()
     assert content(tmp_path) == {}
-    with new_calls(tmp_path) as results:
+    with new_results(tmp_path) as results:
         assert content(results.new) == {"store/b.h5": "bag of b"}
-        with pytest.raises(BusyError), new_calls(tmp_path):
+        with pytest.raises(BusyError), new_results(tmp_path):
             pass
 
 
 def test_a_file_that_no_run_wrote_is_not_taken_over(tmp_path: Path) -> None:
     write_run(tmp_path, MONDAY)
     write_text(tmp_path / "store" / "own.h5", "mine")
-    with new_calls(tmp_path) as results:
+    with new_results(tmp_path) as results:
         results.carry("store/own.h5")
         results.carry("store/gone.h5")
         assert content(results.new) == {}
@@ -272,6 +330,6 @@ def test_without_hard_links_bags_are_copied(
 
     monkeypatch.setattr(os, "link", no_link)
     write_run(tmp_path, MONDAY)
-    with new_calls(tmp_path) as results:
+    with new_results(tmp_path) as results:
         results.carry("store/a.h5")
         assert content(results.new) == {"store/a.h5": "bag of a"}

@@ -173,7 +173,7 @@ def test_the_folder_of_an_unfinished_cross_validation_is_gone_on_with(
     with pytest.raises(ConfigError, match="holds a cross-validation: name another folder"):
         pipeline.predict(bundle, films, tmp_path)
     assert pipeline.crossval(tiny_store, tmp_path, config).report.is_file()
-    assert not (tmp_path / ".millie").exists()
+    assert [path.name for path in (tmp_path / ".millie").iterdir()] == ["record.json"]
     before = content(tmp_path)
     other = config.with_settings(["evaluation.seed=5"])
     with pytest.raises(KeyboardInterrupt):
@@ -192,8 +192,9 @@ def test_no_folder_but_a_model_of_its_own_is_removed(
     assert (tmp_path / "model" / "photo.jpg").is_file()
     assert not demo._is_ours(bundle)
     assert not demo._is_ours(tmp_path / "model")
-    with pytest.raises(ConfigError, match="holds calls"):
-        run_experiment("pooling", Task(tmp_path, calls, tiny_config), None, None, pipeline.silent)
+    for out, held in ((calls, "holds calls"), (tmp_path, "files that millie did not write")):
+        with pytest.raises(ConfigError, match=held):
+            run_experiment("pooling", Task(tmp_path, out, tiny_config), None, None, pipeline.silent)
 
 
 def test_detect_overwrites_no_table_but_its_own(films: Path, tmp_path: Path) -> None:

@@ -7,11 +7,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from millie.config import Config
 from millie.errors import ConfigError, MissingFileError
 from millie.models.bundle_folder import locate
+from millie.outputs.report import rewrite_report
+from millie.outputs.result_folder import read_record, record_files
 from millie.pipeline.verify import Verified, verify
 
 from ..outputs.conftest import make_bag, make_prediction, run_folder, store, study_folder
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from millie.bags.store import Store
 
 __all__ = ["make_bag", "make_prediction", "run_folder", "store", "study_folder"]
+
+
+OLD = "of a version that kept no checksums: tables compared only"
 
 
 @pytest.fixture
@@ -37,8 +43,8 @@ def test_what_is_whole_is_one_line_each(calls: Path, study_folder: Path) -> None
     assert lines == [
         "whole    model  apl-blood: 6 files, golden sample reproduced",
         f"whole    store  {calls / 'store'}: 3 bags",
-        f"whole    calls  {calls}: 4 patients",
-        f"whole    study  {study_folder}: 6 patients, 0 folds",
+        f"whole    calls  {calls}: 4 patients, {OLD}",
+        f"whole    study  {study_folder}: 6 patients, 0 folds, {OLD}",
     ]
 
 
@@ -84,6 +90,40 @@ def test_results_that_were_changed_are_named(
         path.write_text(text.replace(old, new), encoding="utf-8")
     (one,) = found(calls)
     assert message in " ".join(problem.message for problem in one.problems)
+
+
+def test_a_flipped_bit_in_any_recorded_file_is_noticed(calls: Path, study_folder: Path) -> None:
+    """Pages and pictures too, which no table is compared with."""
+    (study_folder / "folds").mkdir()
+    (study_folder / "folds" / "a.json").write_text("{}")
+    rng = np.random.default_rng(0)
+    for folder, kind in ((calls, "calls"), (study_folder, "study")):
+        record_files(
+            folder, kind, ["*.csv", "*.json", "*.html", "**/*.html", "**/*.jpg", "folds/*"]
+        )
+        record = read_record(folder)
+        assert not list(record.changed(folder))
+        assert OLD not in found(folder)[0].line()
+        for name in record.files:
+            path = folder / name
+            data = bytearray(path.read_bytes())
+            data[rng.integers(len(data))] ^= 1 << rng.integers(8)
+            path.write_bytes(data)
+        (one,) = found(folder)
+        assert one.problems
+        assert dict(record.changed(folder)) == dict.fromkeys(record.files, "changed")
+
+
+def test_a_changed_page_is_named_with_what_to_do(calls: Path) -> None:
+    record_files(calls, "calls", ["patients/*.html", "predictions.json"])
+    page = calls / "patients" / "p2.html"
+    page.write_text(page.read_text(encoding="utf-8").replace("p2", "p3"), encoding="utf-8")
+    (one,) = found(calls)
+    assert [(p.source, p.message) for p in one.problems] == [
+        ("patients/p2.html", "has changed since it was written; predict again")
+    ]
+    rewrite_report(calls)
+    assert found(calls)[0].problems == ()
 
 
 def test_a_damaged_fold_is_named(study_folder: Path) -> None:

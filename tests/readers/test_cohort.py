@@ -35,11 +35,11 @@ def names(cohort: Cohort) -> dict[str, list[str]]:
 def test_each_named_folder_is_one_patient(place: Path) -> None:
     cohort = read_folders([Path("cohort/p1"), Path("cohort/p2/")])
     assert names(cohort) == {
-        "p1": ["cohort/p1/a.png", "cohort/p1/b.jpg"],
+        "p1": ["p1/a.png", "p1/b.jpg"],
         "p2": [
-            "cohort/p2/Signed slides/Blast/x.jpg",
-            "cohort/p2/Unsigned/x.jpg",
-            "cohort/p2/Unsigned/y.jpg",
+            "p2/Signed slides/Blast/x.jpg",
+            "p2/Unsigned/x.jpg",
+            "p2/Unsigned/y.jpg",
         ],
     }
     assert all(patient.label is None for patient in cohort.patients)
@@ -70,14 +70,14 @@ def test_a_folder_of_patients_gets_a_note(place: Path) -> None:
 def test_named_images_belong_to_the_folder_they_lie_in(place: Path) -> None:
     images = [Path("cohort/p1/b.jpg"), Path("cohort/p2/Unsigned/y.jpg"), Path("cohort/p1/a.png")]
     assert names(read_folders([*images, images[0]])) == {
-        "p1": ["cohort/p1/b.jpg", "cohort/p1/a.png"],
-        "Unsigned": ["cohort/p2/Unsigned/y.jpg"],
+        "p1": ["p1/b.jpg", "p1/a.png"],
+        "Unsigned": ["Unsigned/y.jpg"],
     }
 
 
 def test_a_named_folder_holds_its_named_images(place: Path) -> None:
     folder, image = Path("cohort/p1"), Path("cohort/p1/b.jpg")
-    expected = {"p1": ["cohort/p1/a.png", "cohort/p1/b.jpg"]}
+    expected = {"p1": ["p1/a.png", "p1/b.jpg"]}
     assert names(read_folders([folder, image])) == expected
     assert names(read_folders([image, folder])) == expected
 
@@ -91,7 +91,7 @@ def test_the_working_folder_is_called_by_its_name(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place / "cohort" / "p1")
-    assert names(read_folders([Path()])) == {"p1": ["a.png", "b.jpg"]}
+    assert names(read_folders([Path()])) == {"p1": ["p1/a.png", "p1/b.jpg"]}
 
 
 def test_one_empty_folder_does_not_stop_the_others(place: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from millie.config import Config, ReadingConfig
@@ -80,6 +81,40 @@ def test_sectors_of_zeros(tmp_path: Path, kind: str, sector: int) -> None:
         zeroed = data[:start] + bytes(sector) + data[start + sector :]
         with pytest.raises(ImageError, match=r"photo\.jpg.*(lost|truncated)"):
             read(tmp_path, zeroed)
+
+
+@pytest.mark.parametrize("image_format", ["BMP", "TIFF"])
+@pytest.mark.parametrize("lost", [(20, 21), (40, 48), (300, None)])
+def test_sectors_of_zeros_among_uncompressed_pixels(
+    tmp_path: Path, image_format: str, lost: tuple[int, int | None]
+) -> None:
+    data = encoded("RGB", image_format)
+    first = lost[0] * 512
+    stop = (lost[1] or 10_000) * 512
+    zeroed = data[:first] + bytes(len(data[first:stop])) + data[stop:]
+    with pytest.raises(ImageError, match=r"photo\.jpg: part of the picture is lost \(overwritten"):
+        read(tmp_path, zeroed)
+
+
+@pytest.mark.parametrize("image_format", ["BMP", "TIFF"])
+@pytest.mark.parametrize("offset", [0, 30, 54])
+def test_black_that_belongs_to_a_picture_is_no_damage(
+    tmp_path: Path, image_format: str, offset: int
+) -> None:
+    """A round mask, bars and a frame of pure black, with rows as long as whole sectors."""
+    rows, columns = np.mgrid[0:512, 0:512]
+    for black in (
+        (rows - 256) ** 2 + (columns - 256) ** 2 > (200 + offset) ** 2,
+        rows >= 400 + offset,
+        columns < 171 + offset,
+        (rows < 20) | (columns >= 512 - 20),
+    ):
+        pixels = np.where(black[..., None], np.uint8(0), picture(512))
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, image_format)
+        assert (read(tmp_path, buffer.getvalue()) == pixels).all()
+        tifffile.imwrite(tmp_path / "aligned.tif", pixels, photometric="rgb", align=512)
+        assert (read(tmp_path, (tmp_path / "aligned.tif").read_bytes()) == pixels).all()
 
 
 def test_a_progressive_file_cut_between_two_scans(tmp_path: Path) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from millie import pipeline
-from millie.errors import ConfigError, ManifestError, MissingFileError
+from millie.config import ReadingConfig
+from millie.errors import ConfigError, ImageError, ManifestError, MissingFileError
 from millie.files import is_litter, is_visible
+from millie.pipeline import read_cohort
 from millie.readers import images
 from millie.readers.cohort import read_folders
+from millie.readers.images import read_image
 from millie.readers.manifest import read_manifest
-from millie.types import Cohort, Finding
+from millie.types import Cohort, Finding, ImageSource
 
 HIDDEN = (
     "._a.jpg", ".a.jpg", ".DS_Store", "Thumbs.db", "THUMBS.DB", "desktop.ini", "__MACOSX", ".git",
@@ -112,6 +117,72 @@ def test_a_wildcard_never_lists_a_folder_outside(
     assert names(manifest(place, "cohort/**/*.jpg")) == {"p": ["a.jpg"]}, "** follows no link"
     assert listed
     assert all(folder.is_relative_to(place.resolve()) for folder in listed)
+
+
+def test_loops_of_links_and_links_to_nothing_are_named(place: Path) -> None:
+    (place / "cohort/p1/loop.jpg").symlink_to("loop2.jpg")
+    (place / "cohort/p1/loop2.jpg").symlink_to("loop.jpg")
+    (place / "cohort/p1/round").symlink_to(".")
+    (place / "cohort/p1/gone.png").symlink_to("nowhere.png")
+    cohort = read_folders([place / "cohort/p1"])
+    assert names(cohort) == {"p1": ["a.jpg"]}
+    assert {Path(p.source).name for p in cohort.problems} == {"loop.jpg", "loop2.jpg", "gone.png"}
+    assert all("a link to nothing" in p.message and not p.note for p in cohort.problems)
+    (place / "cohort/p9").symlink_to("p9")
+    cohort = read_cohort([place / "cohort/p1", place / "cohort/p9"])  # as cohort/* gives them
+    assert names(cohort) == {"p1": ["a.jpg"]}
+    assert "p9: a link to nothing" in cohort.problems[-1].message
+    with pytest.raises(MissingFileError, match="does not exist"):
+        read_cohort(place / "cohort/p9")
+
+
+def test_a_row_that_names_no_file_costs_no_other_patient(place: Path) -> None:
+    (place / "cohort/loop.jpg").symlink_to("loop.jpg")
+    odd = ["cohort/loop.jpg", f"{'n' * 300}.jpg", f"{'d/' * 3000}x.jpg"]
+    rows = [f"odd{number},,{path}" for number, path in enumerate(odd)]
+    path = place / "m.csv"
+    path.write_text("\n".join(["patient,label,path", *rows, "p,,cohort/p1/a.jpg"]))
+    cohort = read_manifest(path)
+    assert list(names(cohort)) == ["p"]
+    assert {p.patient for p in cohort.problems if p.fatal} == {"odd0", "odd1", "odd2"}
+    assert max(len(p.message) for p in cohort.problems) < 400
+
+
+def test_a_tree_of_2000_levels_and_a_folder_that_cannot_be_listed_are_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, here = place / "cohort/p1", os.open(place / "cohort/p1", os.O_RDONLY)
+    for _ in range(2000):
+        os.mkdir("deep", dir_fd=here)
+        below = os.open("deep", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    (folder / "secret").mkdir()
+    scandir = os.scandir
+
+    def refused(path: Path) -> Iterator[os.DirEntry[str]]:
+        if Path(path).name == "secret":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    cohort = read_folders([folder])
+    monkeypatch.undo()
+    subprocess.run(["rm", "-rf", folder / "deep"], check=True)  # noqa: S603, S607 - rmtree recurses
+    assert names(cohort) == {"p1": ["a.jpg"]}
+    told = sorted(p.message for p in cohort.problems)
+    assert len(told) == 2
+    assert "the path is too long; move the folder up" in told[0]
+    assert "secret: the folder cannot be listed (Permission denied)" in told[1]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="a system without /proc")
+def test_a_pseudo_file_of_the_kernel_is_empty() -> None:
+    """It says that it has no bytes; reading some of them never ends."""
+    source = ImageSource(Path("/proc/self/status"), "status")
+    with pytest.raises(ImageError, match="status: the file is empty"):
+        read_image(source, ReadingConfig())
 
 
 def test_odd_wildcards_end_in_words(place: Path) -> None:

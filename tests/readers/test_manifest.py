@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from millie import pipeline
-from millie.errors import ManifestError, MissingFileError
+from millie.errors import ConfigError, ManifestError, MissingFileError
 from millie.readers.manifest import read_manifest
-from millie.readers.manifest_writer import write_manifest
+from millie.readers.manifest_writer import write_manifest, write_new_manifest
 from millie.readers.spelling import is_missing, tidy
 from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize
 
@@ -255,6 +255,22 @@ def test_round_trip_is_exact_wherever_the_manifest_lies(folder: Path) -> None:
             for row in csv.DictReader(file):
                 assert (place / row["path"]).is_file(), "paths are relative to the manifest"
         assert [p.name for p in place.iterdir() if p.name.startswith(".")] == []
+
+
+def test_an_edited_manifest_or_another_file_is_not_overwritten(folder: Path) -> None:
+    cohort = full_cohort(folder.resolve(), "p", ["p1/a.jpg"], 0.1)
+    path = folder / "m.csv"
+    path.touch()
+    for _ in range(2):
+        write_new_manifest(cohort, path)
+    assert read_manifest(path).patients == cohort.patients
+    for text in (path.read_text(encoding="utf-8") + "more\n", "notes of mine"):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"m\.csv exists and is not .*left as it is"):
+            write_new_manifest(cohort, path)
+        assert path.read_text(encoding="utf-8") == text
+    with pytest.raises(ConfigError, match="is a folder: name the manifest itself"):
+        write_new_manifest(cohort, folder)
 
 
 def test_round_trip_keeps_names_that_no_path_gives(folder: Path) -> None:

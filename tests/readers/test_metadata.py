@@ -76,6 +76,14 @@ def test_imagej_mu_in_either_encoding(encoding: str) -> None:
     assert um_px(with_description("ImageJ=1.53t\nunit=µm\n".encode(encoding), 10)) == 0.1
 
 
+@pytest.mark.parametrize(("stated", "expected"), [("0.2520", 0.252), (" .1", 0.1)])
+def test_aperio(stated: str, expected: float) -> None:
+    text = f"Aperio Image Library v12.0.15\r\n640x480 |AppMag = 40|MPP = {stated}|Date = 01/02/20"
+    assert um_px(with_description(text.encode(), 1)) == pytest.approx(expected)
+    wrong = with_description(text.replace(stated, "0,25").encode(), 1)
+    assert "not understood" in stated_scale(wrong).note
+
+
 def test_imagej_unknown_unit_is_named_and_no_resolution_is_no_scale() -> None:
     found = stated_scale(imagej("furlong", 10.0))
     assert found.pixel_size is None

@@ -15,25 +15,34 @@ from millie.errors import ImageError
 from millie.readers.images import read_image
 from millie.types import ImageSource
 
-SEEDS: dict[str, tuple[str, str, dict[str, object]]] = {
-    "jpeg": ("RGB", "JPEG", {}),
-    "jpeg progressive": ("RGB", "JPEG", {"progressive": True}),
-    "jpeg cmyk": ("CMYK", "JPEG", {}),
-    "png": ("RGB", "PNG", {"dpi": (254_000, 254_000)}),
-    "png palette": ("P", "PNG", {"transparency": 3}),
-    "png alpha": ("RGBA", "PNG", {}),
-    "tiff": ("RGB", "TIFF", {"description": "ImageJ=1.5\nunit=micron"}),
-    "tiff lzw": ("RGB", "TIFF", {"compression": "tiff_lzw"}),
-    "tiff jpeg": ("RGB", "TIFF", {"compression": "jpeg"}),
-    "bmp": ("RGB", "BMP", {}),
-}
-PER_SEED = 32
+SEEDS: dict[str, list[tuple[str, dict[str, object]]]] = {
+    "JPEG": [("RGB", {}), ("RGB", {"progressive": True}), ("CMYK", {}), ("L", {})],
+    "PNG": [
+        ("RGB", {"dpi": (254_000, 254_000)}), ("P", {"transparency": 3}), ("RGBA", {}),
+        ("I;16", {}),
+    ],
+    "TIFF": [
+        ("RGB", {"description": "ImageJ=1.5\nunit=micron"}),
+        ("RGB", {"compression": "tiff_lzw"}),
+        ("RGB", {"compression": "jpeg"}),
+        ("RGB", {"compression": "tiff_adobe_deflate"}),
+    ],
+    "BMP": [("RGB", {}), ("P", {}), ("L", {}), ("1", {})],
+}  # fmt: skip
+"""Of each format the kinds of file that are mutated: mode and how it is saved."""
+
+SHORT, LONG = 500, 20_000
+"""Mutated files a format."""
 
 
 def encoded(mode: str, image_format: str, options: dict[str, object]) -> bytes:
     pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    image = (
+        Image.fromarray(pixels[:, :, 0] * np.uint16(257)) if mode == "I;16" else image.convert(mode)
+    )
     buffer = io.BytesIO()
-    Image.fromarray(pixels).convert(mode).save(buffer, image_format, **options)  # type: ignore[arg-type]
+    image.save(buffer, image_format, **options)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 
@@ -59,19 +68,32 @@ def mutations(data: bytes, rng: np.random.Generator, count: int) -> Iterator[byt
         yield bytes(damaged)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_mutated_files_end_decoded_or_refused(tmp_path: Path, seed: str) -> None:
-    rng = np.random.default_rng(list(SEEDS).index(seed))
-    path = tmp_path / "mutated"
+def check(image_format: str, count: int, path: Path) -> None:
+    """Each mutated file ends decoded or refused; some of each kind of file are refused."""
     source, config = ImageSource(path, "mutated"), ReadingConfig()
-    refused = 0
-    for damaged in mutations(encoded(*SEEDS[seed]), rng, PER_SEED):
-        path.write_bytes(damaged)
-        try:
-            field = read_image(source, config)
-        except ImageError:
-            refused += 1
-            continue
-        assert field.image.ndim == 3
-        assert field.image.dtype == np.uint8
-    assert refused > 0
+    kinds = SEEDS[image_format]
+    for number, (mode, options) in enumerate(kinds):
+        rng = np.random.default_rng(number)
+        refused = 0
+        for damaged in mutations(encoded(mode, image_format, options), rng, count // len(kinds)):
+            path.write_bytes(damaged)
+            try:
+                field = read_image(source, config)
+            except ImageError:
+                refused += 1
+                continue
+            assert field.image.ndim == 3
+            assert field.image.dtype == np.uint8
+        assert refused > 0
+
+
+@pytest.mark.parametrize("image_format", SEEDS)
+def test_mutated_files_end_decoded_or_refused(tmp_path: Path, image_format: str) -> None:
+    check(image_format, SHORT, tmp_path / "mutated")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("image_format", SEEDS)
+def test_many_mutated_files_end_decoded_or_refused(tmp_path: Path, image_format: str) -> None:
+    """By itself: ``pytest -m long tests/readers/test_mutated_files.py``."""
+    check(image_format, LONG, tmp_path / "mutated")

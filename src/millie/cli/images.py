@@ -14,6 +14,7 @@ from millie.cli.options import (
     EngineAddress,
     EngineName,
     Profile,
+    Pseudonyms,
     Root,
     Settings,
     Shard,
@@ -88,6 +89,7 @@ def detect(
     config: ConfigFile = None,
     profile: Profile = "default",
     settings: Settings = None,
+    pseudonyms: Pseudonyms = None,
     every: Verbose = False,
 ) -> None:
     """Find the leukocytes in images.
@@ -103,7 +105,7 @@ def detect(
     table = table_path(out, overlay)
     chosen = chosen_config(config, profile, settings)
     with show.progress_bars() as progress:
-        summary = pipeline.detect(images, table, chosen, overlay, progress)
+        summary = pipeline.detect(images, table, chosen, overlay, progress, pseudonyms)
     show.say(f"{summary.n_cells:,} cells in {summary.done:,} images -> {table}")
     finish(summary.problems, every=every)
 
@@ -120,6 +122,7 @@ def segment(
     engine: EngineName = "process",
     engine_address: EngineAddress = None,
     part: Shard = "0/1",
+    pseudonyms: Pseudonyms = None,
     every: Verbose = False,
 ) -> None:
     """Find every patient's leukocytes and store their crops as bags.
@@ -136,7 +139,9 @@ def segment(
         open_engine(engine, engine_address, workers, out) as opened,
         show.progress_bars() as progress,
     ):
-        summary = pipeline.segment(cohort, out, chosen, opened, shard_of(part), progress)
+        summary = pipeline.segment(
+            cohort, out, chosen, opened, shard_of(part), progress, pseudonyms=pseudonyms
+        )
     again = f" ({summary.skipped:,} already done)" if summary.skipped else ""
     patients = summary.done + summary.skipped
     show.say(f"{patients:,} patients{again}, {summary.n_cells:,} cells -> {out}")

@@ -17,6 +17,7 @@ from millie.cli.options import (
     EngineAddress,
     EngineName,
     Profile,
+    Pseudonyms,
     Root,
     Settings,
     Verbose,
@@ -120,6 +121,7 @@ def predict(
     workers: Workers = None,
     engine: EngineName = "process",
     engine_address: EngineAddress = None,
+    pseudonyms: Pseudonyms = None,
     every: Verbose = False,
 ) -> None:
     """Call each patient and show the cells behind the call.
@@ -142,7 +144,9 @@ def predict(
         open_engine(engine, engine_address, workers, out) as opened,
         show.progress_bars() as progress,
     ):
-        result = pipeline.predict(bundle, named, out, config, words, opened, progress, root)
+        result = pipeline.predict(
+            bundle, named, out, config, words, opened, progress, root, pseudonyms
+        )
     show.prediction_table(result.predictions, result.problems)
     show.say(f"Report -> {result.report}")
     finish(result.problems, every=every)

@@ -38,6 +38,15 @@ Root = Annotated[
         show_default=False,
     ),
 ]
+Pseudonyms = Annotated[
+    Path | None,
+    typer.Option(
+        "--pseudonyms",
+        help="Table (CSV) that links random pseudonyms to names, kept outside the results, which "
+        "then name no patient, file or folder. Give it again for the same pseudonyms.",
+        show_default=False,
+    ),
+]
 Shard = Annotated[
     str,
     typer.Option("--shard", help="Part i/n of the patients, i counted from 0, for job arrays."),

@@ -119,7 +119,7 @@ def verify(
     things: Annotated[
         list[str],
         typer.Argument(
-            help="Bag stores, models (folder or name), results of predict or crossval.",
+            help="Bag stores, models (folder or name), results of predict, crossval or reproduce.",
             metavar="STORE|BUNDLE|RUN...",
         ),
     ],
@@ -131,7 +131,8 @@ def verify(
 
     Store: the checksum of every bag, with its label and settings. Model: the
     checksum of every file, and its golden sample (a small input whose
-    probabilities are known). Results: every file is there and the tables agree.
+    probabilities are known). Results: the checksum of every file, and that the
+    tables agree.
 
     Prints one line each. Exit code 0: all whole. 1: something is damaged; it is
     named, with what to do. 2: a name is none of these, and nothing was checked.

@@ -61,6 +61,9 @@ CONTROLS = {
     f"by the same networks, in patients with {FEWEST_CELLS} of them; then each cell type alone.",
 }
 
+FILES = ("controls.json", "controls/**/*")
+"""What the controls leave in the folder of the cross-validation, as patterns of names."""
+
 SHORTCUTS = ("background", "bag_size", "image_files", "shuffled_labels")
 """Controls that see no cell: what they reach, the headline can be without biology."""
 

@@ -128,6 +128,13 @@ def crossval(
     return StudyResult(out, metrics, splits, results, who.problems)
 
 
+FILES = (
+    "config.toml", "splits.json", COLOURS, "predictions.csv", "cells.csv", "winners.csv", "pca.csv",
+    "metrics.json", "folds/*",
+)  # fmt: skip
+"""Results of a finished cross-validation, as patterns of names."""
+
+
 def open_study(
     store: Store,
     who: Participants,

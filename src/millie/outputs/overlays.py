@@ -23,8 +23,8 @@ from millie.files import write_bytes
 from millie.outputs.gallery import Album, bar_length_um, jpeg_bytes
 from millie.types import Cell, CellRegion, Field, ImageKind, SourceRecord
 
-FieldReader = Callable[[SourceRecord], Field]
-"""Decodes an image again, under the reader's limits; raises DataError or MissingError."""
+FieldReader = Callable[[str, SourceRecord], Field]
+"""Decodes an image of a patient again, within the limits; raises DataError or MissingError."""
 
 CONTACT_SHEET = "cells.jpg"
 LONGEST_SIDE_PX = 4096
@@ -146,7 +146,7 @@ def write_overlays(
     lost = []
     for index, name in overlay_names(album.sources).items():
         record = album.sources[index]
-        image = _unchanged(record, read_field)
+        image = _unchanged(album.bag.patient_id, record, read_field)
         if image is None:
             lost.append(record.name)
             continue
@@ -159,11 +159,13 @@ def write_overlays(
     return lost
 
 
-def _unchanged(record: SourceRecord, read_field: FieldReader | None) -> NDArray[np.uint8] | None:
+def _unchanged(
+    patient: str, record: SourceRecord, read_field: FieldReader | None
+) -> NDArray[np.uint8] | None:
     if read_field is None:
         return None
     try:
-        found = read_field(record)
+        found = read_field(patient, record)
     except (DataError, MissingError):
         return None
     return found.image if found.sha256 == record.sha256 else None

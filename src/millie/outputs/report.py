@@ -19,7 +19,13 @@ from millie.outputs.overlays import FieldReader
 from millie.outputs.patient.records import ModelFacts
 from millie.outputs.patient.tables import read_predictions, write_predictions
 from millie.outputs.patient.worklist import write_overlays_of, write_pages
-from millie.outputs.result_folder import one_at_a_time, settle
+from millie.outputs.result_folder import (
+    one_at_a_time,
+    page_of,
+    read_record,
+    record_files,
+    settle,
+)
 from millie.types import Prediction, Problem
 
 Progress = Callable[[str, int, int], None]
@@ -89,15 +95,26 @@ def write_report(folder: Path, store: Path | None = None) -> Path:
             f"{folder} is not a folder; name the --out folder of millie crossval or millie predict"
         )
     if (folder / "predictions.json").is_file():
-        return write_pages(read_predictions(folder))
+        return _calls_again(folder)
     if (folder / "metrics.json").is_file():
-        from millie.outputs.study.report import study_page  # noqa: PLC0415 - studies alone need it
+        from millie.outputs.study import report  # noqa: PLC0415 - studies alone need it
 
-        return write_text(folder / "report.html", study_page(folder, store))
+        path = write_text(folder / "report.html", report.study_page(folder, store))
+        record_files(folder, "study", (path.name, *report.BESIDE))
+        return path
     raise DataError(
         f"{folder} holds neither predictions.json (millie predict) nor metrics.json (millie "
         "crossval); name the --out folder of a finished run"
     )
+
+
+def _calls_again(folder: Path) -> Path:
+    run = read_predictions(folder)
+    path = write_pages(run)
+    pages = {path.name, *(page_of(result.patient) for result in run.patients)}
+    if own := pages & read_record(folder).files.keys():  # others are not ours to list
+        record_files(folder, "calls", own)
+    return path
 
 
 def rewrite_report(folder: Path) -> Path:

@@ -1,8 +1,9 @@
 """The folder that a command writes to: whose it is, and how new results take the place of old ones.
 
 A prediction run writes beside its place, in the hidden folder ``.millie``, and swaps when all is
-there. ``.millie/record.json`` lists the files that the swap put in place: these alone are ever
-replaced or removed, whatever else lies in the folder is its owner's.
+there; so does a reproduction. ``.millie/record.json`` lists the files that the swap put in place,
+with their digests: these alone are ever replaced or removed, whatever else lies in the folder is
+its owner's. A cross-validation, which is resumed in its place, has the same record for its digests.
 
 The swap: ``new/``, complete and with its record inside, is renamed to ``ready/``; from then on the
 new results count, and each file is moved to its place. A process that is killed before that rename
@@ -12,28 +13,31 @@ Owns this order and what each kind of folder is known by; what stands in the fil
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from millie.errors import ConfigError, DataError
 from millie.files import held, is_temporary, is_visible, publish, safe_id, sync_folder, write_text
 
-Kind = Literal["calls", "study", "store", "model", "monitor", "other"]
+Kind = Literal["calls", "study", "reproduction", "store", "model", "monitor", "other"]
 
 STORE = "store"
 """Folder of a run's bags: what a killed run finished of them is kept for the next one."""
 
 _HIDDEN, _RECORD, _LOCK = ".millie", "record.json", "lock"
-_SCHEMA = 1
+_SCHEMA = 2
+_WITHOUT_DIGESTS = 1
 WORDS: dict[Kind, str] = {
     "calls": "calls of `millie predict`",
     "study": "a cross-validation",
+    "reproduction": "results of `millie reproduce`",
     "store": "a bag store",
     "model": "a model",
     "monitor": "a report of `millie monitor`",
@@ -43,18 +47,22 @@ MARKS: dict[str, Kind] = {
     "predictions.json": "calls",
     "progress.json": "study",
     "splits.json": "study",
+    "comparison.csv": "reproduction",
+    "pooling.csv": "reproduction",
     "store.json": "store",
     "bundle.json": "model",
     "monitor.json": "monitor",
 }
 """By which file each kind is known, in the order of trust."""
 
+_SWAPPED = frozenset({"calls", "reproduction"})
+
 
 def check_kind(folder: Path, wanted: Kind) -> None:
     """Refuse to write to a folder that holds something else than earlier results of this kind.
 
-    Calls are replaced as a whole, so their record must be there too. What is ``other`` may lie
-    among somebody's own files.
+    Calls and reproductions are replaced by their record, so it must be there too. What is ``other``
+    may lie among somebody's own files.
 
     Args:
         folder: may be missing.
@@ -68,17 +76,17 @@ def check_kind(folder: Path, wanted: Kind) -> None:
             raise ConfigError(f"{folder} is a file: name a folder to write to")
         return
     names = {p.name for p in folder.iterdir() if is_visible(p.name) and not is_temporary(p.name)}
-    recorded = _is_recorded(folder)
-    kinds: list[Kind]
-    kinds = ["calls"] if recorded else [kind for mark, kind in MARKS.items() if mark in names]
+    recorded = _recorded_kind(folder)
+    kinds = [recorded] if recorded else [kind for mark, kind in MARKS.items() if mark in names]
     if others := [kind for kind in kinds if kind != wanted]:
         raise ConfigError(
             f"{folder} holds {WORDS[others[0]]}: name another folder for the new results"
         )
-    if wanted == "calls" and kinds and not recorded:
+    if wanted in _SWAPPED and kinds and not recorded:
         raise ConfigError(
-            f"{folder} holds calls, but not the list of their files ({_HIDDEN}/{_RECORD}), so they "
-            "cannot be replaced safely: name another folder, or move them away"
+            f"{folder} holds {WORDS[wanted]}, but not the list of their files "
+            f"({_HIDDEN}/{_RECORD}), so they cannot be replaced safely: name another folder, or "
+            "move them away"
         )
     if names and not kinds and wanted != "other":
         raise ConfigError(
@@ -111,16 +119,26 @@ class Results:
 
     Attributes:
         folder: where they are to lie.
+        kind: what they are.
         files: of the last run, relative to the folder.
     """
 
     folder: Path
+    kind: Kind
     files: frozenset[str]
 
     @property
     def new(self) -> Path:
         """Where they are written until they are complete."""
         return self.folder / _HIDDEN / "new"
+
+    def claim(self) -> None:
+        """Record that the folder is this kind's before anything is written in its place.
+
+        A reproduction keeps its store, study and model there, to be resumed after a kill.
+        """
+        if _recorded_kind(self.folder) is None:
+            _write_record(_record_of(self.folder), Record(self.kind))
 
     def carry(self, name: str) -> None:
         """Take a file of the last run over, unless it is there already."""
@@ -159,7 +177,8 @@ class Results:
             path.relative_to(self.new).as_posix() for path in found if not is_temporary(path.name)
         )
         self.check_free(names)
-        _write_record(self.new / _RECORD, names)
+        digests = {name: _sha256(self.new / name) for name in names}
+        _write_record(self.new / _RECORD, Record(self.kind, digests))
         publish(self.new, _ready(self.folder))
         settle(self.folder)
 
@@ -180,13 +199,54 @@ def files_of(patients: Iterable[str]) -> list[str]:
     return ["report.html", "predictions.json", "predictions.csv", "cells.csv", *pages]
 
 
-def recorded_files(folder: Path) -> frozenset[str]:
-    """Files that the last prediction run put into its folder, relative to it; none: no record.
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the last run left in its folder.
+
+    Attributes:
+        kind: of the run.
+        files: SHA-256 (hex) of each file by its name relative to the folder; empty: not known.
+    """
+
+    kind: Kind = "calls"
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    def changed(self, folder: Path) -> Iterator[tuple[str, str]]:
+        """Names of files that are not what was written, each with ``missing`` or ``changed``."""
+        for name, digest in sorted(self.files.items()):
+            if not (folder / name).is_file():
+                yield name, "missing"
+            elif digest and _sha256(folder / name) != digest:
+                yield name, "changed"
+
+
+def read_record(folder: Path) -> Record:
+    """The record of the last run in a folder; without files: there is none.
 
     Raises:
-        DataError: the list is damaged.
+        DataError: it is damaged.
     """
     return _read_record(_record_of(folder))
+
+
+def record_files(folder: Path, kind: Kind, written: Iterable[str]) -> None:
+    """Put what was written in its place into the record, with its digests; other files keep theirs.
+
+    Args:
+        folder: of the results.
+        kind: of the results.
+        written: names, or patterns of names, relative to the folder; where no such file exists any
+            more, the record forgets it.
+    """
+    found = {
+        path.relative_to(folder).as_posix(): _sha256(path)
+        for pattern in written
+        for path in folder.glob(pattern)
+        if path.is_file() and is_visible(path.name) and not is_temporary(path.name)
+    }
+    known = read_record(folder).files
+    kept = {n: d for n, d in known.items() if (folder / n).is_file() and n not in found}
+    _write_record(_record_of(folder), Record(kind, kept | found))
 
 
 def page_of(patient: str) -> str:
@@ -195,21 +255,21 @@ def page_of(patient: str) -> str:
 
 
 @contextmanager
-def new_calls(folder: Path) -> Iterator[Results]:
-    """The folder of a prediction run, for one run at a time.
+def new_results(folder: Path, kind: Kind = "calls") -> Iterator[Results]:
+    """The folder of a run that is swapped, for one run at a time.
 
     Nothing of the last run is touched before :meth:`Results.publish`.
 
     Raises:
-        ConfigError: it holds something else, or calls without the list of their files.
+        ConfigError: it holds something else, or results without the list of their files.
         BusyError: another run is writing there.
         DataError: the list of the last run's files is damaged.
     """
-    check_kind(folder, "calls")
+    check_kind(folder, kind)
     with one_at_a_time(folder):
         settle(folder)
-        check_kind(folder, "calls")  # another run may have ended since
-        results = Results(folder, recorded_files(folder))
+        check_kind(folder, kind)  # another run may have ended since
+        results = Results(folder, kind, frozenset(read_record(folder).files))
         results.clear()
         try:
             yield results
@@ -231,8 +291,8 @@ def settle(folder: Path) -> None:
     ready, record = _ready(folder), _record_of(folder)
     listing = ready / _RECORD
     if listing.is_file():
-        names = _read_record(listing)
-        gone = _read_record(record) - names
+        names = _read_record(listing).files.keys()
+        gone = _read_record(record).files.keys() - names
         for name in sorted(names):
             if (ready / name).is_file():  # else it was moved before the kill
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -254,33 +314,48 @@ def _record_of(folder: Path) -> Path:
     return folder / _HIDDEN / _RECORD
 
 
-def _is_recorded(folder: Path) -> bool:
-    return _record_of(folder).is_file() or (_ready(folder) / _RECORD).is_file()
+def _recorded_kind(folder: Path) -> Kind | None:
+    """The kind of results that a folder's record tells; None: it has none."""
+    for path in (_ready(folder) / _RECORD, _record_of(folder)):
+        if path.is_file():
+            return _read_record(path).kind
+    return None
 
 
-def _write_record(path: Path, names: Iterable[str]) -> None:
-    content = {"schema": _SCHEMA, "files": list(names)}
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write_record(path: Path, record: Record) -> None:
+    content = {"schema": _SCHEMA, "kind": record.kind, "files": dict(sorted(record.files.items()))}
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def _read_record(path: Path) -> frozenset[str]:
-    """Names of files; none where there is no record.
+def _read_record(path: Path) -> Record:
+    """A record; an empty one where there is none.
 
     Raises:
         DataError: it is damaged, or names a file outside its folder.
     """
     if not path.is_file():
-        return frozenset()
+        return Record()
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        schema, names = content["schema"], frozenset(str(name) for name in content["files"])
-    except (ValueError, KeyError, TypeError):
-        schema, names = None, frozenset()
-    if schema != _SCHEMA or not all(map(_is_inside, names)):
+        if content["schema"] == _WITHOUT_DIGESTS:
+            record = Record("calls", dict.fromkeys(map(str, content["files"]), ""))
+        else:
+            files = {str(name): str(digest) for name, digest in content["files"].items()}
+            record = Record(content["kind"], files)
+        sound = content["schema"] in {_SCHEMA, _WITHOUT_DIGESTS} and record.kind in _WORDS
+    except (ValueError, KeyError, TypeError, AttributeError):
+        sound, record = False, Record()
+    if not (sound and all(map(_is_inside, record.files))):
         raise DataError(
-            f"{path} is damaged or of another version of millie: predict into another folder"
+            f"{path} is damaged or of another version of millie: write the results into another "
+            "folder"
         )
-    return names
+    return record
 
 
 def _is_inside(name: str) -> bool:

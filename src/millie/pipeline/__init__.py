@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 from millie.bags.store import Store
 from millie.config import Config
 from millie.errors import ConfigError, MissingFileError
-from millie.outputs.result_folder import check_kind, new_calls, one_at_a_time
+from millie.outputs.result_folder import STORE, check_kind, new_results, one_at_a_time, record_files
 from millie.pipeline.detect_cells import detect_in_files
 from millie.pipeline.inputs import (
     PathLike,
     bags_of_store,
     cohort_of,
     elsewhere,
+    images_of,
     is_store,
     paths_of,
     settings_of,
@@ -29,6 +30,7 @@ from millie.pipeline.inputs import (
     without_contradictions,
 )
 from millie.pipeline.monitor_runs import monitor
+from millie.pipeline.pseudonyms import check_no_names, pseudonymised
 from millie.pipeline.results import (
     CrossvalResult,
     DetectResult,
@@ -38,16 +40,14 @@ from millie.pipeline.results import (
     TrainResult,
 )
 from millie.pipeline.segment_cohort import Progress, fill_store, silent
-from millie.readers.cohort import write_manifest
+from millie.readers.cohort import write_new_manifest
 from millie.readers.datasets import prepare as read_dataset
-from millie.readers.images import read_image
-from millie.types import Cohort, ImageSource, SourceRecord
+from millie.types import Cohort
 
 if TYPE_CHECKING:
     from millie.engines.seam import Engine
     from millie.learning.fit import Fitted
     from millie.models.bundle import Bundle
-    from millie.types import Field
 
 __all__ = [
     "CrossvalResult", "DetectResult", "MonitorResult", "PredictResult", "Progress", "SegmentResult",
@@ -65,11 +65,11 @@ def prepare(dataset: str, root: PathLike, out: PathLike) -> Cohort:
         out: the manifest (CSV) to write.
 
     Raises:
-        ConfigError: no such data set.
+        ConfigError: no such data set, or ``out`` exists and holds anything else.
         ManifestError: the folder is not that data set; the message shows the expected tree.
     """
     cohort = read_dataset(dataset, Path(root))
-    write_manifest(cohort, Path(out))
+    write_new_manifest(cohort, Path(out))
     return cohort
 
 
@@ -106,6 +106,7 @@ def segment(
     progress: Progress = silent,
     *,
     whole: bool = True,
+    pseudonyms: PathLike | None = None,
 ) -> SegmentResult:
     """Cut every patient's cells into a bag store; finished patients are skipped.
 
@@ -121,11 +122,13 @@ def segment(
         part: shard ``(index, count)`` of the patients, for job arrays.
         progress: called after each patient.
         whole: the store is for all that is to be trained on: name bags of other cohorts in it.
+        pseudonyms: table (CSV) outside the store that links random pseudonyms with the names of
+            patients and images; the store then holds no name. None: names are kept.
 
     Raises:
         NoCellsError: not one patient gave a cell.
-        ConfigError: another shard cuts this store with other settings, or the folder holds
-            something else than a store.
+        ConfigError: another shard cuts this store with other settings, the folder holds something
+            else than a store, or bags with names where pseudonyms are wanted.
         MissingFileError, ManifestError: as :func:`read_cohort`.
 
     Example:
@@ -137,8 +140,12 @@ def segment(
     """
     patients = cohort if isinstance(cohort, Cohort) else read_cohort(cohort)
     check_kind(Path(store), "store")
+    if pseudonyms:
+        check_no_names(Path(store), Store(Path(store)).files())
+        patients = pseudonymised(patients, Path(pseudonyms), [Path(store)])
+    home = None if pseudonyms else Path(store)
     return fill_store(
-        patients, Path(store), settings_of(config), engine, part, progress, whole=whole
+        patients, Path(store), settings_of(config), engine, part, progress, home=home, whole=whole
     )
 
 
@@ -269,7 +276,8 @@ def crossval(
         >>> auc.low <= auc.value <= auc.high
         True
     """
-    from millie.evaluation.controls import run_controls
+    from millie.evaluation import controls as measured
+    from millie.evaluation.crossval import FILES
     from millie.evaluation.crossval import crossval as run
     from millie.outputs.report import write_report
 
@@ -278,7 +286,11 @@ def crossval(
     check_kind(folder, "study")
     with one_at_a_time(folder):
         result = run(bags, config, folder, progress)
-        found = run_controls(bags, config, folder, progress, main=result) if controls else []
+        record_files(folder, "study", FILES)
+        found = []
+        if controls:
+            found = measured.run_controls(bags, config, folder, progress, main=result)
+            record_files(folder, "study", measured.FILES)
         lines = (*result.lines(), *(control.line() for control in found))
         report = write_report(folder, bags.root)
     return CrossvalResult(folder, report, lines, result.figures(), tuple(found), result.problems)
@@ -313,6 +325,7 @@ def predict(
     engine: Engine | None = None,
     progress: Progress = silent,
     root: PathLike | None = None,
+    pseudonyms: PathLike | None = None,
 ) -> PredictResult:
     """Call every patient found in the inputs and show the cells behind each call.
 
@@ -326,6 +339,7 @@ def predict(
         engine: who cuts the images; None: this process.
         progress: called after each patient of each step.
         root: as in :func:`read_cohort`.
+        pseudonyms: as in :func:`segment`; the table lies outside ``out``.
 
     Raises:
         MissingFileError: no such bundle, or an input does not exist.
@@ -333,8 +347,8 @@ def predict(
         ManifestError: as :func:`read_cohort`.
         NoCellsError: not one patient gave a cell.
         ConfigError: a store whose crops are not the bundle's or that holds cells which the bundle
-            leaves out, a setting that would change what the model was trained on (crops, model), or
-            an ``out`` that holds something else.
+            leaves out, a setting that would change what the model was trained on (crops, model), an
+            ``out`` that holds something else, or pseudonyms for a store.
         BusyError: another run is writing to ``out``.
 
     Example:
@@ -351,15 +365,25 @@ def predict(
     named, folder = paths_of(inputs), Path(out)
     words = [settings] if isinstance(settings, str) else settings
     chosen = settings_for(bundle, Path(file) if file else None, words)
-    with new_calls(folder) as results:
+    if pseudonyms and is_store(named):
+        raise ConfigError(
+            f"{named[0]} keeps the names that it was cut with: cut one without them by `millie "
+            "segment --pseudonyms`"
+        )
+    with new_results(folder) as results:
         with loading(bundle, chosen, engine, progress) as (caller, watched):
             if is_store(named):
-                store = elsewhere(named[0], folder)
+                cohort, store = None, elsewhere(named[0], folder)
                 bags, problems = bags_of_store(store, chosen)
             else:
                 cohort = read_cohort(named, root)
+                if pseudonyms:
+                    cohort = pseudonymised(cohort, Path(pseudonyms), [folder])
                 store = store_within(results, cohort)
-                cut = fill_store(cohort, store.root, chosen, engine, progress=watched, whole=False)
+                home = None if pseudonyms else folder / STORE
+                cut = fill_store(
+                    cohort, store.root, chosen, engine, progress=watched, home=home, whole=False
+                )
                 bags = [store.path_of(patient) for patient in sorted(cut.patients)]
                 problems = list(cut.problems)
             model = caller()
@@ -373,16 +397,12 @@ def predict(
             predictions,
             store,
             problems,
-            read_field=lambda record: _read_again(record, chosen),
+            read_field=images_of(cohort, store, chosen),
             progress=progress,
             home=folder,
         )
         results.publish()
     return PredictResult(folder, folder / "report.html", tuple(predictions), tuple(problems))
-
-
-def _read_again(record: SourceRecord, config: Config) -> Field:
-    return read_image(ImageSource(Path(record.path), record.name), config.reading)
 
 
 def detect(
@@ -391,6 +411,7 @@ def detect(
     config: Config | None = None,
     overlay: PathLike | None = None,
     progress: Progress = silent,
+    pseudonyms: PathLike | None = None,
 ) -> DetectResult:
     """Find leukocytes in image files.
 
@@ -402,6 +423,7 @@ def detect(
         config: stages reading and segmentation are used; None: the default.
         overlay: folder for pictures with the outlines drawn; None: none.
         progress: called after each image.
+        pseudonyms: as in :func:`segment`; table and pictures then show no name.
 
     Raises:
         ImageError: not one of the files is a usable image.
@@ -414,5 +436,7 @@ def detect(
         >>> len(found.cells) > 12
         True
     """
-    table, pictures = (Path(each) if each else None for each in (out, overlay))
-    return detect_in_files(paths_of(images), table, settings_of(config), pictures, progress)
+    table, pictures, names = (Path(each) if each else None for each in (out, overlay, pseudonyms))
+    return detect_in_files(
+        paths_of(images), table, settings_of(config), pictures, progress, pseudonyms=names
+    )

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 from millie.config import Config
 from millie.errors import DataError, ImageError, MissingError
+from millie.files import is_visible
 from millie.outputs.result_folder import check_kind
+from millie.pipeline.pseudonyms import check_no_names, pseudonymised
 from millie.pipeline.results import DetectResult
 from millie.pipeline.segment_cohort import Progress
 from millie.readers.content import note, problem
 from millie.readers.images import find_images, read_image, unread_pictures
 from millie.readers.stray import without_strays
 from millie.segmentation import detect as find_cells
-from millie.types import Cell, Finding, ImageSource, Problem
+from millie.types import Cell, Cohort, Finding, ImageSource, Patient, Problem
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +36,7 @@ def detect_in_files(
     config: Config,
     overlay: Path | None,
     progress: Progress,
+    pseudonyms: Path | None = None,
 ) -> DetectResult:
     """Find leukocytes; the arguments are those of :func:`millie.detect`.
 
@@ -50,27 +53,29 @@ def detect_in_files(
     images, problems = without_strays(images)
     problems += _unread(images)
     images = list(_files(images, overlay))
+    if pseudonyms:
+        sources, problems = _renamed(images, problems, pseudonyms, out, overlay)
+    else:
+        sources = [ImageSource(path, str(path)) for path in images]
     if not images:
         raise ImageError(
             "no image (JPEG, PNG, TIFF, BMP) in what was named; name images or folders"
         )
     rows: list[tuple[str, Cell]] = []
-    alone = len({path.name for path in images}) == len(images)
+    alone = len({Path(source.name).name for source in sources}) == len(sources)
     waiting: deque[Field] = deque()
     done = 0
     progress("detect", 0, len(images))
-    for found in find_cells(_decoded(images, config, waiting, problems), config.segmentation):
+    for found in find_cells(_decoded(sources, config, waiting, problems), config.segmentation):
         one = waiting.popleft()
-        path = one.source.path
+        name = one.source.name
         if refused := found.diagnostics.get("refused"):
-            problems.append(
-                Problem("", str(path), Finding.REFUSED, f"no cells looked for: {refused}")
-            )
-        rows += [(str(path), region.cell) for region in found.regions]
+            problems.append(Problem("", name, Finding.REFUSED, f"no cells looked for: {refused}"))
+        rows += [(name, region.cell) for region in found.regions]
         if overlay:
             um_px = found.pixel_size.um_px if found.pixel_size else None
-            name = path.name if alone else str(path)
-            write_detection_overlay(overlay, name, one.image, found.regions, um_px)
+            drawn = Path(name).name if alone else name
+            write_detection_overlay(overlay, drawn, one.image, found.regions, um_px)
         done += 1
         progress("detect", done, len(images))
     if not done:
@@ -89,6 +94,24 @@ def _files(images: Sequence[Path], overlay: Path | None) -> Iterator[Path]:
             yield path
 
 
+def _renamed(
+    images: Sequence[Path],
+    problems: Sequence[Problem],
+    table: Path,
+    out: Path | None,
+    overlay: Path | None,
+) -> tuple[list[ImageSource], list[Problem]]:
+    """The images and what was found of others, under pseudonyms; names are whole paths here."""
+    places = [place for place in (out, overlay) if place]
+    if overlay:
+        pictures = (path for path in overlay.glob("*") if path.suffix != ".csv")
+        check_no_names(overlay, (path for path in pictures if is_visible(path.name)))
+    named = tuple(ImageSource(path, str(path.absolute())) for path in images)
+    cohort = Cohort("", (Patient("", None, named),), tuple(problems))
+    renamed = pseudonymised(cohort, table, places)
+    return list(renamed.patients[0].images), list(renamed.problems)
+
+
 def _unread(images: Sequence[Path]) -> list[Problem]:
     """Pictures in named folders whose format is not read."""
     return [
@@ -100,15 +123,17 @@ def _unread(images: Sequence[Path]) -> list[Problem]:
 
 
 def _decoded(
-    images: Sequence[Path], config: Config, waiting: deque[Field], problems: list[Problem]
+    sources: Sequence[ImageSource], config: Config, waiting: deque[Field], problems: list[Problem]
 ) -> Iterator[tuple[NDArray[np.uint8], PixelSize | None]]:
     """Pixels and scale of each usable image, in order; the field itself goes to ``waiting``."""
-    for path in images:
+    for source in sources:
+        name = source.name
         try:
-            one = read_image(ImageSource(path, str(path)), config.reading)
+            one = read_image(source, config.reading)
         except (DataError, MissingError) as error:
-            problems.append(Problem("", str(path), type(error).__name__, str(error), fatal=True))
+            message = str(error).replace(str(source.path), name)
+            problems.append(Problem("", name, type(error).__name__, message, fatal=True))
             continue
-        problems += [note("", str(path), text, Finding.NOT_UNDERSTOOD) for text in one.notes]
+        problems += [note("", name, text, Finding.NOT_UNDERSTOOD) for text in one.notes]
         waiting.append(one)
         yield one.image, one.pixel_size

@@ -9,18 +9,24 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from millie.bags.copies import shared_between
 from millie.bags.store import BagReader, Store
 from millie.config import Config
-from millie.errors import ConfigError, MissingFileError
+from millie.errors import ConfigError, ImageError, MissingFileError
 from millie.outputs.result_folder import STORE, Results, files_of
 from millie.readers.cohort import read_folders, read_manifest
+from millie.readers.content import problem
+from millie.readers.images import read_image
 from millie.readers.manifest import is_manifest
 from millie.readers.spelling import existing, exists
 from millie.readers.stray import without_strays
 from millie.readers.table import SPREADSHEETS
-from millie.types import Cohort, Problem
+from millie.types import Cohort, Field, ImageSource, Problem, SourceRecord
+
+if TYPE_CHECKING:
+    from millie.outputs.overlays import FieldReader
 
 PathLike = str | os.PathLike[str]
 """A path as people write it."""
@@ -71,8 +77,11 @@ def cohort_of(inputs: Sequence[Path], root: Path | None = None) -> Cohort:
     """
     inputs = [existing(Path(), str(path)) or path for path in inputs]
     missing = [path for path in inputs if not exists(path)]
-    if missing:
-        raise MissingFileError(f"{missing[0]} does not exist; give folders, images or a manifest")
+    dead = [path for path in missing if os.path.islink(path)]  # noqa: PTH114 - of any length
+    misspelt = [path for path in missing if path not in dead or missing == inputs]
+    if misspelt:
+        raise MissingFileError(f"{misspelt[0]} does not exist; give folders, images or a manifest")
+    inputs = [path for path in inputs if path not in dead]
     tables = [p for p in inputs if p.is_file() and p.suffix.lower() in _TABLES]
     if tables and len(inputs) > 1 and (manifests := list(filter(is_manifest, tables))):
         raise ConfigError(
@@ -85,7 +94,8 @@ def cohort_of(inputs: Sequence[Path], root: Path | None = None) -> Cohort:
     kept, notes = without_strays(inputs)
     # As in a manifest's cohort: workers on other machines start in other folders.
     cohort = read_folders([path.absolute() for path in kept])
-    return replace(cohort, problems=(*cohort.problems, *notes))
+    lost = [problem("", str(path), ImageError(f"{path}: a link to nothing")) for path in dead]
+    return replace(cohort, problems=(*cohort.problems, *notes, *lost))
 
 
 def is_store(inputs: Sequence[Path]) -> bool:
@@ -122,6 +132,25 @@ def store_within(results: Results, cohort: Cohort) -> Store:
     for path in wanted:
         results.carry(f"{STORE}/{path.name}")
     return store
+
+
+def images_of(cohort: Cohort | None, store: Store, config: Config) -> FieldReader:
+    """Reads an image of a bag again: where the cohort has it, else where the bag says it lay."""
+    known = {
+        (patient.id, image.name): image.path
+        for patient in (cohort.patients if cohort else ())
+        for image in patient.images
+    }
+
+    def read(patient: str, record: SourceRecord) -> Field:
+        path = known.get((patient, record.name))
+        if path is None and record.path:
+            path = Path(os.path.normpath(store.root.resolve() / record.path))
+        if path is None:
+            raise MissingFileError(f"{record.name}: its bag does not say where it lies")
+        return read_image(ImageSource(path, record.name), config.reading)
+
+    return read
 
 
 def bags_of_store(store: Store, config: Config) -> tuple[list[Path], list[Problem]]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -66,11 +68,20 @@ _CUTTING_CODE = (
 
 @dataclass(frozen=True, slots=True)
 class PatientTask:
-    """Payload of one unit: a patient, where the bag goes, and the settings."""
+    """Payload of one unit.
+
+    Attributes:
+        patient: whose images.
+        store: folder that the bag is written to.
+        config: settings.
+        home: folder in which the bag is to lie, from which paths in it lead to the images; None:
+            the bag holds no paths.
+    """
 
     patient: Patient
     store: Path
     config: Config
+    home: Path | None = None
 
     def digest(self) -> str:
         """SHA-256 (hex) of all that makes the bag: equal digest, equal bag, not made again.
@@ -236,7 +247,7 @@ def _cells_of_field(
             um_px=um_px,
             height_px=height,
             width_px=width,
-            path=str(one.source.path),
+            path=_way_to(one.source.path, task.home),
             diagnostics={
                 **detection.diagnostics,
                 "background_rgb": list(detection.background_rgb),
@@ -325,7 +336,18 @@ def _crop_side_px(
 
 
 def _problem(patient: Patient, source: ImageSource, error: Exception) -> Problem:
-    return Problem(patient.id, source.name, type(error).__name__, str(error))
+    """The error without the place of the file: bags go to others, who need not know it."""
+    message = str(error).replace(str(source.path), source.name)
+    return Problem(patient.id, source.name, type(error).__name__, message)
+
+
+def _way_to(image: Path, home: Path | None) -> str:
+    """From a bag's folder to an image; empty where there is no way (another drive) or no folder."""
+    if home is None:
+        return ""
+    with suppress(ValueError):
+        return Path(os.path.relpath(image, home)).as_posix()
+    return ""
 
 
 def _stamp(source: ImageSource) -> tuple[int, int] | None:

@@ -38,6 +38,7 @@ def fill_store(
     part: tuple[int, int] = (0, 1),
     progress: Progress = silent,
     *,
+    home: Path | None = None,
     whole: bool = True,
 ) -> SegmentResult:
     """Cut every patient's cells into the bag store; finished patients are skipped.
@@ -52,6 +53,8 @@ def fill_store(
         engine: serial when None.
         part: shard ``(index, count)`` of the patients, for job arrays.
         progress: called after each patient.
+        home: where the store is to lie, for the paths from its bags to the images; None: the bags
+            hold none.
         whole: the store is for all that is to be trained on: name bags of other cohorts in it.
 
     Raises:
@@ -61,7 +64,8 @@ def fill_store(
     bags = Store(store)
     bags.clean()
     place = store.absolute()  # workers on other machines start in other folders
-    units = [Unit(p.id, PatientTask(p, place, config)) for p in cohort.patients]
+    home = home.resolve() if home else None
+    units = [Unit(p.id, PatientTask(p, place, config, home)) for p in cohort.patients]
     units = shard(units, *part)
     if part[1] > 1:
         check_same_settings(bags, config)

@@ -1,14 +1,14 @@
 """Whether stores, models and results are still what was written.
 
 Owns by what each kind of folder is known and what is compared with what: bags and bundles carry
-digests of every byte; of results, files are looked for and tables compared with each other.
+digests of every byte; results have them in their record, and tables are compared with each other.
 Nothing is mended here.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from millie.models.bundle_folder import locate, shipped_bundles
 from millie.outputs.monitor.report import FILES as MONITOR_FILES
 from millie.outputs.patient.records import PatientResult, PredictionRun
 from millie.outputs.patient.tables import read_cell_probabilities, read_predictions
-from millie.outputs.result_folder import MARKS, Kind, files_of, recorded_files
+from millie.outputs.result_folder import MARKS, Kind, files_of, read_record
 from millie.outputs.study.records import read_cells, read_study
 from millie.outputs.tables import number, read_csv, read_json
 from millie.types import Problem
@@ -83,8 +83,8 @@ def _place(name: str) -> tuple[Kind, Path]:
         if any(folder.glob(mark)):
             return kind, folder
     raise ConfigError(
-        f"{name} is no bag store, no model, and no results of `millie predict` or `millie "
-        "crossval`: name a folder that one of these commands has finished"
+        f"{name} is no bag store, no model, and no results of `millie predict`, `crossval` or "
+        "`reproduce`: name a folder that one of these commands has finished"
     )
 
 
@@ -111,12 +111,9 @@ def _model(folder: Path) -> tuple[str, list[Problem]]:
 
 def _calls(folder: Path) -> tuple[str, list[Problem]]:
     run = read_predictions(folder)
-    names = {*files_of(result.patient for result in run.patients), *recorded_files(folder)}
-    problems = [
-        _fault(name, MissingFileError("is missing; predict again"))
-        for name in sorted(names)
-        if not (folder / name).is_file()
-    ]
+    named = files_of(result.patient for result in run.patients)
+    problems = _changed(folder, named, "predict again")
+    facts = f"{len(run.patients)} patients{_without_digests(folder)}"
     for check in (_check_table, _check_cells):
         try:
             check(run)
@@ -124,7 +121,24 @@ def _calls(folder: Path) -> tuple[str, list[Problem]]:
             problems.append(_fault("", error))
     if run.store.is_dir() and run.store.resolve().is_relative_to(folder.resolve()):
         problems += Store(run.store).verify()
-    return f"{len(run.patients)} patients", problems
+    return facts, problems
+
+
+def _changed(folder: Path, named: Iterable[str], remedy: str) -> list[Problem]:
+    """Files that are missing or not what the record says."""
+    record = read_record(folder)
+    found = dict(record.changed(folder))
+    found |= {name: "missing" for name in named if not (folder / name).is_file()}
+    errors = {
+        "missing": MissingFileError(f"is missing; {remedy}"),
+        "changed": DataError(f"has changed since it was written; {remedy}"),
+    }
+    return [_fault(name, errors[what]) for name, what in sorted(found.items())]
+
+
+def _without_digests(folder: Path) -> str:
+    known = any(read_record(folder).files.values())
+    return "" if known else ", of a version that kept no checksums: tables compared only"
 
 
 def _check_table(run: PredictionRun) -> None:
@@ -175,14 +189,23 @@ def _study(folder: Path) -> tuple[str, list[Problem]]:
     if (folder / "cells.csv").is_file():
         read_cells(study)
     folds = sorted(folder.glob("folds/*.json"))
-    problems = []
+    problems = _changed(folder, (), "run `millie crossval` again")
+    told = {problem.source for problem in problems}
     for path in folds:
         arrays = path.with_suffix(".safetensors")
+        if arrays.relative_to(folder).as_posix() in told:
+            continue
         data = arrays.read_bytes() if arrays.is_file() else b""
         if read_json(path).get("arrays_sha256") != hashlib.sha256(data).hexdigest():
             error = DataError("has changed since it was written; run `millie crossval` again")
             problems.append(_fault(arrays.name, error))
-    return f"{len(study.patients)} patients, {len(folds)} folds", problems
+    facts = f"{len(study.patients)} patients, {len(folds)} folds{_without_digests(folder)}"
+    return facts, problems
+
+
+def _reproduction(folder: Path) -> tuple[str, list[Problem]]:
+    files = len(read_record(folder).files)
+    return f"{files} files", _changed(folder, (), "run `millie reproduce` again")
 
 
 def _monitor(folder: Path) -> tuple[str, list[Problem]]:
@@ -205,4 +228,5 @@ _CHECKS: dict[Kind, Callable[[Path], tuple[str, list[Problem]]]] = {
     "calls": _calls,
     "study": _study,
     "monitor": _monitor,
+    "reproduction": _reproduction,
 }

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 from millie.errors import ConfigError, DataError, ManifestError, MissingFileError
 from millie.files import is_litter
 from millie.readers.content import note, problem
-from millie.readers.images import find_images, other_files, unread_pictures
+from millie.readers.images import OTHER_PICTURES, find_images, other_files, unread_pictures
 from millie.readers.manifest import read_manifest
-from millie.readers.manifest_writer import write_manifest
+from millie.readers.manifest_writer import write_manifest, write_new_manifest
 from millie.readers.spelling import tidy
 from millie.types import Cohort, Finding, ImageSource, Patient, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["check_labels", "read_folders", "read_manifest", "write_manifest"]
+__all__ = ["check_labels", "read_folders", "read_manifest", "write_manifest", "write_new_manifest"]
 
 
 def read_folders(paths: Sequence[Path]) -> Cohort:
@@ -34,7 +34,8 @@ def read_folders(paths: Sequence[Path]) -> Cohort:
     where all images of a folder are in several sub-folders.
 
     Args:
-        paths: folders and image files, as typed; outputs show the images by these names.
+        paths: folders and image files; outputs show an image by the folder's name and its path
+            in it, so no output says where on a disk it lay.
 
     Raises:
         MissingFileError: a path does not exist.
@@ -95,12 +96,18 @@ def _patient(name: str, place: Path, files: Sequence[Path]) -> Patient:
         kinds = sorted({path.suffix or path.name for path in other_files(place)})
         holds = f"holds only {', '.join(kinds[:8])}" if kinds else "is empty"
         remedy = "Give a folder with the images of one patient"
-        if unread_pictures(place):
+        if any(kind.lower() in OTHER_PICTURES for kind in kinds):
             remedy = "Export its images as JPEG, PNG, TIFF or BMP"
+        elif unread := unread_pictures(place):
+            remedy = str(unread[0][1])
         raise ManifestError(
             f"{place}: no images (JPEG, PNG, TIFF, BMP); the folder {holds}. {remedy}"
         )
-    sources = [ImageSource(path=path, name=path.as_posix()) for path in files]
+    folder = place.resolve().name
+    sources = [
+        ImageSource(path=path, name=Path(folder, path.relative_to(place)).as_posix())
+        for path in files
+    ]
     return Patient(id=name, label=None, images=tuple(sources))
 
 

@@ -1,7 +1,8 @@
 """Damage that a decoder forgives: lost data that would come out as grey, black or shifted cells.
 
 Owns what is checked beside decoding: the end of the file, PNG's check sums, the scans of a JPEG,
-and a second look at its entropy-coded data by a decoder that reports what libjpeg only warns of.
+a second look at its entropy-coded data by a decoder that reports what libjpeg only warns of, and
+sectors of a disk that came back as zeros where pixels lie uncompressed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 import zlib
 from typing import TYPE_CHECKING
 
+import numpy as np
 import simplejpeg
 
 from millie.errors import ImageError, ImageTooLargeError
@@ -31,6 +33,9 @@ _PROGRESSIVE = frozenset({0xC2, 0xCA})
 _SOS, _EOI, _DHT = 0xDA, 0xD9, 0xC4
 _ZEROS = bytes(32)
 """So many in a row are damage, unless zero bits stand for a blank block."""
+_SECTOR_BYTES = 512
+_FILM = 32  # of 255; eyepieces, bars and frames are darker
+_UNCOMPRESSED = 1  # TIFF 6.0, tag 259
 _NOTES = frozenset({*range(0xE0, 0xF0), 0xFE})  # APPn and COM: profiles, EXIF, comments
 
 _LOST = re.compile(r"Corrupt JPEG data|Premature end of JPEG")
@@ -57,6 +62,42 @@ def check_structure(data: bytes, kind: str, name: str) -> None:
     elif kind == "JPEG":
         _check_scans(data, name)
         _check_zeros(data, name)
+
+
+def check_sectors(image: Image.Image, data: bytes, name: str) -> None:
+    """Look for zeros that begin and end with sectors, within film, in uncompressed pixels.
+
+    Black that belongs to a picture (the surround of an eyepiece, a bar, a frame) ends where it
+    likes, or with rows. What was overwritten elsewhere cannot be told from it.
+
+    Args:
+        image: the opened file.
+        data: its bytes.
+        name: the file, for the message.
+
+    Raises:
+        ImageError: there are such zeros.
+    """
+    compression = getattr(image, "tag_v2", {}).get(_COMPRESSION, _UNCOMPRESSED)
+    raw = image.format == "TIFF" and compression == _UNCOMPRESSED
+    if not raw and not (image.format == "BMP" and image.info.get("compression") == 0):
+        return
+    place = getattr(image, "tag_v2", {}).get(_PLACES[0][0], (0,))[0]
+    first = place if raw else int.from_bytes(data[10:14], "little")
+    row = image.width * len(image.getbands())
+    end = len(data.rstrip(b"\0"))
+    count = len(data) // _SECTOR_BYTES
+    sectors = np.frombuffer(data, np.uint8, count * _SECTOR_BYTES).reshape(count, _SECTOR_BYTES)
+    empty = ~sectors.any(axis=1)
+    edges = np.flatnonzero(np.diff(empty, prepend=False, append=False))
+    for start, stop in (edges.reshape(-1, 2) * _SECTOR_BYTES).tolist():
+        if start < first or (start - first) % row == 0:
+            continue
+        before, behind = data[start - 4 : start], data[stop : stop + 4]
+        if min(before) >= _FILM and (stop >= end or min(behind) >= _FILM):
+            raise ImageError(
+                f"{name}: part of the picture is lost (overwritten with zeros); copy it again"
+            )
 
 
 def check_entropy(image: Image.Image, data: bytes, name: str) -> None:

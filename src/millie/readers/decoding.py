@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from millie.errors import ImageError, ImageTooLargeError, MillieError, no_warnings
 from millie.readers.colour import stated_colours, to_srgb
-from millie.readers.damage import check_entropy, check_structure
+from millie.readers.damage import check_entropy, check_sectors, check_structure
 from millie.readers.tiff import check_layout
 
 if TYPE_CHECKING:
@@ -189,6 +189,7 @@ def to_rgb(image: Image.Image, data: bytes, name: str) -> tuple[NDArray[np.uint8
         ImageError: lost data in a JPEG, or a 16 bit file that uses only its lower bits.
     """
     check_entropy(image, data, name)
+    check_sectors(image, data, name)
     deep = _is_16_bit(image, data)
     image.load()
     colours = stated_colours(image, data)

@@ -6,8 +6,10 @@ pixels. Conversion of bytes is decoding.py, the scale in a file's metadata metad
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +21,6 @@ from millie.readers.metadata import StatedScale, stated_scale
 from millie.types import Field, ImageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from millie.config import ReadingConfig
     from millie.types import ImageSource, PixelSize
 
@@ -32,6 +32,8 @@ OTHER_PICTURES = frozenset({
     ".mrxs", ".scn", ".czi", ".vsi", ".lif", ".nd2", ".bif", ".raw", ".dng", ".nef", ".cr2", ".arw",
 })  # fmt: skip
 """Extensions of images that cannot be read: one in a patient's folder is reported, not ignored."""
+
+_LONGEST_SHOWN = 200  # characters of a path
 
 RESULT, DRAWN = "predictions.json", "overlays"
 """Mark an output of ``millie predict``: its overlays are not images of a patient."""
@@ -81,11 +83,19 @@ def read_bytes(path: Path, name: str, config: ReadingConfig) -> bytes:
                 f"{config.max_file_megabytes:g} MB. Split it into fields, or raise "
                 "reading.max_file_megabytes"
             )
-        return path.read_bytes()
+        return _content(path, status.st_size)
     except FileNotFoundError as error:
         raise MissingFileError(f"{name}: no such file ({path}); check the path") from error
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror}); check the file") from error
+
+
+def _content(path: Path, size: int) -> bytes:
+    """No more bytes than the file says it has: a kernel's pseudo-file says none and never ends."""
+    if not size:
+        return b""
+    with path.open("rb") as stream:
+        return stream.read(size)
 
 
 def image_kind(field: Field, config: ReadingConfig) -> ImageKind:
@@ -111,7 +121,8 @@ def find_images(folder: Path) -> list[Path]:
 
     Hidden files and folders, ``Thumbs.db`` and their like are passed over, and so are the pictures
     that ``millie predict`` drew, should its output lie there. Links to a place inside
-    the folder are passed over (their target is found itself).
+    the folder are passed over (their target is found itself). What cannot be read of the folder is
+    told by :func:`unread_pictures`.
 
     Raises:
         MissingFileError: the folder does not exist.
@@ -119,13 +130,13 @@ def find_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise MissingFileError(f"{folder}: no such folder; check the path")
-    found = [path for path in _walk(folder) if path.suffix.lower() in EXTENSIONS]
+    found = [path for path in _walk(folder).files if path.suffix.lower() in EXTENSIONS]
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
 
 def other_files(folder: Path) -> list[Path]:
     """Visible files below a folder that no extension marks as images."""
-    return sorted(path for path in _walk(folder) if path.suffix.lower() not in EXTENSIONS)
+    return sorted(path for path in _walk(folder).files if path.suffix.lower() not in EXTENSIONS)
 
 
 def unread_format(path: Path) -> ImageError:
@@ -136,30 +147,75 @@ def unread_format(path: Path) -> ImageError:
 
 
 def unread_pictures(folder: Path) -> list[tuple[str, ImageError]]:
-    """Pictures below a folder in a format that is not read: name from the folder, and why not."""
-    return [
-        (path.relative_to(folder).as_posix(), unread_format(path))
-        for path in other_files(folder)
-        if path.suffix.lower() in OTHER_PICTURES
-    ]
+    """What below a folder is not read, by its name from there, and why not.
+
+    Pictures in another format, folders that cannot be listed, links that lead to nothing.
+    """
+    walk = _walk(folder)
+    others = [path for path in walk.files if path.suffix.lower() in OTHER_PICTURES]
+    found = [*walk.lost, *((path, unread_format(path)) for path in others)]
+    return [(_shown(path, folder), error) for path, error in sorted(found, key=_parts)]
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Visible regular files below a folder; links are checked and passed over."""
-    root = folder.resolve()
-    for place, folders, files in os.walk(folder):
-        own = RESULT in files
-        folders[:] = [f for f in folders if is_visible(f) and not (own and f == DRAWN)]
-        for name in (*folders, *files):
-            path = Path(place, name)
-            if path.is_symlink():
-                _refuse_leaving(path, root)
-            elif name in files and is_visible(name):
-                yield path
+def unlisted_folder(folder: Path, error: OSError) -> ImageError:
+    """Why the files of a folder are missing, and what to do."""
+    if error.errno == errno.ENAMETOOLONG:
+        return ImageError(
+            f"{str(folder)[:_LONGEST_SHOWN]}...: the path is too long; move the folder up"
+        )
+    return ImageError(
+        f"{folder}: the folder cannot be listed ({error.strerror}); check its permissions"
+    )
 
 
-def _refuse_leaving(link: Path, root: Path) -> None:
-    if not link.resolve().is_relative_to(root):
+@dataclass(slots=True)
+class _Found:
+    """Visible regular files below a folder, and what of it cannot be reached."""
+
+    files: list[Path] = field(default_factory=list)
+    lost: list[tuple[Path, ImageError]] = field(default_factory=list)
+
+
+def _walk(folder: Path) -> _Found:
+    """Links are checked and passed over. A stack of our own: a tree may be thousands deep."""
+    root = Path(os.path.realpath(folder))
+    found, waiting = _Found(), [folder]
+    while waiting:
+        place = waiting.pop()
+        try:
+            with os.scandir(place) as listed:
+                entries = list(listed)
+        except OSError as error:
+            found.lost.append((place, unlisted_folder(place, error)))
+            continue
+        own = any(entry.name == RESULT for entry in entries)
+        for entry in entries:
+            path = place / entry.name
+            if not is_visible(entry.name) or (own and entry.name == DRAWN):
+                continue
+            if entry.is_symlink():
+                _follow(path, root, found)
+            elif entry.is_dir():
+                waiting.append(path)
+            else:
+                found.files.append(path)
+    return found
+
+
+def _follow(link: Path, root: Path, found: _Found) -> None:
+    """Refuse a link that leaves the folder; name one to nothing that is called like an image."""
+    if not Path(os.path.realpath(link)).is_relative_to(root):
         raise ManifestError(
             f"{link}: a link that points outside {root}; copy the file there instead"
         )
+    if link.suffix.lower() in EXTENSIONS and not os.path.exists(link):  # noqa: PTH110 - loops too
+        found.lost.append((link, ImageError(f"{link}: a link to nothing; copy the file there")))
+
+
+def _parts(one: tuple[Path, ImageError]) -> tuple[str, ...]:
+    return one[0].parts
+
+
+def _shown(path: Path, folder: Path) -> str:
+    name = path.relative_to(folder).as_posix()
+    return name if len(name) <= _LONGEST_SHOWN else f"{name[:_LONGEST_SHOWN]}..."

@@ -48,6 +48,7 @@ COLUMNS = (
 )  # fmt: skip
 
 _WILDCARD = re.compile(r"[*?\[]")
+_LONGEST_SHOWN = 200
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
@@ -218,9 +219,9 @@ class _Reader:
 
     def _named(self, patient: str, named: Path, row: Row) -> list[Path]:
         self._check_inside(named, row)
+        if not exists(named):
+            raise MissingFileError(f"line {row.line}: {_why_missing(named, row.cells['path'])}")
         if not named.is_dir():
-            if not exists(named):
-                raise MissingFileError(f"line {row.line}: {_why_missing(named, row.cells['path'])}")
             if not named.is_file():
                 raise ImageError(f"line {row.line}: {named} is not a file but a device or pipe")
             return [named]
@@ -254,7 +255,7 @@ class _Reader:
         return files
 
     def _check_inside(self, path: Path, row: Row) -> None:
-        if not path.resolve().is_relative_to(self.root):
+        if not Path(os.path.realpath(path)).is_relative_to(self.root):  # loops of links too
             raise self._outside(row)
 
     def _outside(self, row: Row) -> ManifestError:
@@ -358,4 +359,8 @@ def _why_missing(named: Path, written: str) -> str:
             f"{written} is on a Windows drive, which this machine does not have: copy the images "
             "beside the manifest and write their paths relative to it"
         )
+    if len(str(named)) > _LONGEST_SHOWN:
+        return f"{str(named)[:_LONGEST_SHOWN]}... does not exist or is too long; check the path"
+    if named.is_symlink():
+        return f"{named} is a link to nothing; copy the file there"
     return f"{named} does not exist; check the path"

@@ -10,15 +10,36 @@ import os
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
-from millie.errors import ManifestError
+from millie.errors import ConfigError, ManifestError
+from millie.files import write_bytes
 from millie.readers.manifest import COLUMNS
-from millie.readers.table import write_table
+from millie.readers.table import table_bytes
 
 if TYPE_CHECKING:
     from millie.types import Cohort, ImageSource, Patient
 
 
-def write_manifest(cohort: Cohort, path: Path) -> None:
+def write_new_manifest(cohort: Cohort, path: Path) -> None:
+    """As :func:`write_manifest`, but over no other file, nor over a manifest that was edited.
+
+    Raises:
+        ConfigError: there is a file with other content, or a folder.
+        ManifestError: a patient without images.
+    """
+    if path.is_dir():
+        raise ConfigError(
+            f"{path} is a folder: name the manifest itself, such as {path}/cohort.csv"
+        )
+    data = _manifest_bytes(cohort, path, path.parent)
+    if path.exists() and path.stat().st_size and not (path.is_file() and path.read_bytes() == data):
+        raise ConfigError(
+            f"{path} exists and is not what would be written now (edited by hand, of other images, "
+            "or no manifest): it is left as it is. Name another file, or move that one"
+        )
+    write_bytes(path, data)
+
+
+def write_manifest(cohort: Cohort, path: Path, home: Path | None = None) -> None:
     """Write a cohort as a manifest, one row an image; missing parent folders are made.
 
     Paths are relative to the manifest. Patients, images, their order and every value come back
@@ -26,13 +47,22 @@ def write_manifest(cohort: Cohort, path: Path) -> None:
     name becomes the file's, its problems are not kept. Cells that a spreadsheet would take for a
     formula get a leading ``'``.
 
+    Args:
+        cohort: to write.
+        path: the CSV.
+        home: folder that the manifest is to lie in later; None: it stays.
+
     Raises:
         ManifestError: a patient without images.
     """
+    write_bytes(path, _manifest_bytes(cohort, path, home or path.parent))
+
+
+def _manifest_bytes(cohort: Cohort, path: Path, home: Path) -> bytes:
     empty = [patient.id for patient in cohort.patients if not patient.images]
     if empty:
         raise ManifestError(f"{path}: patient {empty[0]} has no images; leave it out")
-    base = path.parent.resolve()
+    base = home.resolve()
     root = _common_root(cohort, base)
     root_cell = "" if root == base else _relative(root, base)
     rows = (
@@ -40,7 +70,7 @@ def write_manifest(cohort: Cohort, path: Path) -> None:
         for patient in cohort.patients
         for image in patient.images
     )
-    write_table(path, COLUMNS, rows)
+    return table_bytes(COLUMNS, rows)
 
 
 def _common_root(cohort: Cohort, base: Path) -> Path:

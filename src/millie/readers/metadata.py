@@ -1,8 +1,8 @@
 """Pixel size (um/px) out of an image file's own metadata, where it can be believed.
 
-Owns the units of OME-XML, ImageJ and of resolution tags. Most cameras write 72 or 96 dpi whatever
-the objective: such values are no scale at all. Where a microscope's program states a scale that is
-not understood, a note says so. Nothing else of the metadata is read or kept.
+Owns the units of OME-XML, ImageJ, Aperio and of resolution tags. Most cameras write 72 or 96 dpi
+whatever the objective: such values are no scale at all. Where a microscope's program states a scale
+that is not understood, a note says so. Nothing else of the metadata is read or kept.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _NotUnderstood(Exception):  # noqa: N818  (never leaves this module)
 
 
 def stated_scale(image: Image.Image) -> StatedScale:
-    """Pixel size by OME-XML, ImageJ or resolution tags, in this order.
+    """Pixel size by OME-XML, ImageJ, Aperio or resolution tags, in this order.
 
     Args:
         image: an opened image; its pixels are not decoded.
@@ -77,7 +77,11 @@ def stated_scale(image: Image.Image) -> StatedScale:
     tags = getattr(image, "tag_v2", {})
     try:
         description = _description(tags)
-        sides = _from_ome(description, image.size) or _from_imagej(description, tags)
+        sides = (
+            _from_ome(description, image.size)
+            or _from_imagej(description, tags)
+            or _from_aperio(description)
+        )
         if sides is not None:
             return StatedScale(_believable(*sides))
         return _from_tags(image, tags)
@@ -191,6 +195,14 @@ def _from_imagej(description: str, tags: Mapping[int, Any]) -> tuple[float, floa
     if math.isnan(factor) or sides is None:
         return None
     return factor * sides[0], factor * sides[1]
+
+
+def _from_aperio(description: str) -> tuple[float, float] | None:
+    """Aperio's TIFF, also exported regions: ``|MPP = 0.25|``, um a pixel."""
+    stated = re.search(r"\|\s*MPP\s*=\s*([^|]*)", description)
+    if not description.startswith("Aperio") or stated is None:
+        return None
+    return (_length(stated[1].strip(), "um"),) * 2
 
 
 def _per_pixel(tags: Mapping[int, Any]) -> tuple[float, float] | None:

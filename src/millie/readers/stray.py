@@ -51,6 +51,8 @@ def _is_stray(path: Path) -> bool:
     if not path.is_file() or path.suffix.lower() in EXTENSIONS | OTHER_PICTURES:
         return False
     try:
+        if not path.stat().st_size:  # a kernel's pseudo-file says so, and may never end
+            return True
         with path.open("rb") as stream:
             start = stream.read(64)
     except OSError:

@@ -1,4 +1,4 @@
-"""CSV tables in and out: text, separators, quoting, whole files or none.
+"""CSV tables in and out: text, separators, quoting.
 
 Owns the form of a table, not its meaning. Cells that a spreadsheet would take for a formula are
 written with a leading ``'`` that reading takes away again; how files are written is files.py.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.errors import ManifestError, MissingFileError
-from millie.files import as_named, quote_formula, spelt_out, unquote_formula, write_bytes
+from millie.files import as_named, quote_formula, spelt_out, unquote_formula
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -134,8 +134,8 @@ def age_of(text: str) -> float | None:
     return age if 0 <= age <= MAX_AGE_YEARS else None
 
 
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a CSV in UTF-8, whole or not at all; missing parent folders are made.
+def table_bytes(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> bytes:
+    """A CSV in UTF-8.
 
     It begins with a byte-order mark, as those of :func:`millie.files.write_csv`,
     and what UTF-8 cannot hold is spelt out as there.
@@ -144,4 +144,4 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]
     writer = csv.writer(buffer, lineterminator="\r\n")  # so that both are quoted in cells
     writer.writerow(columns)
     writer.writerows([quote_formula(spelt_out(cell)) for cell in row] for row in rows)
-    write_bytes(path, buffer.getvalue().encode("utf-8-sig"))
+    return buffer.getvalue().encode("utf-8-sig")

@@ -16,7 +16,14 @@ from unicodedata import normalize
 
 from millie.errors import ImageError
 from millie.files import is_visible
-from millie.readers.images import DRAWN, EXTENSIONS, OTHER_PICTURES, RESULT, unread_format
+from millie.readers.images import (
+    DRAWN,
+    EXTENSIONS,
+    OTHER_PICTURES,
+    RESULT,
+    unlisted_folder,
+    unread_format,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -91,7 +98,7 @@ def _below(place: Path, part: str, root: Path, found: Matches) -> Iterator[Path]
 
 def _entries(place: Path, root: Path, found: Matches) -> list[os.DirEntry[str]]:
     """Visible entries of a folder; none of a file."""
-    if not place.resolve().is_relative_to(root):
+    if not Path(os.path.realpath(place)).is_relative_to(root):
         raise LeavesRootError(str(place))
     try:
         with os.scandir(place) as listed:
@@ -99,8 +106,7 @@ def _entries(place: Path, root: Path, found: Matches) -> list[os.DirEntry[str]]:
     except (NotADirectoryError, FileNotFoundError):
         return []
     except OSError as error:
-        text = f"{place}: the folder cannot be listed ({error.strerror}); check its permissions"
-        found.lost.append((place, ImageError(text)))
+        found.lost.append((place, unlisted_folder(place, error)))
         return []
     own = any(entry.name == RESULT for entry in entries)
     return [e for e in entries if is_visible(e.name) and not (own and e.name == DRAWN)]

@@ -35,7 +35,7 @@ def run_experiment(
     Raises:
         ConfigError: no such experiment, or the folder holds another kind of result.
     """
-    check_kind(task.out, "other")
+    check_kind(task.out, "reproduction")
     if name == POOLING:
         return pooling.compare_pooling(task, folds, repeats, progress)
     chosen = run.settings(name, task.config, folds, repeats)

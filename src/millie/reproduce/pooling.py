@@ -28,6 +28,7 @@ from millie.models.aggregators import AGGREGATORS
 from millie.outputs.figure_files import write_figures
 from millie.outputs.figures import intervals_figure
 from millie.outputs.page import render
+from millie.outputs.result_folder import new_results
 from millie.reproduce.deviations import of_profile, with_weights
 from millie.reproduce.experiments import EXPERIMENTS, POOLING_CLAIM, POOLING_FIGURE, Experiment
 from millie.reproduce.gather import Gathered, gather
@@ -142,26 +143,33 @@ def compare_pooling(
     Raises:
         MissingFileError: the data of no experiment are there.
         TrainingError: too few patients of a class for the folds.
+        BusyError: another run is writing to the folder.
     """
     chosen = [REFERENCE, *(a for a in aggregators or AGGREGATORS if a != REFERENCE)]
     config, stand_in = with_weights(task.config)
-    rows: list[Pooled] = []
+    there: list[tuple[Experiment, Gathered]] = []
     missing: list[str] = []
-    problems: list[Problem] = []
     for known in EXPERIMENTS.values():
         try:
-            gathered = gather(known, task.data)
+            there.append((known, gather(known, task.data)))
         except MissingFileError as error:
             missing.append(str(error))
-            continue
-        own_config = settings(known.name, config, folds, repeats)
-        own = replace(task, out=task.out / known.name, config=own_config)
-        found, problem = _one(known, gathered, own, chosen, progress)
-        rows += found
-        problems += problem
-    if not rows:
+    if not there:
         raise MissingFileError("no experiment can be run:\n" + "\n".join(missing))
-    report = _write(task, rows, missing, (*of_profile(task.profile, task.config), *stand_in))
+    rows: list[Pooled] = []
+    problems: list[Problem] = []
+    with new_results(task.out, "reproduction") as results:
+        results.claim()
+        for known, gathered in there:
+            own_config = settings(known.name, config, folds, repeats)
+            own = replace(task, out=task.out / known.name, config=own_config)
+            found, problem = _one(known, gathered, own, chosen, progress)
+            rows += found
+            problems += problem
+        differences = (*of_profile(task.profile, task.config), *stand_in)
+        _write(task.profile, rows, missing, differences, results.new)
+        results.publish()
+    report = task.out / "report.html"
     return PoolingResult(task.out, report, tuple(rows), tuple(missing), tuple(problems))
 
 
@@ -267,14 +275,19 @@ def _triple(estimate: Mapping[str, Any]) -> tuple[float, float, float]:
 
 
 def _write(
-    task: Task, rows: Sequence[Pooled], missing: Sequence[str], differences: Sequence[str]
-) -> Path:
+    profile: str,
+    rows: Sequence[Pooled],
+    missing: Sequence[str],
+    differences: Sequence[str],
+    new: Path,
+) -> None:
+    """Table and page, in the folder of new results."""
     lines: list[Sequence[Value]] = []
     for row in rows:
         d = row.difference
         gap = (None,) * 5 if d is None else (d.value, d.low, d.high, d.p, d.p_holm)
         lines.append((row.experiment, row.aggregator, *row.auc, *row.auc_folds, *gap, row.n_folds))
-    write_csv(task.out / "pooling.csv", HEADER, lines)
+    write_csv(new / "pooling.csv", HEADER, lines)
     figures = {
         f"pooling_{name}": _figure(name, [row for row in rows if row.experiment == name])
         for name in dict.fromkeys(row.experiment for row in rows)
@@ -282,15 +295,15 @@ def _write(
     page = render(
         "pooling.html.j2",
         rows=rows,
-        profile=task.profile,
+        profile=profile,
         claim=POOLING_CLAIM,
         printed=POOLING_FIGURE,
         reference=REFERENCE,
         missing=missing,
         differences=differences,
-        figures=write_figures(task.out / "figure", figures),
+        figures=write_figures(new / "figure", figures),
     )
-    return write_text(task.out / "report.html", page)
+    write_text(new / "report.html", page)
 
 
 def _figure(experiment: str, rows: Sequence[Pooled]) -> Any:

@@ -20,6 +20,7 @@ from millie.files import write_text
 from millie.models.bundle import load_bundle
 from millie.models.manifest import MANIFEST
 from millie.outputs.report import write_report
+from millie.outputs.result_folder import Results, new_results, record_files
 from millie.outputs.study.colour_pictures import colour_strips
 from millie.outputs.study.controls import read_controls
 from millie.outputs.study.records import read_study
@@ -133,26 +134,38 @@ def reproduce(name: str, task: Task, progress: Progress = pipeline.silent) -> Re
         ConfigError: no such experiment.
         MissingFileError: fewer than two classes are there; the message says what to get.
         TrainingError: too few patients of a class for the folds.
+        BusyError: another run is writing to the folder.
     """
     known = experiment(name)
     gathered = gather(known, task.data)
+    with new_results(task.out, "reproduction") as results:
+        results.claim()
+        return _run(known, gathered, task, results, progress)
+
+
+def _run(
+    known: Experiment, gathered: Gathered, task: Task, results: Results, progress: Progress
+) -> Reproduction:
     config, stand_in = with_weights(task.config)
     store = task.out / "store"
-    write_manifest(gathered.cohort, task.out / "cohort.csv")
     cut = pipeline.segment(gathered.cohort, store, config, task.engine, progress=progress)
     study = task.out / "study"
     checked = pipeline.crossval(store, study, config, controls=task.controls, progress=progress)
     if task.robustness:
-        measure_robustness(Store(store), config, study, progress)
+        curves = measure_robustness(Store(store), config, study, progress)
+        record_files(study, "study", [curves.name])
         write_report(study, store)
     tests, missing, problems = _test_cells(known, gathered, task, config, progress)
     differences = (
         *of_profile(task.profile, task.config), *stand_in, *shortfalls(known, gathered),
         *of_colours(known, Store(store), config),
     )  # fmt: skip
-    report, rows = _write(known, task, differences, tests, missing)
+    write_manifest(gathered.cohort, results.new / "cohort.csv", home=task.out)
+    rows = _write(known, task, differences, tests, missing, results.new)
+    results.publish()
     found = tuple(dict.fromkeys((*cut.problems, *checked.problems, *problems)))
     controls = _control_lines(study) if task.controls else ()
+    report = task.out / "report.html"
     return Reproduction(task.out, report, tuple(rows), controls, missing, found)
 
 
@@ -238,20 +251,21 @@ def _write(
     differences: tuple[str, ...],
     tests: list[CellTestResult],
     missing: tuple[str, ...],
-) -> tuple[Path, list[Row]]:
-    """Panels, table and page."""
+    new: Path,
+) -> list[Row]:
+    """Panels, table and page, in the folder of new results."""
     study: Study = read_study(task.out / "study")
     rows = compare(known, study.metrics, tests, differences)
-    write_comparison(task.out / "comparison.csv", known.name, task.profile, rows)
-    panels = write_panels(task.out / "figure", study, Store(task.out / "store"), tests)
-    report = write_page(
-        task.out / "report.html",
+    write_comparison(new / "comparison.csv", known.name, task.profile, rows)
+    panels = write_panels(new / "figure", study, Store(task.out / "store"), tests)
+    write_page(
+        new / "report.html",
         known,
         task.profile,
         rows,
         panels=panels,
         missing=missing,
         controls=read_controls(study),
-        strips=colour_strips(study.folder, Store(task.out / "store"), task.out / "figure"),
+        strips=colour_strips(study.folder, Store(task.out / "store"), new / "figure"),
     )
-    return report, rows
+    return rows

@@ -21,7 +21,7 @@ from millie.files import code_digest, write_text
 from millie.outputs.study.bag_facts import BagFacts
 from millie.outputs.tables import read_json
 
-_CACHE = "overlap.json"
+OVERLAP = "overlap.json"
 _SHOWN = 50
 
 
@@ -101,7 +101,7 @@ def prove(folder: Path, store: Store, bags: Sequence[BagFacts]) -> OverlapProof:
     code = code_digest("bags/copies.py", "bags/fingerprints.py")
     content = [code, parts, [(b.patient, b.sha256) for b in bags]]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    known = _read(folder / _CACHE, digest)
+    known = _read(folder / OVERLAP, digest)
     if known is not None:
         return known
     found = [
@@ -118,7 +118,7 @@ def prove(folder: Path, store: Store, bags: Sequence[BagFacts]) -> OverlapProof:
         tuple(found[:_SHOWN]),
         len(found),
     )
-    write_text(folder / _CACHE, json.dumps({"digest": digest, **asdict(proof)}, indent=1) + "\n")
+    write_text(folder / OVERLAP, json.dumps({"digest": digest, **asdict(proof)}, indent=1) + "\n")
     return proof
 
 

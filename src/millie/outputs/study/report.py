@@ -24,7 +24,8 @@ from millie.outputs.page import render
 from millie.outputs.study.colour_pictures import colour_strips
 from millie.outputs.study.controls import read_controls
 from millie.outputs.study.figures import cell_matrix, part, study_figures
-from millie.outputs.study.manuscript import write_tables
+from millie.outputs.study.manuscript import TABLES, write_tables
+from millie.outputs.study.overlap_proof import OVERLAP
 from millie.outputs.study.records import (
     CellScore,
     Matrix,
@@ -39,6 +40,8 @@ from millie.outputs.study.records import (
 from millie.outputs.study.supplement import RobustnessCurve, read_supplement
 
 FIGURES = "figures"
+BESIDE = (f"{FIGURES}/*", f"{TABLES}/*", OVERLAP)
+"""What is written with the page, as patterns of names."""
 
 _GALLERY_PX = 120
 _CELLS_A_CLASS = 24
