@@ -347,7 +347,7 @@ def _read_record(path: Path) -> Record:
         else:
             files = {str(name): str(digest) for name, digest in content["files"].items()}
             record = Record(content["kind"], files)
-        sound = content["schema"] in {_SCHEMA, _WITHOUT_DIGESTS} and record.kind in _WORDS
+        sound = content["schema"] in {_SCHEMA, _WITHOUT_DIGESTS} and record.kind in WORDS
     except (ValueError, KeyError, TypeError, AttributeError):
         sound, record = False, Record()
     if not (sound and all(map(_is_inside, record.files))):
