@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.errors import ImageError, ImageTooLargeError, ManifestError, MissingFileError
 from millie.files import is_visible
+from millie.readers.apart import HELPER
 from millie.readers.content import sha256_of
 from millie.readers.decoding import decoder_boundary, open_checked, to_rgb
+from millie.readers.limits import ORDINARY_BYTES, is_ordinary
 from millie.readers.metadata import StatedScale, stated_scale
 from millie.types import Field, ImageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from millie.config import ReadingConfig
     from millie.types import ImageSource, PixelSize
@@ -38,7 +41,7 @@ RESULT, DRAWN = "predictions.json", "overlays"
 
 
 def read_image(source: ImageSource, config: ReadingConfig) -> Field:
-    """Read and decode one image; the file is read once, for digest and pixels alike.
+    """Read and decode one image: here, or under limits in another process if it is large or odd.
 
     Args:
         source: the file; its pixel size, if known, goes before the file's metadata.
@@ -47,13 +50,49 @@ def read_image(source: ImageSource, config: ReadingConfig) -> Field:
     Raises:
         MissingFileError: the file does not exist.
         ImageError: not a usable image: no image, empty, cut short, of an unsupported kind.
-        ImageTooLargeError: refused by a limit before decoding.
+        ImageTooLargeError: refused by a limit before decoding, or given up while decoding.
+    """
+    if _size_bytes(source.path, source.name, config) > ORDINARY_BYTES:
+        return HELPER.read(source, config)
+    try:
+        return read_here(source, config, ordinary=True)
+    except NotOrdinaryError:
+        return HELPER.read(source, config)
+
+
+class NotOrdinaryError(Exception):
+    """A file is to be decoded under limits; never leaves :func:`read_image`."""
+
+
+def read_here(
+    source: ImageSource,
+    config: ReadingConfig,
+    *,
+    ordinary: bool = False,
+    opened: Callable[[int], None] | None = None,
+) -> Field:
+    """Read and decode one image in this process; the file is read once, for digest and pixels.
+
+    Args:
+        source: as for :func:`read_image`, and so are the errors.
+        config: limits.
+        ordinary: only a file that :func:`is_ordinary`.
+        opened: called with the number of pixels before they are decoded.
+
+    Raises:
+        NotOrdinaryError: another kind of file than was wanted.
     """
     data = read_bytes(source.path, source.name, config)
     with decoder_boundary(source.name):
-        opened = open_checked(data, source.name, config)
-        scale = StatedScale(source.pixel_size) if source.pixel_size else stated_scale(opened)
-        pixels, colour_note = to_rgb(opened, data, source.name)
+        image = open_checked(data, source.name, config)
+        usual = not ordinary or is_ordinary(image, data)
+        if usual:
+            if opened is not None:
+                opened(image.width * image.height)
+            scale = StatedScale(source.pixel_size) if source.pixel_size else stated_scale(image)
+            pixels, colour_note = to_rgb(image, data, source.name)
+    if not usual:
+        raise NotOrdinaryError
     return Field(
         image=pixels,
         source=source,
@@ -71,17 +110,30 @@ def read_bytes(path: Path, name: str, config: ReadingConfig) -> bytes:
         ImageError: it is a folder or a device, or the system refuses to read it.
         ImageTooLargeError: it has more bytes than ``reading.max_file_megabytes``.
     """
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{name}: not a file but a folder or device; give an image file")
-        if status.st_size > config.max_file_megabytes * 1e6:
-            raise ImageTooLargeError(
-                f"{name}: {status.st_size / 1e6:.0f} MB; the limit is "
-                f"{config.max_file_megabytes:g} MB. Split it into fields, or raise "
-                "reading.max_file_megabytes"
-            )
+    _size_bytes(path, name, config)
+    with _file_errors(path, name):
         return path.read_bytes()
+
+
+def _size_bytes(path: Path, name: str, config: ReadingConfig) -> int:
+    """Size of a regular file within the limit; errors as of :func:`read_bytes`."""
+    with _file_errors(path, name):
+        status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{name}: not a file but a folder or device; give an image file")
+    if status.st_size > config.max_file_megabytes * 1e6:
+        raise ImageTooLargeError(
+            f"{name}: {status.st_size / 1e6:.0f} MB; the limit is "
+            f"{config.max_file_megabytes:g} MB. Split it into fields, or raise "
+            "reading.max_file_megabytes"
+        )
+    return status.st_size
+
+
+@contextmanager
+def _file_errors(path: Path, name: str) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise MissingFileError(f"{name}: no such file ({path}); check the path") from error
     except OSError as error:
