@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.errors import ImageError, ImageTooLargeError, ManifestError, MissingFileError
-from millie.files import is_visible
+from millie.files import is_visible, resolved
 from millie.readers.apart import HELPER
 from millie.readers.content import sha256_of
 from millie.readers.decoding import decoder_boundary, open_checked, to_rgb
@@ -22,7 +22,7 @@ from millie.readers.metadata import StatedScale, stated_scale
 from millie.types import Field, ImageKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from millie.config import ReadingConfig
     from millie.types import ImageSource, PixelSize
@@ -158,12 +158,18 @@ def kind_of_size(
     return ImageKind.CELL if is_cell else ImageKind.FIELD
 
 
+MAX_LEVELS = 100
+"""Folders in folders that are searched; what lies deeper is named and left out."""
+
+
 def find_images(folder: Path) -> list[Path]:
     """All images below a folder, by extension, sorted by their path relative to it.
 
     Hidden files and folders, ``Thumbs.db`` and their like are passed over, and so are the pictures
     that ``millie predict`` drew, should its output lie there. Links to a place inside
     the folder are passed over (their target is found itself).
+
+    Folders that cannot be searched are told by :func:`unread_pictures`.
 
     Raises:
         MissingFileError: the folder does not exist.
@@ -177,7 +183,11 @@ def find_images(folder: Path) -> list[Path]:
 
 def other_files(folder: Path) -> list[Path]:
     """Visible files below a folder that no extension marks as images."""
-    return sorted(path for path in _walk(folder) if path.suffix.lower() not in EXTENSIONS)
+    return _others(_walk(folder))
+
+
+def _others(files: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in files if path.suffix.lower() not in EXTENSIONS)
 
 
 def unread_format(path: Path) -> ImageError:
@@ -188,30 +198,56 @@ def unread_format(path: Path) -> ImageError:
 
 
 def unread_pictures(folder: Path) -> list[tuple[str, ImageError]]:
-    """Pictures below a folder in a format that is not read: name from the folder, and why not."""
-    return [
-        (path.relative_to(folder).as_posix(), unread_format(path))
-        for path in other_files(folder)
-        if path.suffix.lower() in OTHER_PICTURES
-    ]
+    """What below a folder may be lost: its name from the folder, and why.
+
+    Pictures in a format that is not read, and folders that cannot be searched.
+    """
+    lost: list[tuple[Path, ImageError]] = []
+    others = _others(_walk(folder, lost))
+    lost += [(p, unread_format(p)) for p in others if p.suffix.lower() in OTHER_PICTURES]
+    return [(path.relative_to(folder).as_posix(), error) for path, error in lost]
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def listed(folder: Path, level: int, lost: list[tuple[Path, ImageError]]) -> list[os.DirEntry[str]]:
+    """Visible entries of a folder, but for the pictures that ``millie predict`` drew there.
+
+    Args:
+        folder: which may be gone or a file: then there are none.
+        level: below the folder where the search began; none are given beyond ``MAX_LEVELS``.
+        lost: a folder that cannot be listed is added, with the reason.
+    """
+    why = f"more than {MAX_LEVELS} folders deep; move its images up"
+    try:
+        if level <= MAX_LEVELS:
+            with os.scandir(folder) as found:
+                entries = list(found)
+            own = any(entry.name == RESULT for entry in entries)
+            return [e for e in entries if is_visible(e.name) and not (own and e.name == DRAWN)]
+    except (NotADirectoryError, FileNotFoundError):
+        return []
+    except OSError as error:
+        why = f"{error.strerror}; check its permissions"
+    lost.append((folder, ImageError(f"{folder}: the folder cannot be searched ({why})")))
+    return []
+
+
+def _walk(folder: Path, lost: list[tuple[Path, ImageError]] | None = None) -> Iterator[Path]:
     """Visible regular files below a folder; links are checked and passed over."""
-    root = folder.resolve()
-    for place, folders, files in os.walk(folder):
-        own = RESULT in files
-        folders[:] = [f for f in folders if is_visible(f) and not (own and f == DRAWN)]
-        for name in (*folders, *files):
-            path = Path(place, name)
-            if path.is_symlink():
+    root, waiting = resolved(folder), [(folder, 0)]
+    while waiting:
+        place, level = waiting.pop()
+        for entry in listed(place, level, [] if lost is None else lost):
+            path = place / entry.name
+            if entry.is_symlink():
                 _refuse_leaving(path, root)
-            elif name in files and is_visible(name):
+            elif entry.is_dir():
+                waiting.append((path, level + 1))
+            else:
                 yield path
 
 
 def _refuse_leaving(link: Path, root: Path) -> None:
-    if not link.resolve().is_relative_to(root):
+    if not resolved(link).is_relative_to(root):
         raise ManifestError(
             f"{link}: a link that points outside {root}; copy the file there instead"
         )

@@ -28,6 +28,7 @@ from millie.errors import (
     MissingError,
     MissingFileError,
 )
+from millie.files import resolved
 from millie.readers.content import note, problem
 from millie.readers.headers import column_meant, missing_text
 from millie.readers.images import find_images, unread_pictures
@@ -218,9 +219,9 @@ class _Reader:
 
     def _named(self, patient: str, named: Path, row: Row) -> list[Path]:
         self._check_inside(named, row)
+        if not exists(named):
+            raise MissingFileError(f"line {row.line}: {_why_missing(named, row.cells['path'])}")
         if not named.is_dir():
-            if not exists(named):
-                raise MissingFileError(f"line {row.line}: {_why_missing(named, row.cells['path'])}")
             if not named.is_file():
                 raise ImageError(f"line {row.line}: {named} is not a file but a device or pipe")
             return [named]
@@ -254,7 +255,7 @@ class _Reader:
         return files
 
     def _check_inside(self, path: Path, row: Row) -> None:
-        if not path.resolve().is_relative_to(self.root):
+        if not resolved(path).is_relative_to(self.root):
             raise self._outside(row)
 
     def _outside(self, row: Row) -> ManifestError:
@@ -266,7 +267,7 @@ class _Reader:
 
     def _claim(self, patient: str, file: Path, row: Row) -> None:
         """A file belongs to one row."""
-        owner, line = self.lines.setdefault(file.resolve(), (patient, row.line))
+        owner, line = self.lines.setdefault(resolved(file), (patient, row.line))
         if line != row.line or owner != patient:
             raise row.fail(
                 self.manifest,
@@ -276,7 +277,7 @@ class _Reader:
 
     def _source(self, patient: str, file: Path, row: Row) -> ImageSource:
         # A file reached by a link lies in the root by its target, maybe not by its own path.
-        inside = file if file.is_relative_to(self.root) else file.resolve()
+        inside = file if file.is_relative_to(self.root) else resolved(file)
         name = row.cells.get("name") or inside.relative_to(self.root).as_posix()
         if (patient, name) in self.names:
             raise row.fail(self.manifest, f"two images named {name}; give them different names")
