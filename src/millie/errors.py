@@ -17,6 +17,7 @@ Each is also a builtin, so that a caller who knows only Python catches the right
     │   ├── MissingWeightsError (FileNotFoundError)
     │   └── MissingPackageError (ImportError)
     ├── BusyError (BlockingIOError)         another run is writing there
+    ├── ResourcesError (OSError)            the machine has no memory or processes left for the work
     └── TrainingError (RuntimeError)        training cannot start or has diverged
 
 Rule of thumb: the *user's words* are wrong -> ConfigError; the *content of a file* is wrong ->
@@ -95,6 +96,10 @@ class MissingPackageError(MissingError, ImportError):
 
 class BusyError(MillieError, BlockingIOError):
     """Another run is writing to the same folder; the message names its machine and process."""
+
+
+class ResourcesError(MillieError, OSError):
+    """The machine refuses memory, threads or processes; the message says how much there was."""
 
 
 class TrainingError(MillieError, RuntimeError):

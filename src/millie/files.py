@@ -143,6 +143,11 @@ def write_csv(
     return path
 
 
+def resolved(path: Path) -> Path:
+    """A path without links; a loop of links, or a name that no system allows, stays as it is."""
+    return Path(os.path.realpath(path))
+
+
 def is_visible(name: str) -> bool:
     """Whether a file or folder of that name counts where a folder is searched.
 

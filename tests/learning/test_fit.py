@@ -82,6 +82,42 @@ def test_killed_and_run_again_gives_the_same_weights(
     assert first.manifest.threshold == second.manifest.threshold
 
 
+def test_a_training_killed_behind_its_last_step_is_a_success_when_run_again(
+    toy_store: Store, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "model"
+    (tmp_path / ".model.abcd1234" / "new").mkdir(parents=True)  # killed while it wrote the bundle
+    (tmp_path / ".model.abcd1234" / "new" / "weights.safetensors").write_bytes(b"half")
+    (tmp_path / ".model.mine").mkdir()
+
+    def kill(_: Path) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("millie.learning.fit._tidy", kill)
+        with pytest.raises(KilledError):
+            fit_bundle(toy_store, config, out, "toy")
+    made = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert list(tmp_path.glob("model.training/*.checkpoint.safetensors"))
+
+    monkeypatch.setattr("millie.learning.fit.fit", lambda *_, **__: pytest.fail("trained again"))
+    again = fit_bundle(toy_store, config, out, "toy")
+    assert again.classes == ("AML", "APL")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == made
+    assert not list(tmp_path.glob("model.training/*.checkpoint.safetensors"))
+    assert not list(tmp_path.glob("model.training/*.lock"))
+    assert sorted(path.name for path in tmp_path.glob(".*")) == [".model.mine"]
+
+    others = [
+        (config.with_settings(["training.seed=9"]), "toy", None),
+        (config, "other", None),
+        (config, "toy", lambda *_: "another card"),
+    ]
+    for settings, name, card in others:
+        with pytest.raises(ConfigError, match="exists"):
+            fit_bundle(toy_store, settings, out, name, card=card)
+
+
 def test_end_to_end_bundle_carries_its_encoders(
     toy_store: Store, config: Config, tmp_path: Path
 ) -> None:

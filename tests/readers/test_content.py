@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,24 @@ def test_files_too_large_for_an_image_are_not_read(
     for image in images:
         with image.path.open("wb") as file:
             file.truncate(3_000_000_000)  # sparse
-    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
+    monkeypatch.setattr(Path, "open", lambda path, _: pytest.fail(f"{path} was read"))
     assert same_bytes(images) == []
+
+
+def test_equal_sizes_alone_are_not_read_whole(tmp_path: Path) -> None:
+    images = []
+    for number in range(2):
+        images.append(image(tmp_path, f"{number}", bytes([number])))
+        with images[-1].path.open("r+b") as file:
+            file.truncate(199_000_000)  # sparse: at once, if only the beginning is read
+    started = time.process_time()
+    assert same_bytes(images) == []
+    assert time.process_time() - started < 0.05
+
+
+def test_files_that_begin_alike_are_read_to_the_end(tmp_path: Path) -> None:
+    images = [image(tmp_path, name, bytes(9000) + name.encode()[:1]) for name in ("a", "b", "a2")]
+    assert [[i.name for i in group] for group in same_bytes(images)] == [["a", "a2"]]
 
 
 def test_pixels_not_files_make_a_picture() -> None:

@@ -8,6 +8,7 @@ import typer
 
 from millie import __version__
 from millie.engines.launchers import check_alone
+from millie.engines.memory import check_memory
 
 app = typer.Typer(
     name="millie",
@@ -41,5 +42,7 @@ def before_each_command(
         ),
     ] = False,
 ) -> None:
-    """Refuse under a launcher what several processes would do several times."""
-    check_alone(str(context.invoked_subcommand))
+    """Refuse what several processes of a launcher would repeat, or what would run out of memory."""
+    command = str(context.invoked_subcommand)
+    check_alone(command)
+    check_memory(command)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
+from millie.engines.memory import is_shortage, shortage_text
 from millie.errors import MillieError
 
 if TYPE_CHECKING:
@@ -34,13 +35,20 @@ def explained() -> Iterator[None]:
     try:
         yield
     except MillieError as error:
-        _fail("; ".join([str(error), *getattr(error, "__notes__", ())]))
+        short = [shortage_text()] if is_shortage(error) else []
+        _fail("; ".join([str(error), *getattr(error, "__notes__", ()), *short]))
     except OSError as error:
+        if is_shortage(error):
+            _fail(shortage_text())
         named = f"cannot write or read {error.filename}: " if error.filename else ""
         _fail(
             f"{named}{error.strerror or error}; check the path, free space and permissions, then "
             "run the same command again: finished work is kept"
         )
+    except Exception as error:
+        if not is_shortage(error):
+            raise
+        _fail(shortage_text())
     except SystemExit as end:
         if end.code == _INTERRUPTED:
             _complain("interrupted; run the same command again to continue where it stopped")

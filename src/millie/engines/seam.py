@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,7 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from millie.errors import ConfigError
+from millie.engines.memory import shortage_text
+from millie.errors import ConfigError, ResourcesError
+
+_LOOK_S = 5.0
+"""Seconds between looks at whether a pool still works."""
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -120,9 +125,9 @@ class ProcessEngine:
             try:
                 while position < len(units) or window:
                     while position < len(units) and len(window) < 4 * self.workers:
-                        window.append(pool.submit(run_unit, work, units[position]))
+                        window.append(_submitted(pool, work, units[position]))
                         position += 1
-                    yield window.popleft().result()
+                    yield _outcome(pool, window.popleft())
             except BrokenProcessPool:
                 return
             finally:
@@ -133,7 +138,7 @@ class ProcessEngine:
         """Run a unit with nothing beside it; once more if its worker dies of something else."""
         for _ in range(2):
             with self._executor(1) as pool, suppress(BrokenProcessPool):
-                return pool.submit(run_unit, work, unit).result()
+                return _outcome(pool, _submitted(pool, work, unit))
         return Outcome(
             unit.id, "failed", error="WorkerDied",
             message="the worker process was killed every time, twice with nothing else running "
@@ -143,18 +148,78 @@ class ProcessEngine:
     @staticmethod
     def _executor(workers: int) -> ProcessPoolExecutor:
         # spawn: forking a process that already runs threads (OpenCV, torch) can deadlock.
-        return ProcessPoolExecutor(
-            workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_limit_threads,
-            initargs=(max(1, available_cores() // workers),),
-        )
+        try:
+            return ProcessPoolExecutor(
+                workers,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_begin_worker,
+                initargs=(max(1, available_cores() // workers),),
+            )
+        except (OSError, NotImplementedError, ImportError) as error:
+            raise ResourcesError(
+                f"worker processes cannot be started ({error}): they need semaphores, which Linux "
+                "keeps in /dev/shm: mount it (docker run --shm-size=64m), or work in one process "
+                "with --engine serial"
+            ) from error
 
 
-def _limit_threads(count: int) -> None:
-    """Threads of the libraries that a worker will load: together no more than there are cores."""
+def _begin_worker(threads: int) -> None:
+    """Limit what a new worker takes, and let it end with the process that started it.
+
+    Args:
+        threads: of the libraries that it will load: together no more than there are cores.
+    """
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
-        os.environ.setdefault(name, str(count))
+        os.environ.setdefault(name, str(threads))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Wait until the parent is gone, however it ended: a worker would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # results are written atomically: nothing is left half done
+
+
+def _submitted(pool: ProcessPoolExecutor, work: Work, unit: Unit) -> Future[Outcome]:
+    """A unit in the pool.
+
+    Raises:
+        ResourcesError: no process or thread can be started for it.
+    """
+    try:
+        return pool.submit(run_unit, work, unit)
+    except BrokenProcessPool:
+        raise
+    except (OSError, RuntimeError) as error:
+        _kill(pool)
+        raise _no_workers(error) from error
+
+
+def _outcome(pool: ProcessPoolExecutor, future: Future[Outcome]) -> Outcome:
+    """Wait for an outcome, but not for ever: short of memory, the pool's own thread may end.
+
+    Raises:
+        ResourcesError: it did.
+    """
+    while True:
+        try:
+            return future.result(timeout=_LOOK_S)
+        except TimeoutError:
+            manager = getattr(pool, "_executor_manager_thread", None)  # CPython's, no public name
+            if manager is not None and not manager.is_alive() and not future.done():
+                _kill(pool)
+                raise _no_workers("its threads cannot be started") from None
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    for worker in dict(getattr(pool, "_processes", None) or {}).values():
+        worker.kill()
+
+
+def _no_workers(why: object) -> ResourcesError:
+    return ResourcesError(f"worker processes cannot be started ({why}); {shortage_text()}")
 
 
 def run_unit(work: Work, unit: Unit) -> Outcome:

@@ -7,6 +7,8 @@ procedure inside each fold; nothing here is a figure of merit. Owns what goes in
 from __future__ import annotations
 
 import platform
+import re
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ import torch
 from millie import __version__
 from millie.bags.store import BagReader
 from millie.errors import ConfigError
+from millie.files import held
 from millie.inference.gates import measure_bag, quality_limits, reference_features
 from millie.inference.operating import call_rule, promise
 from millie.learning.ensemble import Cast, Ensemble, Material, fit_ensemble
@@ -24,8 +27,9 @@ from millie.learning.material import open_material, participants
 from millie.learning.parallel import joined
 from millie.learning.sampling import whole_bag
 from millie.learning.train import Progress, embedded_chunks, silent, threads_for
-from millie.models.bundle import BundleDescription, held_out_of, save_bundle
+from millie.models.bundle import BundleDescription, held_out_of, load_bundle, save_bundle
 from millie.models.bundle_folder import check_target
+from millie.models.manifest import MANIFEST
 from millie.statistics.calibration import apply_temperature
 from millie.statistics.metrics import choose_positive, roc_auc
 from millie.types import RESEARCH_USE_ONLY
@@ -147,7 +151,7 @@ def fit_bundle(
     Args:
         store: bags with labels.
         config: all settings.
-        out: folder of the bundle; must not exist.
+        out: folder of the bundle; must not exist, unless it holds what would be made.
         name: of the model.
         progress: called after each epoch and patient.
         version: of the model.
@@ -158,14 +162,18 @@ def fit_bundle(
         What was trained; of several processes one alone writes it.
 
     Raises:
-        ConfigError: ``out`` exists.
+        ConfigError: ``out`` exists and is not the very bundle that would be made.
         TrainingError: too few patients of a class, or the loss is not finite.
         StoreError: a bag is damaged.
+        BusyError: another training is writing this bundle.
     """
+    write_card = card or model_card
+    if (done := _made_before(out, store, config, name, version, material, write_card)) is not None:
+        _tidy(out)
+        return done
     check_target(out, replace=False)
-    work = out.with_name(f"{out.name}.training")
     with joined() as processes:
-        fitted = fit(store, config, progress, folder=work, material=material)
+        fitted = fit(store, config, progress, folder=_work(out), material=material)
         processes.wait()
     if not processes.leads:
         return fitted
@@ -178,15 +186,68 @@ def fit_bundle(
         temperature=fitted.temperature,
         provenance=fitted.provenance,
         qc=fitted.limits,
-        card=(card or model_card)(name, fitted),
+        card=write_card(name, fitted),
     )
-    save_bundle(
-        out, fitted.networks, config, description, fitted.encoder_sha256,
-        reference=fitted.reference,
-    )  # fmt: skip
-    for checkpoint in work.glob("*.checkpoint.safetensors"):
-        checkpoint.unlink()
+    with held(_work(out) / "bundle.lock", out):
+        _remove_leftovers(out)
+        save_bundle(
+            out, fitted.networks, config, description, fitted.encoder_sha256,
+            reference=fitted.reference,
+        )  # fmt: skip
+    _tidy(out)
     return fitted
+
+
+def _work(out: Path) -> Path:
+    return out.with_name(f"{out.name}.training")
+
+
+def _tidy(out: Path) -> None:
+    """Checkpoints are of no use once the bundle is there."""
+    for checkpoint in _work(out).glob("*.checkpoint.safetensors"):
+        checkpoint.unlink(missing_ok=True)
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove what a killed process had written of this bundle; call it with the lock held."""
+    of_ours = re.compile(re.escape(f".{out.name}.") + "[a-z0-9_]{8}")  # as tempfile names them
+    for hidden in out.parent.glob(".*"):
+        if of_ours.fullmatch(hidden.name) and {path.name for path in hidden.iterdir()} <= {"new"}:
+            shutil.rmtree(hidden)
+
+
+def _made_before(
+    out: Path,
+    store: Store,
+    config: Config,
+    name: str,
+    version: str,
+    material: tuple[Material, str] | None,
+    card: Callable[[str, Fitted], str],
+) -> Fitted | None:
+    """What a finished bundle holds, if the same patients, cells and settings make no other."""
+    if not (out / MANIFEST).is_file():
+        return None
+    bundle = load_bundle(out)
+    stated, who = bundle.manifest.provenance, participants(store)
+    if stated.get("config_sha256") != config.digest() or bundle.name != f"{name} {version}":
+        return None
+    cells, _ = material or open_material(store, tuple(sorted(who.labels)), config, silent)
+    same = {
+        "cells_sha256": cells.source.digest(tuple(sorted(who.labels))),
+        "n_by_class": dict(sorted(Counter(who.labels.values()).items())),
+        "millie": __version__,
+        "torch": str(torch.__version__),
+    }
+    if {key: stated.get(key) for key in same} != same:
+        return None
+    manifest = bundle.manifest
+    found = Fitted(
+        bundle.networks, bundle.labels, manifest.positive, manifest.threshold, manifest.temperature,
+        manifest.encoder.weights_sha256, bundle.reference, dict(manifest.qc), dict(stated),
+        who.problems,
+    )  # fmt: skip
+    return found if card(name, found) == bundle.card else None
 
 
 def _limits(store: Store, patients: Sequence[str], progress: Progress) -> dict[str, float]:

@@ -162,7 +162,7 @@ def train(
 
     Args:
         store: bags with labels.
-        out: folder of the bundle; must not exist.
+        out: folder of the bundle; must not exist, unless it holds the very model.
         config: all settings; None: the default.
         name: of the model; empty: the folder's.
         study: folder of a cross-validation of the same settings, for the model card's figures.

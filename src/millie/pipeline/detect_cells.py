@@ -19,6 +19,7 @@ from millie.pipeline.results import DetectResult
 from millie.pipeline.segment_cohort import Progress
 from millie.readers.content import note, problem
 from millie.readers.images import find_images, read_image, unread_pictures
+from millie.readers.spelling import exists
 from millie.readers.stray import without_strays
 from millie.segmentation import detect as find_cells
 from millie.types import Cell, Cohort, Finding, ImageSource, Patient, Problem
@@ -88,7 +89,7 @@ def detect_in_files(
 def _files(images: Sequence[Path], overlay: Path | None) -> Iterator[Path]:
     """The named files, and those in named folders but for pictures drawn by an earlier run."""
     for path in images:
-        if path.is_dir():
+        if exists(path) and path.is_dir():
             yield from (p for p in find_images(path) if not overlay or overlay not in p.parents)
         else:
             yield path
@@ -117,7 +118,7 @@ def _unread(images: Sequence[Path]) -> list[Problem]:
     return [
         problem("", str(folder / name), error)
         for folder in images
-        if folder.is_dir()
+        if exists(folder) and folder.is_dir()
         for name, error in unread_pictures(folder)
     ]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.errors import ConfigError, DataError, ManifestError, MissingFileError
-from millie.files import is_litter
+from millie.files import is_litter, resolved
 from millie.readers.content import note, problem
 from millie.readers.images import OTHER_PICTURES, find_images, other_files, unread_pictures
 from millie.readers.manifest import read_manifest
@@ -96,7 +96,10 @@ def _patient(name: str, place: Path, files: Sequence[Path]) -> Patient:
         kinds = sorted({path.suffix or path.name for path in other_files(place)})
         holds = f"holds only {', '.join(kinds[:8])}" if kinds else "is empty"
         remedy = "Give a folder with the images of one patient"
-        if any(kind.lower() in OTHER_PICTURES for kind in kinds):
+        lost = unread_pictures(place)
+        if lost and lost[0][0] == ".":  # the folder itself
+            raise ManifestError(str(lost[0][1]))
+        if lost:
             remedy = "Export its images as JPEG, PNG, TIFF or BMP"
         elif unread := unread_pictures(place):
             remedy = str(unread[0][1])
@@ -131,7 +134,7 @@ def _refuse_shared(patients: Sequence[Patient]) -> None:
     owners: dict[Path, str] = {}
     for patient in patients:
         for image in patient.images:
-            other = owners.setdefault(image.path.resolve(), patient.id)
+            other = owners.setdefault(resolved(image.path), patient.id)
             if other != patient.id:
                 raise ConfigError(
                     f"{image.name} belongs to both {other} and {patient.id}: one input is inside "

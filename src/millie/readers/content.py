@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from millie.types import ImageSource, Patient
 
+_START_BYTES = 4096
 _LARGEST_BYTES = ReadingConfig().max_file_megabytes * 1e6
 
 
@@ -57,8 +57,9 @@ def copy_note(patient: str, dropped: str, kept: str) -> Problem:
 def same_bytes(images: Iterable[ImageSource]) -> list[list[ImageSource]]:
     """Groups of two or more byte-identical images, in order.
 
-    Only files of equal size are read, of those that are not too large to be read as images. Empty
-    files are not copies of each other, nor are files that cannot be read.
+    Only files of equal size are opened, of those that are not too large to be read as images; only
+    those that begin alike are read to their end, piece by piece. Empty files are not copies of each
+    other, nor are files that cannot be read.
     """
     by_size: dict[int, list[ImageSource]] = defaultdict(list)
     for image in images:
@@ -67,9 +68,14 @@ def same_bytes(images: Iterable[ImageSource]) -> list[list[ImageSource]]:
     for size, same in by_size.items():
         if not 0 < size <= _LARGEST_BYTES or len(same) == 1:
             continue
+        starts: dict[str, list[ImageSource]] = defaultdict(list)
         for image in same:
-            with suppress(OSError):
-                groups[sha256_of(image.path.read_bytes())].append(image)
+            starts[_start_sha256(image.path)].append(image)
+        for start, alike in starts.items():
+            if start and len(alike) > 1:
+                for image in alike:
+                    groups[_file_sha256(image.path)].append(image)
+    groups.pop("", None)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -155,6 +161,24 @@ def _rest(patient: Patient, dropped: set[int]) -> Iterator[Patient]:
     images = tuple(image for image in patient.images if id(image) not in dropped)
     if images:
         yield replace(patient, images=images)
+
+
+def _start_sha256(path: Path) -> str:
+    """As :func:`sha256_of` of a file's first bytes; empty if it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return sha256_of(stream.read(_START_BYTES))
+    except OSError:
+        return ""
+
+
+def _file_sha256(path: Path) -> str:
+    """As :func:`sha256_of` of the whole file, read in pieces; empty if it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def _size_bytes(path: Path) -> int:

@@ -14,29 +14,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 import simplejpeg
 
-from millie.errors import ImageError, ImageTooLargeError
+from millie.errors import ImageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from PIL import Image
 
-MAX_SCANS = 200
-"""Scans of one JPEG; encoders write about 10, and each costs a pass over the picture."""
-MAX_CHUNKS = 100_000
-"""Chunks of one PNG; at the usual 8 kB each, ten times the largest picture."""
-
 _PNG_END = b"IEND\xaeB`\x82"
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # ends entropy-coded data (ITU-T T.81, B.1.1.3)
-_SOF = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # start of frame
+_FILL = re.compile(rb"\xff+(?=\xff)")  # T.81, B.1.1.2
+SOF = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+"""Start of frame."""
+SOS, FILL = 0xDA, 0xFF
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
-_SOS, _EOI, _DHT = 0xDA, 0xD9, 0xC4
+_EOI, _DHT = 0xD9, 0xC4
 _ZEROS = bytes(32)
 """So many in a row are damage, unless zero bits stand for a blank block."""
+NOTES = frozenset({*range(0xE0, 0xF0), 0xFE})
+"""APPn and COM: profiles, EXIF, comments."""
 _SECTOR_BYTES = 512
 _FILM = 32  # of 255; eyepieces, bars and frames are darker
 _UNCOMPRESSED = 1  # TIFF 6.0, tag 259
-_NOTES = frozenset({*range(0xE0, 0xF0), 0xFE})  # APPn and COM: profiles, EXIF, comments
 
 _LOST = re.compile(r"Corrupt JPEG data|Premature end of JPEG")
 """Warnings of libjpeg after which pixels are made up; others concern headers."""
@@ -53,7 +52,6 @@ def check_structure(data: bytes, kind: str, name: str) -> None:
 
     Raises:
         ImageError: the file is damaged.
-        ImageTooLargeError: more scans or chunks than any picture needs.
     """
     if is_cut_short(data, kind):
         raise ImageError(f"{name}: the {kind} file is truncated: copy it again")
@@ -136,31 +134,38 @@ def is_cut_short(data: bytes, image_format: str) -> bool:
     if image_format != "JPEG":
         return False
     last = 0
-    for marker, _, _ in _segments(data):
+    for marker, _, _ in jpeg_segments(data):
         last = marker
     return last != _EOI
 
 
-def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment up to the end marker, coded data passed over."""
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Marker, start and end of each segment up to the end marker, coded data passed over.
+
+    Markers without a length come as two bytes, fill bytes in one piece as :data:`FILL`.
+    """
     position, scanned = 2, False
     while position + 2 <= len(data):
         if data[position] != 0xFF:
             return
         marker = data[position + 1]
-        if marker == 0xFF:  # fill byte
-            position += 1
+        if marker == FILL:
+            filled = _FILL.match(data, position)
+            end = filled.end() if filled else position + 1
+            yield marker, position, end
+            position = end
             continue
         if marker == _EOI:
             if scanned:
                 yield marker, position, position + 2
             return
         if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without a length
+            yield marker, position, position + 2
             position += 2
             continue
         end = position + 2 + int.from_bytes(data[position + 2 : position + 4])
         yield marker, position, end
-        if marker == _SOS:
+        if marker == SOS:
             scanned = True
             found = _MARKER.search(data, end)
             if found is None:
@@ -172,20 +177,15 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 def _check_scans(data: bytes, name: str) -> None:
     """Each component must arrive, in a progressive file each coefficient to its last bit."""
     wanted: dict[int, set[int]] = {}
-    progressive, scans = False, 0
-    for marker, start, end in _segments(data):
+    progressive = False
+    for marker, start, end in jpeg_segments(data):
         body = data[start + 4 : end]
-        if marker in _SOF and not wanted:
+        if marker in SOF and not wanted:
             progressive = marker in _PROGRESSIVE
             coefficients = range(64) if progressive else range(1)
             wanted = {component: set(coefficients) for component in body[6::3]}
-        elif marker == _SOS and body:
-            scans += 1
+        elif marker == SOS and body:
             _take_off(wanted, body, progressive=progressive)
-    if scans > MAX_SCANS:
-        raise ImageTooLargeError(
-            f"{name}: {scans:,} scans; the limit is {MAX_SCANS}. No camera writes so many"
-        )
     if any(wanted.values()):
         raise ImageError(f"{name}: the JPEG file is truncated (scans are missing): copy it again")
 
@@ -194,7 +194,7 @@ def _check_zeros(data: bytes, name: str) -> None:
     """A sector of zeros is valid code for pixels that no camera sees: decoders accept it."""
     first_codes: dict[int, int] = {}
     begin = 0
-    for marker, start, stop in _segments(data):
+    for marker, start, stop in jpeg_segments(data):
         if begin and data.find(_ZEROS, begin, start) >= 0:
             raise ImageError(
                 f"{name}: part of the picture is lost (overwritten with zeros); copy it again"
@@ -202,7 +202,7 @@ def _check_zeros(data: bytes, name: str) -> None:
         body, begin = data[start + 4 : stop], 0
         if marker == _DHT:
             first_codes.update(_first_codes(body))
-        elif marker == _SOS and _never_zeros(body, first_codes):
+        elif marker == SOS and _never_zeros(body, first_codes):
             begin = stop
 
 
@@ -241,7 +241,7 @@ def _check_chunks(data: bytes, name: str) -> None:
     """Check sums of the chunks that make the picture (PNG 3, 5.3 and 5.4)."""
     view = memoryview(data)
     position = 8
-    for _ in range(MAX_CHUNKS):
+    while True:
         length = int.from_bytes(view[position : position + 4])
         kind = bytes(view[position + 4 : position + 8])
         body, end = view[position + 4 : position + 8 + length], position + 12 + length
@@ -254,9 +254,6 @@ def _check_chunks(data: bytes, name: str) -> None:
         if kind == b"IEND" or end > len(data):
             return
         position = end
-    raise ImageTooLargeError(
-        f"{name}: more than {MAX_CHUNKS:,} chunks in a PNG. No program writes so many"
-    )
 
 
 def _jpeg_streams(image: Image.Image, data: bytes) -> Iterator[bytes]:
@@ -276,10 +273,10 @@ def _jpeg_streams(image: Image.Image, data: bytes) -> Iterator[bytes]:
 def _without_notes(data: bytes) -> bytes:
     """A JPEG without profiles and comments: only the first warning is told, and none of theirs."""
     parts, kept = [], 0
-    for marker, start, end in _segments(data):
-        if marker == _SOS:
+    for marker, start, end in jpeg_segments(data):
+        if marker == SOS:
             break
-        if marker in _NOTES:
+        if marker in NOTES:
             parts.append(data[kept:start])
             kept = end
     return b"".join([*parts, data[kept:]])

@@ -18,7 +18,8 @@ from PIL import Image, ImageOps
 from millie.errors import ImageError, ImageTooLargeError, MillieError, no_warnings
 from millie.readers.colour import stated_colours, to_srgb
 from millie.readers.damage import check_entropy, check_sectors, check_structure
-from millie.readers.tiff import check_layout
+from millie.readers.limits import check_cost, coded_bytes
+from millie.readers.tiff import MAX_PAGES, check_layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,6 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
 HARMLESS_BYTES = 1_000_000
 """Decoded bytes below which the expansion limit does not apply: a blank 500 x 500 px crop."""
 
-_MAX_PAGES = 64
 _COLOURED = frozenset({"RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "P", "LAB"})
 _LIT_SHARE = 0.01
 """Share of a film's pixels that is brighter than half, pure white left out; it is most of them."""
@@ -56,7 +56,7 @@ def decoder_boundary(name: str) -> Iterator[None]:
         name: the file, for the message.
 
     Raises:
-        ImageTooLargeError: the decoder itself refused the size.
+        ImageTooLargeError: the decoder itself refused the size, or memory ran out.
         ImageError: for anything else that is not raised on purpose.
     """
     try:
@@ -66,6 +66,11 @@ def decoder_boundary(name: str) -> Iterator[None]:
         raise
     except Image.DecompressionBombError as error:
         raise ImageTooLargeError(f"{name}: {error}; not decoded. Split it into fields") from error
+    except MemoryError as error:
+        raise ImageTooLargeError(
+            f"{name}: more memory is needed than there is, or than such an image may take; not "
+            "decoded. Split it into fields, or save it anew"
+        ) from error
     except Exception as error:  # decoders raise anything on hostile bytes
         raise ImageError(
             f"{name}: cannot be decoded ({type(error).__name__}: {error}); "
@@ -98,11 +103,12 @@ def open_checked(data: bytes, name: str, config: ReadingConfig) -> Image.Image:
         ImageTooLargeError: more pixels or a higher expansion than the limits allow.
     """
     kind = image_format(data, name)
+    check_cost(data, kind, name)
     check_structure(data, kind, name)
     if kind == "TIFF":
         check_layout(data, name)
     image = Image.open(io.BytesIO(data), formats=[kind])
-    _check_limits(image, len(data), name, config)
+    _check_limits(image, data, name, config)
     if image.mode in {"F", "I"}:
         raise ImageError(
             f"{name}: 32-bit pixels (mode {image.mode}) are not supported; "
@@ -113,7 +119,7 @@ def open_checked(data: bytes, name: str, config: ReadingConfig) -> Image.Image:
     return image
 
 
-def _check_limits(image: Image.Image, file_bytes: int, name: str, config: ReadingConfig) -> None:
+def _check_limits(image: Image.Image, data: bytes, name: str, config: ReadingConfig) -> None:
     width, height = image.size
     megapixels = width * height / 1e6
     if megapixels > config.max_field_megapixels:
@@ -124,17 +130,20 @@ def _check_limits(image: Image.Image, file_bytes: int, name: str, config: Readin
         )
     bytes_a_sample = 2 if image.mode.startswith("I;16") else 1
     decoded = width * height * max(3, len(image.getbands())) * bytes_a_sample
-    if decoded > max(HARMLESS_BYTES, config.max_expansion * file_bytes):
+    if decoded <= HARMLESS_BYTES:
+        return
+    coded = coded_bytes(image, data)
+    if decoded > config.max_expansion * coded:
         raise ImageTooLargeError(
-            f"{name}: {file_bytes} bytes would decode to {decoded} bytes "
-            f"({decoded / file_bytes:.0f} : 1); the limit is {config.max_expansion:g} : 1. "
+            f"{name}: {coded} bytes of picture would decode to {decoded} bytes "
+            f"({decoded / max(coded, 1):.0f} : 1); the limit is {config.max_expansion:g} : 1. "
             "A blood film never compresses like that (blank image or decompression bomb)"
         )
 
 
 def _check_pages(image: Image.Image, name: str) -> None:
     """Refuse a TIFF with a second full page; reduced copies (bit 0 of tag 254) may follow."""
-    for page in range(1, _MAX_PAGES):
+    for page in range(1, MAX_PAGES):
         try:
             image.seek(page)
         except EOFError:

@@ -6,21 +6,24 @@ pixels. Conversion of bytes is decoding.py, the scale in a file's metadata metad
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.errors import ImageError, ImageTooLargeError, ManifestError, MissingFileError
-from millie.files import is_visible
+from millie.files import is_visible, resolved
+from millie.readers.apart import HELPER
 from millie.readers.content import sha256_of
 from millie.readers.decoding import decoder_boundary, open_checked, to_rgb
+from millie.readers.limits import ORDINARY_BYTES, is_ordinary
 from millie.readers.metadata import StatedScale, stated_scale
 from millie.types import Field, ImageKind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from millie.config import ReadingConfig
     from millie.types import ImageSource, PixelSize
 
@@ -40,7 +43,7 @@ RESULT, DRAWN = "predictions.json", "overlays"
 
 
 def read_image(source: ImageSource, config: ReadingConfig) -> Field:
-    """Read and decode one image; the file is read once, for digest and pixels alike.
+    """Read and decode one image: here, or under limits in another process if it is large or odd.
 
     Args:
         source: the file; its pixel size, if known, goes before the file's metadata.
@@ -49,13 +52,49 @@ def read_image(source: ImageSource, config: ReadingConfig) -> Field:
     Raises:
         MissingFileError: the file does not exist.
         ImageError: not a usable image: no image, empty, cut short, of an unsupported kind.
-        ImageTooLargeError: refused by a limit before decoding.
+        ImageTooLargeError: refused by a limit before decoding, or given up while decoding.
+    """
+    if _size_bytes(source.path, source.name, config) > ORDINARY_BYTES:
+        return HELPER.read(source, config)
+    try:
+        return read_here(source, config, ordinary=True)
+    except NotOrdinaryError:
+        return HELPER.read(source, config)
+
+
+class NotOrdinaryError(Exception):
+    """A file is to be decoded under limits; never leaves :func:`read_image`."""
+
+
+def read_here(
+    source: ImageSource,
+    config: ReadingConfig,
+    *,
+    ordinary: bool = False,
+    opened: Callable[[int], None] | None = None,
+) -> Field:
+    """Read and decode one image in this process; the file is read once, for digest and pixels.
+
+    Args:
+        source: as for :func:`read_image`, and so are the errors.
+        config: limits.
+        ordinary: only a file that :func:`is_ordinary`.
+        opened: called with the number of pixels before they are decoded.
+
+    Raises:
+        NotOrdinaryError: another kind of file than was wanted.
     """
     data = read_bytes(source.path, source.name, config)
     with decoder_boundary(source.name):
-        opened = open_checked(data, source.name, config)
-        scale = StatedScale(source.pixel_size) if source.pixel_size else stated_scale(opened)
-        pixels, colour_note = to_rgb(opened, data, source.name)
+        image = open_checked(data, source.name, config)
+        usual = not ordinary or is_ordinary(image, data)
+        if usual:
+            if opened is not None:
+                opened(image.width * image.height)
+            scale = StatedScale(source.pixel_size) if source.pixel_size else stated_scale(image)
+            pixels, colour_note = to_rgb(image, data, source.name)
+    if not usual:
+        raise NotOrdinaryError
     return Field(
         image=pixels,
         source=source,
@@ -73,17 +112,30 @@ def read_bytes(path: Path, name: str, config: ReadingConfig) -> bytes:
         ImageError: it is a folder or a device, or the system refuses to read it.
         ImageTooLargeError: it has more bytes than ``reading.max_file_megabytes``.
     """
-    try:
+    size = _size_bytes(path, name, config)
+    with _file_errors(path, name):
+        return _content(path, size)
+
+
+def _size_bytes(path: Path, name: str, config: ReadingConfig) -> int:
+    """Size of a regular file within the limit; errors as of :func:`read_bytes`."""
+    with _file_errors(path, name):
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{name}: not a file but a folder or device; give an image file")
-        if status.st_size > config.max_file_megabytes * 1e6:
-            raise ImageTooLargeError(
-                f"{name}: {status.st_size / 1e6:.0f} MB; the limit is "
-                f"{config.max_file_megabytes:g} MB. Split it into fields, or raise "
-                "reading.max_file_megabytes"
-            )
-        return _content(path, status.st_size)
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{name}: not a file but a folder or device; give an image file")
+    if status.st_size > config.max_file_megabytes * 1e6:
+        raise ImageTooLargeError(
+            f"{name}: {status.st_size / 1e6:.0f} MB; the limit is "
+            f"{config.max_file_megabytes:g} MB. Split it into fields, or raise "
+            "reading.max_file_megabytes"
+        )
+    return status.st_size
+
+
+@contextmanager
+def _file_errors(path: Path, name: str) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise MissingFileError(f"{name}: no such file ({path}); check the path") from error
     except OSError as error:
@@ -116,6 +168,10 @@ def kind_of_size(
     return ImageKind.CELL if is_cell else ImageKind.FIELD
 
 
+MAX_LEVELS = 100
+"""Folders in folders that are searched; what lies deeper is named and left out."""
+
+
 def find_images(folder: Path) -> list[Path]:
     """All images below a folder, by extension, sorted by their path relative to it.
 
@@ -123,6 +179,8 @@ def find_images(folder: Path) -> list[Path]:
     that ``millie predict`` drew, should its output lie there. Links to a place inside
     the folder are passed over (their target is found itself). What cannot be read of the folder is
     told by :func:`unread_pictures`.
+
+    Folders that cannot be searched are told by :func:`unread_pictures`.
 
     Raises:
         MissingFileError: the folder does not exist.
@@ -136,7 +194,11 @@ def find_images(folder: Path) -> list[Path]:
 
 def other_files(folder: Path) -> list[Path]:
     """Visible files below a folder that no extension marks as images."""
-    return sorted(path for path in _walk(folder).files if path.suffix.lower() not in EXTENSIONS)
+    return _others(_walk(folder))
+
+
+def _others(files: Iterable[Path]) -> list[Path]:
+    return sorted(path for path in files if path.suffix.lower() not in EXTENSIONS)
 
 
 def unread_format(path: Path) -> ImageError:
@@ -147,64 +209,56 @@ def unread_format(path: Path) -> ImageError:
 
 
 def unread_pictures(folder: Path) -> list[tuple[str, ImageError]]:
-    """What below a folder is not read, by its name from there, and why not.
+    """What below a folder may be lost: its name from the folder, and why.
 
-    Pictures in another format, folders that cannot be listed, links that lead to nothing.
+    Pictures in a format that is not read, and folders that cannot be searched.
     """
-    walk = _walk(folder)
-    others = [path for path in walk.files if path.suffix.lower() in OTHER_PICTURES]
-    found = [*walk.lost, *((path, unread_format(path)) for path in others)]
-    return [(_shown(path, folder), error) for path, error in sorted(found, key=_parts)]
+    lost: list[tuple[Path, ImageError]] = []
+    others = _others(_walk(folder, lost))
+    lost += [(p, unread_format(p)) for p in others if p.suffix.lower() in OTHER_PICTURES]
+    return [(path.relative_to(folder).as_posix(), error) for path, error in lost]
 
 
-def unlisted_folder(folder: Path, error: OSError) -> ImageError:
-    """Why the files of a folder are missing, and what to do."""
-    if error.errno == errno.ENAMETOOLONG:
-        return ImageError(
-            f"{str(folder)[:_LONGEST_SHOWN]}...: the path is too long; move the folder up"
-        )
-    return ImageError(
-        f"{folder}: the folder cannot be listed ({error.strerror}); check its permissions"
-    )
+def listed(folder: Path, level: int, lost: list[tuple[Path, ImageError]]) -> list[os.DirEntry[str]]:
+    """Visible entries of a folder, but for the pictures that ``millie predict`` drew there.
+
+    Args:
+        folder: which may be gone or a file: then there are none.
+        level: below the folder where the search began; none are given beyond ``MAX_LEVELS``.
+        lost: a folder that cannot be listed is added, with the reason.
+    """
+    why = f"more than {MAX_LEVELS} folders deep; move its images up"
+    try:
+        if level <= MAX_LEVELS:
+            with os.scandir(folder) as found:
+                entries = list(found)
+            own = any(entry.name == RESULT for entry in entries)
+            return [e for e in entries if is_visible(e.name) and not (own and e.name == DRAWN)]
+    except (NotADirectoryError, FileNotFoundError):
+        return []
+    except OSError as error:
+        why = f"{error.strerror}; check its permissions"
+    lost.append((folder, ImageError(f"{folder}: the folder cannot be searched ({why})")))
+    return []
 
 
-@dataclass(slots=True)
-class _Found:
-    """Visible regular files below a folder, and what of it cannot be reached."""
-
-    files: list[Path] = field(default_factory=list)
-    lost: list[tuple[Path, ImageError]] = field(default_factory=list)
-
-
-def _walk(folder: Path) -> _Found:
-    """Links are checked and passed over. A stack of our own: a tree may be thousands deep."""
-    root = Path(os.path.realpath(folder))
-    found, waiting = _Found(), [folder]
+def _walk(folder: Path, lost: list[tuple[Path, ImageError]] | None = None) -> Iterator[Path]:
+    """Visible regular files below a folder; links are checked and passed over."""
+    root, waiting = resolved(folder), [(folder, 0)]
     while waiting:
-        place = waiting.pop()
-        try:
-            with os.scandir(place) as listed:
-                entries = list(listed)
-        except OSError as error:
-            found.lost.append((place, unlisted_folder(place, error)))
-            continue
-        own = any(entry.name == RESULT for entry in entries)
-        for entry in entries:
+        place, level = waiting.pop()
+        for entry in listed(place, level, [] if lost is None else lost):
             path = place / entry.name
-            if not is_visible(entry.name) or (own and entry.name == DRAWN):
-                continue
             if entry.is_symlink():
-                _follow(path, root, found)
+                _refuse_leaving(path, root)
             elif entry.is_dir():
-                waiting.append(path)
+                waiting.append((path, level + 1))
             else:
-                found.files.append(path)
-    return found
+                yield path
 
 
-def _follow(link: Path, root: Path, found: _Found) -> None:
-    """Refuse a link that leaves the folder; name one to nothing that is called like an image."""
-    if not Path(os.path.realpath(link)).is_relative_to(root):
+def _refuse_leaving(link: Path, root: Path) -> None:
+    if not resolved(link).is_relative_to(root):
         raise ManifestError(
             f"{link}: a link that points outside {root}; copy the file there instead"
         )

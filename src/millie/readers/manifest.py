@@ -28,6 +28,7 @@ from millie.errors import (
     MissingError,
     MissingFileError,
 )
+from millie.files import resolved
 from millie.readers.content import note, problem
 from millie.readers.headers import column_meant, missing_text
 from millie.readers.images import find_images, unread_pictures
@@ -255,7 +256,7 @@ class _Reader:
         return files
 
     def _check_inside(self, path: Path, row: Row) -> None:
-        if not Path(os.path.realpath(path)).is_relative_to(self.root):  # loops of links too
+        if not resolved(path).is_relative_to(self.root):
             raise self._outside(row)
 
     def _outside(self, row: Row) -> ManifestError:
@@ -267,7 +268,7 @@ class _Reader:
 
     def _claim(self, patient: str, file: Path, row: Row) -> None:
         """A file belongs to one row."""
-        owner, line = self.lines.setdefault(file.resolve(), (patient, row.line))
+        owner, line = self.lines.setdefault(resolved(file), (patient, row.line))
         if line != row.line or owner != patient:
             raise row.fail(
                 self.manifest,
@@ -277,7 +278,7 @@ class _Reader:
 
     def _source(self, patient: str, file: Path, row: Row) -> ImageSource:
         # A file reached by a link lies in the root by its target, maybe not by its own path.
-        inside = file if file.is_relative_to(self.root) else file.resolve()
+        inside = file if file.is_relative_to(self.root) else resolved(file)
         name = row.cells.get("name") or inside.relative_to(self.root).as_posix()
         if (patient, name) in self.names:
             raise row.fail(self.manifest, f"two images named {name}; give them different names")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from millie.files import is_litter
 from millie.readers.content import note
 from millie.readers.images import EXTENSIONS, OTHER_PICTURES
+from millie.readers.spelling import exists
 from millie.types import Finding
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _stray_note(path: Path) -> Problem:
 def _is_stray(path: Path) -> bool:
     if is_litter(path.name):
         return True
-    if not path.is_file() or path.suffix.lower() in EXTENSIONS | OTHER_PICTURES:
+    if not exists(path) or not path.is_file() or path.suffix.lower() in EXTENSIONS | OTHER_PICTURES:
         return False
     try:
         if not path.stat().st_size:  # a kernel's pseudo-file says so, and may never end

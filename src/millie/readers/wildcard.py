@@ -7,7 +7,6 @@ match. Accents match however they are encoded.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,17 +14,11 @@ from typing import TYPE_CHECKING
 from unicodedata import normalize
 
 from millie.errors import ImageError
-from millie.files import is_visible
-from millie.readers.images import (
-    DRAWN,
-    EXTENSIONS,
-    OTHER_PICTURES,
-    RESULT,
-    unlisted_folder,
-    unread_format,
-)
+from millie.files import resolved
+from millie.readers.images import EXTENSIONS, OTHER_PICTURES, listed, unread_format
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Sequence
 
 _ANY_FOLDERS = "**"
@@ -65,6 +58,7 @@ def matching(folder: Path, parts: Sequence[str], root: Path) -> Matches:
     for part in wanted:
         step = _below if part == _ANY_FOLDERS else _named
         places = dict.fromkeys(p for place in places for p in step(place, part, root, found))
+    found.lost = list(dict(found.lost).items())  # two parts may meet the same folder
     for path in sorted(places):
         ending = path.suffix.lower()
         if ending in OTHER_PICTURES and path.is_file():
@@ -85,28 +79,19 @@ def _named(place: Path, part: str, root: Path, found: Matches) -> Iterator[Path]
 
 
 def _below(place: Path, part: str, root: Path, found: Matches) -> Iterator[Path]:  # noqa: ARG001
-    waiting = [place]
+    waiting = [(place, 0)]
     while waiting:
-        folder = waiting.pop()
+        folder, level = waiting.pop()
         yield folder
         waiting += [
-            folder / entry.name
-            for entry in _entries(folder, root, found)
+            (folder / entry.name, level + 1)
+            for entry in _entries(folder, root, found, level)
             if entry.is_dir(follow_symlinks=False)
         ]
 
 
-def _entries(place: Path, root: Path, found: Matches) -> list[os.DirEntry[str]]:
+def _entries(place: Path, root: Path, found: Matches, level: int = 0) -> list[os.DirEntry[str]]:
     """Visible entries of a folder; none of a file."""
-    if not Path(os.path.realpath(place)).is_relative_to(root):
+    if not resolved(place).is_relative_to(root):
         raise LeavesRootError(str(place))
-    try:
-        with os.scandir(place) as listed:
-            entries = list(listed)
-    except (NotADirectoryError, FileNotFoundError):
-        return []
-    except OSError as error:
-        found.lost.append((place, unlisted_folder(place, error)))
-        return []
-    own = any(entry.name == RESULT for entry in entries)
-    return [e for e in entries if is_visible(e.name) and not (own and e.name == DRAWN)]
+    return listed(place, level, found.lost)
