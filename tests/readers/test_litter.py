@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -146,35 +144,6 @@ def test_a_row_that_names_no_file_costs_no_other_patient(place: Path) -> None:
     assert list(names(cohort)) == ["p"]
     assert {p.patient for p in cohort.problems if p.fatal} == {"odd0", "odd1", "odd2"}
     assert max(len(p.message) for p in cohort.problems) < 400
-
-
-def test_a_tree_of_2000_levels_and_a_folder_that_cannot_be_listed_are_named(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, here = place / "cohort/p1", os.open(place / "cohort/p1", os.O_RDONLY)
-    for _ in range(2000):
-        os.mkdir("deep", dir_fd=here)
-        below = os.open("deep", os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = below
-    os.close(here)
-    (folder / "secret").mkdir()
-    scandir = os.scandir
-
-    def refused(path: Path) -> Iterator[os.DirEntry[str]]:
-        if Path(path).name == "secret":
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refused)
-    cohort = read_folders([folder])
-    monkeypatch.undo()
-    subprocess.run(["rm", "-rf", folder / "deep"], check=True)  # noqa: S603, S607 - rmtree recurses
-    assert names(cohort) == {"p1": ["a.jpg"]}
-    told = sorted(p.message for p in cohort.problems)
-    assert len(told) == 2
-    assert "the path is too long; move the folder up" in told[0]
-    assert "secret: the folder cannot be listed (Permission denied)" in told[1]
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="a system without /proc")

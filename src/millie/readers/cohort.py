@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from millie.errors import ConfigError, DataError, ManifestError, MissingFileError
 from millie.files import is_litter, resolved
 from millie.readers.content import note, problem
-from millie.readers.images import OTHER_PICTURES, find_images, other_files, unread_pictures
+from millie.readers.images import find_images, other_files, unread_pictures
 from millie.readers.manifest import read_manifest
 from millie.readers.manifest_writer import write_manifest, write_new_manifest
 from millie.readers.spelling import tidy

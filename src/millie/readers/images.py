@@ -180,15 +180,13 @@ def find_images(folder: Path) -> list[Path]:
     the folder are passed over (their target is found itself). What cannot be read of the folder is
     told by :func:`unread_pictures`.
 
-    Folders that cannot be searched are told by :func:`unread_pictures`.
-
     Raises:
         MissingFileError: the folder does not exist.
         ManifestError: a link leads out of the folder.
     """
     if not folder.is_dir():
         raise MissingFileError(f"{folder}: no such folder; check the path")
-    found = [path for path in _walk(folder).files if path.suffix.lower() in EXTENSIONS]
+    found = [path for path in _walk(folder) if path.suffix.lower() in EXTENSIONS]
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
 
@@ -211,12 +209,12 @@ def unread_format(path: Path) -> ImageError:
 def unread_pictures(folder: Path) -> list[tuple[str, ImageError]]:
     """What below a folder may be lost: its name from the folder, and why.
 
-    Pictures in a format that is not read, and folders that cannot be searched.
+    Pictures in a format that is not read, folders that cannot be searched, links to nothing.
     """
     lost: list[tuple[Path, ImageError]] = []
     others = _others(_walk(folder, lost))
     lost += [(p, unread_format(p)) for p in others if p.suffix.lower() in OTHER_PICTURES]
-    return [(path.relative_to(folder).as_posix(), error) for path, error in lost]
+    return [(_shown(path, folder), error) for path, error in sorted(lost, key=_parts)]
 
 
 def listed(folder: Path, level: int, lost: list[tuple[Path, ImageError]]) -> list[os.DirEntry[str]]:
@@ -250,20 +248,22 @@ def _walk(folder: Path, lost: list[tuple[Path, ImageError]] | None = None) -> It
         for entry in listed(place, level, [] if lost is None else lost):
             path = place / entry.name
             if entry.is_symlink():
-                _refuse_leaving(path, root)
+                _follow(path, root, lost)
             elif entry.is_dir():
                 waiting.append((path, level + 1))
             else:
                 yield path
 
 
-def _refuse_leaving(link: Path, root: Path) -> None:
+def _follow(link: Path, root: Path, lost: list[tuple[Path, ImageError]] | None) -> None:
+    """Refuse a link that leaves the folder; name one to nothing that is called like an image."""
     if not resolved(link).is_relative_to(root):
         raise ManifestError(
             f"{link}: a link that points outside {root}; copy the file there instead"
         )
-    if link.suffix.lower() in EXTENSIONS and not os.path.exists(link):  # noqa: PTH110 - loops too
-        found.lost.append((link, ImageError(f"{link}: a link to nothing; copy the file there")))
+    broken = link.suffix.lower() in EXTENSIONS and not os.path.exists(link)  # noqa: PTH110 - loops
+    if broken and lost is not None:
+        lost.append((link, ImageError(f"{link}: a link to nothing; copy the file there")))
 
 
 def _parts(one: tuple[Path, ImageError]) -> tuple[str, ...]:
