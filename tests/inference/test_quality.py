@@ -57,24 +57,20 @@ def grey(x: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.repeat(x.mean(axis=-1, keepdims=True), 3, axis=-1)
 
 
-def blurred(x: NDArray[np.float32], part: int = 1) -> NDArray[np.float32]:
-    """Every ``part``-th crop blurred; a single colour stays."""
-    spoilt = x.copy()
-    if x.ndim == 4:
-        spoilt[::part] = [cv2.GaussianBlur(crop, (0, 0), 3) for crop in x[::part]]
-    return spoilt
+def blurred(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Crops blurred; a single colour stays."""
+    return np.stack([cv2.GaussianBlur(crop, (0, 0), 3) for crop in x]) if x.ndim == 4 else x
 
 
 SPOILS: dict[str, tuple[Spoil, set[str]]] = {
     "untouched": (lambda x: x, set()),
     "brighter by a fifth of a stop": (lambda x: x * 1.15, set()),
     "overexposed": (lambda x: x * 1.5, {"CLIPPED"}),
-    "underexposed": (lambda x: x * 0.45, {"TOO_DARK", "COLOURS_TOO_WEAK"}),
+    "underexposed": (lambda x: x * 0.45, {"COLOURS_TOO_WEAK"}),
     "contrast stretched until it clips": (lambda x: (x - 90) * 2.4, {"CLIPPED"}),
     "washed out": (lambda x: 0.4 * x + 0.6 * 230, {"STAIN_TOO_WEAK", "COLOURS_TOO_WEAK"}),
     "nearly grey": (lambda x: 0.25 * x + 0.75 * grey(x), {"COLOURS_TOO_WEAK"}),
-    "blurred": (blurred, {"OUT_OF_FOCUS", "PARTLY_OUT_OF_FOCUS"}),
-    "a third of the cells blurred": (lambda x: blurred(x, 3), {"PARTLY_OUT_OF_FOCUS"}),
+    "blurred": (blurred, {"OUT_OF_FOCUS"}),
 }
 
 

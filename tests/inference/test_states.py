@@ -21,12 +21,12 @@ from .test_screen import screen
 
 CONFIG = PredictionConfig()
 GOOD = SampleQuality(
-    300, 300, 0.1, 0.2, 0.3, 1.0, sharpness_low=0.15, background=0.9, stain=0.5, saturation=0.25,
+    300, 300, 0.1, 0.2, 0.3, 1.0, stain=0.5, saturation=0.25,
     clipped_fraction=0.0,
 )  # fmt: skip
 LIMITS = {
-    "min_sharpness": 0.1, "min_sharpness_low": 0.05, "min_cell_fraction": 0.2, "min_stain": 0.2,
-    "max_cell_fraction": 0.5, "max_distance": 3.0, "min_background": 0.6, "min_saturation": 0.1,
+    "min_sharpness": 0.1, "min_cell_fraction": 0.2, "min_stain": 0.2,
+    "max_cell_fraction": 0.5, "max_distance": 3.0, "min_saturation": 0.1,
     "max_clipped_fraction": 0.05,
 }  # fmt: skip
 CALM = {"normal": 0.05, "AML": 0.9, "APL": 0.05}
@@ -93,8 +93,6 @@ FOUND: dict[str, Found] = {
     "fewer usable cells than any call needs": bad(n_usable=49),
     "too many smudge cells": bad(smudge_fraction=0.6),
     "blurred": bad(sharpness=0.05),
-    "partly blurred": bad(sharpness_low=0.01),
-    "dark background": bad(background=0.4),
     "pixels of the cells lost in white or black": bad(clipped_fraction=0.2),
     "pale nuclei": bad(stain=0.1),
     "nearly grey cells": bad(saturation=0.05),

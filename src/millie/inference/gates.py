@@ -48,8 +48,6 @@ class _Gate:
 _GATES = (
     _Gate("smudge_fraction", Code.SMUDGE_CELLS, "too many smudge cells: fraction", upper=True),
     _Gate("sharpness", Code.OUT_OF_FOCUS, "out of focus: sharpness"),
-    _Gate("sharpness_low", Code.PARTLY_OUT_OF_FOCUS, "partly out of focus: lower sharpness"),
-    _Gate("background", Code.TOO_DARK, "too dark: brightness of the background"),
     _Gate("clipped_fraction", Code.CLIPPED, "over- or underexposed: clipped pixels", upper=True),
     _Gate("stain", Code.STAIN_TOO_WEAK, "stain too weak: optical density of nuclei"),
     _Gate("saturation", Code.COLOURS_TOO_WEAK, "colours too weak: saturation of cells"),
@@ -66,18 +64,15 @@ _GATES = (
     ),
 )  # fmt: skip
 _INFORMATION = (
-    "border_fraction", "touching_fraction", "unoutlined_fraction", "cells_per_field", "copies",
-    "unused_files",
+    "sharpness_low", "background", "border_fraction", "touching_fraction", "unoutlined_fraction",
+    "cells_per_field", "copies", "unused_files",
 )  # fmt: skip
 """Measures without a limit: shown, never a reason."""
 _LIMITS = frozenset({
     "min_cells", "min_cells_negative", *(gate.limit for gate in _GATES),
 })  # fmt: skip
-_MARGINS = {
-    "sharpness": 0.5, "sharpness_low": 0.5, "background": 0.75, "stain": 0.5, "saturation": 0.5,
-}  # fmt: skip
-"""Of the lowest training patient, the share that still passes. For the measures of colour chosen
-with room for other cameras; docs/safety.md has what they refuse."""
+_MARGINS = {"sharpness": 0.5, "stain": 0.5, "saturation": 0.5}
+"""Share of the lowest training patient that still passes; docs/safety.md has what is refused."""
 _CLIPPED_MARGIN = 0.05
 
 
@@ -85,9 +80,8 @@ def quality_limits(samples: Sequence[SampleQuality]) -> dict[str, float]:
     """Limits for a new bundle from the qualities of its training patients.
 
     All training patients lie within them, with a margin: half the lowest sharpness, stain and
-    saturation, three quarters of the darkest background, a twentieth more clipped pixels, and a
-    factor of 1.5 on either side of the cells' share of the crop. What no patient has measured has
-    no limit.
+    saturation, a twentieth more clipped pixels, and a factor of 1.5 on either side of the cells'
+    share of the crop. What could be measured of no patient has no limit.
 
     Raises:
         ConfigError: no sample.

@@ -20,8 +20,6 @@ class Code(StrEnum):
     TOO_FEW_CELLS_FOR_NO_SIGNAL = "TOO_FEW_CELLS_FOR_NO_SIGNAL"
     SMUDGE_CELLS = "SMUDGE_CELLS"
     OUT_OF_FOCUS = "OUT_OF_FOCUS"
-    PARTLY_OUT_OF_FOCUS = "PARTLY_OUT_OF_FOCUS"
-    TOO_DARK = "TOO_DARK"
     CLIPPED = "CLIPPED"
     STAIN_TOO_WEAK = "STAIN_TOO_WEAK"
     COLOURS_TOO_WEAK = "COLOURS_TOO_WEAK"
@@ -70,8 +68,6 @@ CATALOGUE: dict[Code, Entry] = {
         "Photograph areas with intact cells, or make a new film (albumin prevents smudging).",
     ),
     Code.OUT_OF_FOCUS: Entry("the cells are blurred", _FOCUS),
-    Code.PARTLY_OUT_OF_FOCUS: Entry("a quarter of the cells or more is blurred", _FOCUS),
-    Code.TOO_DARK: Entry("the empty background is dark", _EXPOSURE),
     Code.CLIPPED: Entry("colours of the cells are lost in pure white or black", _EXPOSURE),
     Code.STAIN_TOO_WEAK: Entry(
         "the nuclei hardly stand out from the background",
