@@ -188,9 +188,14 @@ def quality_facts(album: Album, result: PatientResult, problems: Sequence[Proble
 
 
 def quality_rows(measures: Sequence[Measure]) -> list[QualityRow]:
-    """The measured qualities in words: those with a limit first."""
+    """The measured qualities in words: those with a limit first, even if they have no value."""
     rows = [_quality_row(measure) for measure in measures]
-    return sorted(rows, key=lambda row: not row.limit)
+    limited = [row for row in rows if row.limit]
+    return limited + [
+        row
+        for row, measure in zip(rows, measures, strict=True)
+        if not row.limit and measure.value is not None
+    ]
 
 
 def _quality_row(measure: Measure) -> QualityRow:
