@@ -32,7 +32,6 @@ LIMITS = {
 CALM = {"normal": 0.05, "AML": 0.9, "APL": 0.05}
 HEALTHY = {"normal": 0.9, "AML": 0.06, "APL": 0.04}
 SUSPECT = {"normal": 0.05, "AML": 0.05, "APL": 0.9}
-NO_APL = {"normal": 0.3, "AML": 0.1, "ALL": 0.6}
 Found = tuple[str, tuple[Reason, ...]]
 Ends = tuple[float, float]
 
@@ -47,7 +46,7 @@ def call(
     **ranges: Ends,
 ) -> Found:
     """The state of a sample; ``asked`` are the probabilities of the other model."""
-    rule = CallRule(positive, threshold, LIMITS)
+    rule = CallRule(positive, threshold, min(0.5, threshold), LIMITS)
     doubt: tuple[Reason, ...] = ()
     ruled_out: tuple[Reason, ...] = ()
     if asked:
@@ -74,7 +73,6 @@ FOUND: dict[str, Found] = {
     "another model sees something else for certain; APL's probability reaches its limit": call(
         {"AML": 0.2, "APL": 0.8}, asked=(0.05, 0.1, 0.05, 0.8)
     ),
-    "APL is called, but its interval begins below the threshold": call(SUSPECT, APL=(0.4, 0.95)),
     "APL is the likeliest class, but below its threshold": call(
         {"normal": 0.15, "AML": 0.3, "APL": 0.55}, threshold=0.6
     ),
@@ -83,9 +81,6 @@ FOUND: dict[str, Found] = {
     ),
     "the same where the class that must not wait is not APL": call(
         {"normal": 0.1, "AML": 0.7, "ALL": 0.2}, positive="ALL", ALL=(0.1, 0.6)
-    ),
-    "the same: it is called, but its interval begins below the threshold": call(
-        NO_APL, positive="ALL", ALL=(0.4, 0.7)
     ),
     "a gate failed, or another model is not certain of any disease; APL would be called": call(
         SUSPECT, quality=dataclasses.replace(GOOD, n_usable=20)
@@ -117,7 +112,9 @@ FOUND: dict[str, Found] = {
     ),
     "all gates passed, no interval crosses a limit: no disease": call(HEALTHY),
     "all gates passed, no interval crosses a limit: a disease": call(CALM),
-    "all gates passed, no interval crosses a limit: APL": call(SUSPECT),
+    "all gates passed: APL's probability reaches its threshold, whatever its interval": call(
+        SUSPECT, APL=(0.3, 0.95)
+    ),
 }
 
 

@@ -113,7 +113,9 @@ def test_patient_page_says_what_would_resolve_it_and_the_interval(run_folder: Pa
     assert "Sharpness, median cell0.5000at least 0.2500passed" in table
     assert "share of the cropnot measuredat least 10.0%, at most 70.0%failed" in table
     assert "left:38.4%;width:14.1%" in page.values("span", "style")
-    assert page.values("span", "style").count("left:45.0%") == 1  # the threshold, at APL alone
+    for limit in ("left:45.0%", "left:6.2%"):  # called from, excluded below; at APL alone
+        assert page.values("span", "style").count(limit) == 1
+    assert "APL is excluded where the whole line lies below 0.062" in table
 
 
 def test_patient_page_says_call_model_quality_and_evidence(run_folder: Path) -> None:
