@@ -23,8 +23,8 @@ from millie.bags.store import Store
 from millie.config import Config, load
 from millie.evaluation.crossval import open_study
 from millie.inference.calls import CallRule, decide
-from millie.inference.gates import SampleQuality
 from millie.inference.operating import call_rule
+from millie.inference.quality import SampleQuality
 from millie.inference.resampling import probability_ranges
 from millie.learning.ensemble import Cast, fit_ensemble
 from millie.learning.fit import held_out

@@ -15,15 +15,13 @@ from millie.config import PredictionConfig
 from millie.errors import BundleError, ConfigError
 from millie.inference.calls import CallRule, decide, state_of
 from millie.inference.gates import (
-    SampleQuality,
-    crop_sharpness,
     distance_limit,
     failed_gates,
-    measure_bag,
     quality_limits,
     reference_distance,
     reference_features,
 )
+from millie.inference.quality import SampleQuality, crop_sharpness, measure_bag
 from millie.types import Reason
 
 GOOD = SampleQuality(300, 300, 0.1, 0.2, 0.3, 1.0)

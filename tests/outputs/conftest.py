@@ -37,6 +37,8 @@ CARD: dict[str, Any] = {
     "labels": ["AML", "APL"],
     "positive": "APL",
     "threshold": 0.45,
+    "urgent": "APL",
+    "excluded_below": 0.0625,
 }
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SIZE_PX = 48

@@ -11,7 +11,17 @@ import pytest
 from millie.bags.store import BagMeta, CellCrop, Store, safe_id, write_bag
 from millie.errors import DataError, MissingFileError
 from millie.outputs.report import write_prediction_run, write_report
-from millie.types import Cell, ImageKind, Patient, Prediction, Problem, Reason, SourceRecord, Winner
+from millie.types import (
+    Cell,
+    Finding,
+    ImageKind,
+    Patient,
+    Prediction,
+    Problem,
+    Reason,
+    SourceRecord,
+    Winner,
+)
 
 from .conftest import (
     CARD,
@@ -98,8 +108,14 @@ def test_patient_page_says_what_would_resolve_it_and_the_interval(run_folder: Pa
     assert "Why no call was made, and what would resolve it" in page.text
     assert f"{TOO_FEW.text}{TOO_FEW.remedy}" in page.text
     assert "0.38 to 0.53" in page.text
+    table = re.sub(r"\s+", " ", page.text)
+    assert "Quality of the images: 1 failed" in table
+    assert "Sharpness, median cell0.5000at least 0.2500passed" in table
+    assert "share of the cropnot measuredat least 10.0%, at most 70.0%failed" in table
     assert "left:38.4%;width:14.1%" in page.values("span", "style")
-    assert page.values("span", "style").count("left:45.0%") == 1  # the threshold, at APL alone
+    for limit in ("left:45.0%", "left:6.2%"):  # called from, excluded below; at APL alone
+        assert page.values("span", "style").count(limit) == 1
+    assert "APL is excluded where the whole line lies below 0.062" in table
 
 
 def test_patient_page_says_call_model_quality_and_evidence(run_folder: Path) -> None:
@@ -121,6 +137,18 @@ def test_unknown_scale_is_flagged_and_no_bar_is_drawn(run_folder: Path) -> None:
     assert "scale unknown" in page.text
     assert "scalebar" not in " ".join(page.values("span", "class"))
     assert "at least 50 are needed" in page.text
+
+
+def test_cells_of_another_patient_are_to_be_checked(
+    make_bag: MakeBag, make_prediction: MakePrediction, store: Store
+) -> None:
+    make_bag("p1")
+    shared = Problem("p1", "a.jpg", Finding.SAME_CELL, "1 cell also under patient p2", note=True)
+    write_prediction_run(
+        store.root.parent, CARD, [make_prediction()], store, [shared], created=CREATED
+    )
+    assert "Patients with the same cells" in Page(store.root.parent / "patients" / "p1.html").text
+    assert "patients with the same cells" in Page(store.root.parent / "report.html").text
 
 
 def test_failed_patient_has_a_page_with_the_remedy(run_folder: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from millie.config import PredictionConfig
-from millie.inference.gates import SampleQuality
+from millie.inference.quality import SampleQuality
 from millie.inference.reasons import Code, reason
 from millie.types import Reason
 

@@ -2,7 +2,8 @@
 
 A gate compares a quality with a limit that the bundle states (``qc`` in its manifest) or that the
 configuration sets. One failed gate and no class is called (:mod:`millie.inference.calls`). This
-module owns the measures and the limits; it computes no features.
+module owns the limits and the distance from the training patients; what is measured of cells and
+images is :mod:`millie.inference.quality`.
 """
 
 from __future__ import annotations
@@ -12,126 +13,97 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from millie.bags.store import BagReader
 from millie.config import PredictionConfig
 from millie.errors import BundleError, ConfigError
+from millie.inference.quality import SampleQuality
 from millie.inference.reasons import Code, reason
-from millie.types import Cell, Reason
+from millie.types import Measure, Reason
 
 _DEFAULT_LIMITS = {"max_smudge_fraction": 0.5}
-_LIMITS = frozenset({
-    "min_cells", "min_cells_negative", "max_smudge_fraction", "min_sharpness",
-    "min_cell_fraction", "max_cell_fraction", "max_distance",
-})  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class SampleQuality:
-    """What the gates look at.
+class _Gate:
+    """A measure that forbids a call where it lies beyond a limit.
 
     Attributes:
-        n_cells: cells in the bag.
-        n_usable: of them with a quality above 0.
-        smudge_fraction: share of smudge cells, 0 to 1.
-        sharpness: median over cells of the variance of the Laplacian by the variance of the green
-            channel; falls with blur, does not depend on the strength of the stain.
-        cell_fraction: median share of the crop that the cell covers, 0 to 1; quarters when the
-            magnification is half of what it is taken for. NaN where no cell has a mask.
-        distance: of the bag's mean features from the training patients, see
-            :func:`reference_distance`; None: the bundle has no reference.
+        measure: attribute of :class:`SampleQuality`.
+        code: of the reason; ``words`` open its text, before the value.
+        upper: whether the limit is the greatest value, else the least.
     """
 
-    n_cells: int
-    n_usable: int
-    smudge_fraction: float
-    sharpness: float
-    cell_fraction: float
-    distance: float | None = None
+    measure: str
+    code: Code
+    words: str
+    upper: bool = False
+
+    @property
+    def limit(self) -> str:
+        """Its name in a bundle."""
+        return f"{'max' if self.upper else 'min'}_{self.measure}"
 
 
-class QualityMeter:
-    """Measures a bag that streams past.
-
-    Args:
-        cells: of the bag.
-    """
-
-    def __init__(self, cells: Sequence[Cell]) -> None:
-        self._cells = cells
-        self._sharpness: list[NDArray[np.float64]] = []
-        self._cover: list[NDArray[np.float64]] = []
-
-    def add(self, images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> None:
-        """Take the next crops (n, S, S, 3) and their masks (n, S, S)."""
-        self._sharpness.append(crop_sharpness(images))
-        self._cover.append((masks > 0).mean(axis=(1, 2)))
-
-    def result(self, distance: float | None = None) -> SampleQuality:
-        """The bag's quality, once all cells have passed.
-
-        Args:
-            distance: of its mean features from the training patients, if known.
-        """
-        cover = np.concatenate([np.zeros(0), *self._cover])
-        sharpness = np.concatenate([np.zeros(0), *self._sharpness])
-        count = len(self._cells)
-        return SampleQuality(
-            n_cells=count,
-            n_usable=sum(cell.quality > 0 for cell in self._cells),
-            smudge_fraction=sum(cell.smudge for cell in self._cells) / max(count, 1),
-            sharpness=float(np.median(sharpness)) if count else float("nan"),
-            cell_fraction=float(np.median(cover[cover > 0])) if cover.any() else float("nan"),
-            distance=distance,
-        )
-
-
-def measure_bag(reader: BagReader, batch_size: int = 64) -> SampleQuality:
-    """The quality of a bag by itself, without features; for the limits of a new bundle."""
-    meter = QualityMeter(reader.cells)
-    for start in range(0, reader.n_cells, batch_size):
-        stop = start + batch_size
-        meter.add(reader.images(start, stop), reader.masks(start, stop))
-    return meter.result()
-
-
-def crop_sharpness(images: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Variance of the Laplacian by the variance of the green channel, for each of (n, S, S, 3)."""
-    green = images[..., 1].astype(np.float32)
-    centre = green[:, 1:-1, 1:-1]
-    laplacian = (
-        green[:, :-2, 1:-1] + green[:, 2:, 1:-1] + green[:, 1:-1, :-2] + green[:, 1:-1, 2:]
-    ) - 4 * centre
-    variance = centre.var(axis=(1, 2), dtype=np.float64)
-    detail = laplacian.var(axis=(1, 2), dtype=np.float64)
-    ratio: NDArray[np.float64] = np.zeros_like(detail)
-    np.divide(detail, variance, out=ratio, where=variance > 0)
-    return ratio
+_GATES = (
+    _Gate("smudge_fraction", Code.SMUDGE_CELLS, "too many smudge cells: fraction", upper=True),
+    _Gate("sharpness", Code.OUT_OF_FOCUS, "out of focus: sharpness"),
+    _Gate("clipped_fraction", Code.CLIPPED, "over- or underexposed: clipped pixels", upper=True),
+    _Gate("stain", Code.STAIN_TOO_WEAK, "stain too weak: optical density of nuclei"),
+    _Gate("saturation", Code.COLOURS_TOO_WEAK, "colours too weak: saturation of cells"),
+    _Gate(
+        "cell_fraction", Code.CELLS_TOO_SMALL, "wrong scale, cells too small: fraction of crop"
+    ),
+    _Gate(
+        "cell_fraction", Code.CELLS_TOO_LARGE, "wrong scale, cells too large: fraction of crop",
+        upper=True,
+    ),
+    _Gate(
+        "distance", Code.OTHER_CAMERA_OR_STAIN,
+        "unlike the training samples (stain, camera, not blood): distance", upper=True,
+    ),
+)  # fmt: skip
+_INFORMATION = (
+    "sharpness_low", "background", "border_fraction", "touching_fraction", "unoutlined_fraction",
+    "cells_per_field", "copies", "unused_files",
+)  # fmt: skip
+"""Measures without a limit: shown, never a reason."""
+_LIMITS = frozenset({
+    "min_cells", "min_cells_negative", *(gate.limit for gate in _GATES),
+})  # fmt: skip
+_MARGINS = {"sharpness": 0.5, "stain": 0.5, "saturation": 0.5}
+"""Share of the lowest training patient that still passes; docs/safety.md has what is refused."""
+_CLIPPED_MARGIN = 0.05
 
 
 def quality_limits(samples: Sequence[SampleQuality]) -> dict[str, float]:
     """Limits for a new bundle from the qualities of its training patients.
 
-    All training patients lie within them, with a margin: half the lowest sharpness, and a factor
-    of 1.5 on either side of the cells' share of the crop.
+    All training patients lie within them, with a margin: half the lowest sharpness, stain and
+    saturation, a twentieth more clipped pixels, and a factor of 1.5 on either side of the cells'
+    share of the crop. What could be measured of no patient has no limit.
 
     Raises:
         ConfigError: no sample.
     """
     if not samples:
         raise ConfigError("quality limits need at least one training sample")
-    covers = [s.cell_fraction for s in samples if np.isfinite(s.cell_fraction)]
-    smudge = [_DEFAULT_LIMITS["max_smudge_fraction"], *(s.smudge_fraction for s in samples)]
-    limits = {
-        "min_sharpness": 0.5 * min(s.sharpness for s in samples),
-        "max_smudge_fraction": max(smudge),
-    }
-    if covers:
+    smudge = _values(samples, "smudge_fraction")
+    limits = {"max_smudge_fraction": max(_DEFAULT_LIMITS["max_smudge_fraction"], *smudge)}
+    for measure, share in _MARGINS.items():
+        if values := _values(samples, measure):
+            limits[f"min_{measure}"] = share * min(values)
+    if clipped := _values(samples, "clipped_fraction"):
+        limits["max_clipped_fraction"] = min(1.0, max(clipped) + _CLIPPED_MARGIN)
+    if covers := _values(samples, "cell_fraction"):
         limits["min_cell_fraction"] = min(covers) / 1.5
         limits["max_cell_fraction"] = min(1.0, max(covers) * 1.5)
     return limits
+
+
+def _values(samples: Sequence[SampleQuality], measure: str) -> list[float]:
+    values = (float(getattr(sample, measure)) for sample in samples)
+    return [value for value in values if np.isfinite(value)]
 
 
 def reference_features(means: Tensor) -> dict[str, Tensor]:
@@ -180,13 +152,13 @@ def distance_limit(reference: Mapping[str, Tensor]) -> float:
     return 1.25 * float(reference["distances"].max())
 
 
-def failed_gates(
+def measures(
     quality: SampleQuality,
     limits: Mapping[str, float],
     config: PredictionConfig,
     reference: Mapping[str, Tensor] | None = None,
-) -> tuple[Reason, ...]:
-    """Why no class may be called; empty if all gates are passed.
+) -> tuple[Measure, ...]:
+    """Every quality of a sample beside its limits, in the order of reports.
 
     Args:
         quality: of the sample.
@@ -197,6 +169,57 @@ def failed_gates(
     Raises:
         BundleError: a limit that this version does not know.
     """
+    bounds = _bounds(limits, reference)
+    needed = max(config.min_cells, int(bounds.get("min_cells", 0)))
+    enough = quality.n_usable >= needed
+    found = [Measure("usable_cells", quality.n_usable, low=needed, passed=enough)]
+    for name in dict.fromkeys([gate.measure for gate in _GATES] + list(_INFORMATION)):
+        value = getattr(quality, name)
+        if value is not None:
+            low, high = bounds.get(f"min_{name}"), bounds.get(f"max_{name}")
+            measured = bool(np.isfinite(value))
+            passed = (low is None or value >= low) and (high is None or value <= high)
+            found.append(Measure(name, float(value) if measured else None, low, high, passed))
+    return tuple(found)
+
+
+def failed_gates(
+    quality: SampleQuality,
+    limits: Mapping[str, float],
+    config: PredictionConfig,
+    reference: Mapping[str, Tensor] | None = None,
+) -> tuple[Reason, ...]:
+    """Why no class may be called; empty if all gates are passed.
+
+    Args and errors as :func:`measures`.
+    """
+    found = {measure.name: measure for measure in measures(quality, limits, config, reference)}
+    cells = found["usable_cells"]
+    reasons = []
+    if not cells.passed:
+        text = f"too few cells: {cells.value} usable, at least {cells.low} needed for a call"
+        missing = int(cells.low or 0) - quality.n_usable
+        reasons.append(reason(Code.TOO_FEW_CELLS, text, missing=missing))
+    failed = (_failed(gate, found[gate.measure]) for gate in _GATES if gate.measure in found)
+    return (*reasons, *filter(None, failed))
+
+
+def _failed(gate: _Gate, found: Measure) -> Reason | None:
+    bound = found.high if gate.upper else found.low
+    if bound is None or found.passed:
+        return None
+    if found.value is None:
+        return reason(Code.NOT_MEASURED, f"{gate.words} cannot be measured")
+    if (found.value > bound) if gate.upper else (found.value < bound):
+        side = "maximum" if gate.upper else "minimum"
+        return reason(gate.code, f"{gate.words} {found.value:.3g} ({side} {bound:.3g})")
+    return None
+
+
+def _bounds(
+    limits: Mapping[str, float], reference: Mapping[str, Tensor] | None
+) -> dict[str, float]:
+    """The limits that hold: of the bundle, else by default, else from its reference."""
     if unknown := sorted(set(limits) - _LIMITS):
         raise BundleError(
             f"the bundle has limits that this version does not know ({', '.join(unknown)}); "
@@ -205,43 +228,7 @@ def failed_gates(
     bounds = {**_DEFAULT_LIMITS, **limits}
     if reference and "max_distance" not in bounds:
         bounds["max_distance"] = distance_limit(reference)
-    needed = max(config.min_cells, int(bounds.get("min_cells", 0)))
-    reasons = []
-    if (missing := needed - quality.n_usable) > 0:
-        text = f"too few cells: {quality.n_usable} usable, at least {needed} needed for a call"
-        reasons.append(reason(Code.TOO_FEW_CELLS, text, missing=missing))
-    for measure, name, code, words in _MEASURES:
-        value = getattr(quality, measure)
-        bound = bounds.get(name)
-        if value is None or bound is None:
-            continue
-        if not np.isfinite(value):
-            reasons.append(reason(Code.NOT_MEASURED, f"{words} cannot be measured"))
-        elif (value < bound) if name.startswith("min_") else (value > bound):
-            side = "minimum" if name.startswith("min_") else "maximum"
-            reasons.append(reason(code, f"{words} {value:.3g} ({side} {bound:.3g})"))
-    return tuple(reasons)
-
-
-_MEASURES = (
-    (
-        "smudge_fraction", "max_smudge_fraction", Code.SMUDGE_CELLS,
-        "too many smudge cells: fraction",
-    ),
-    ("sharpness", "min_sharpness", Code.OUT_OF_FOCUS, "out of focus: sharpness"),
-    (
-        "cell_fraction", "min_cell_fraction", Code.CELLS_TOO_SMALL,
-        "wrong scale, cells too small: fraction of crop",
-    ),
-    (
-        "cell_fraction", "max_cell_fraction", Code.CELLS_TOO_LARGE,
-        "wrong scale, cells too large: fraction of crop",
-    ),
-    (
-        "distance", "max_distance", Code.OTHER_CAMERA_OR_STAIN,
-        "unlike the training samples (stain, camera, not blood): distance",
-    ),
-)  # fmt: skip
+    return bounds
 
 
 def _spread(means: Tensor) -> Tensor:

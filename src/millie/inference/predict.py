@@ -22,13 +22,9 @@ from millie.errors import ConfigError, NoCellsError
 from millie.inference.calls import decide
 from millie.inference.embed import Progress, ahead
 from millie.inference.explain import StreamedBag, find_winners
-from millie.inference.gates import (
-    QualityMeter,
-    SampleQuality,
-    failed_gates,
-    reference_distance,
-)
+from millie.inference.gates import failed_gates, measures, reference_distance
 from millie.inference.operating import bundle_rule
+from millie.inference.quality import QualityMeter, SampleQuality
 from millie.inference.resampling import probability_ranges
 from millie.inference.runtime import FeatureRuntime, feature_runtime
 from millie.inference.screen import Screen
@@ -103,6 +99,7 @@ def predict_bag(
         n_cells=quality.n_usable,
         model=bundle.name,
         model_sha256=bundle.sha256,
+        quality=measures(quality, manifest.qc, config, bundle.reference),
     )
 
 
@@ -142,7 +139,7 @@ def _pass(
 ) -> _Seen:
     bags = [StreamedBag(network, reader.n_cells) for network in bundle.networks]
     cell_probabilities = np.zeros((reader.n_cells, len(bundle.labels)), np.float32)
-    meter = QualityMeter(reader.cells)
+    meter = QualityMeter.of(reader)
     kept: list[list[torch.Tensor]] = [[] for _ in runtimes]
     for start, images in ahead(_crops(bundle, reader, config.batch_size, meter)):
         features = [torch.from_numpy(run(images)) for run in runtimes]

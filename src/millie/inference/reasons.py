@@ -20,6 +20,9 @@ class Code(StrEnum):
     TOO_FEW_CELLS_FOR_NO_SIGNAL = "TOO_FEW_CELLS_FOR_NO_SIGNAL"
     SMUDGE_CELLS = "SMUDGE_CELLS"
     OUT_OF_FOCUS = "OUT_OF_FOCUS"
+    CLIPPED = "CLIPPED"
+    STAIN_TOO_WEAK = "STAIN_TOO_WEAK"
+    COLOURS_TOO_WEAK = "COLOURS_TOO_WEAK"
     CELLS_TOO_SMALL = "CELLS_TOO_SMALL"
     CELLS_TOO_LARGE = "CELLS_TOO_LARGE"
     OTHER_CAMERA_OR_STAIN = "OTHER_CAMERA_OR_STAIN"
@@ -48,6 +51,8 @@ class Entry:
 
 _MORE_CELLS = "Photograph at least {missing} more white blood cells of this patient."
 _SCALE = "Check the scale of the images (um_px in the manifest) and the objective, then scan again."
+_FOCUS = "Scan or photograph the film again in focus."
+_EXPOSURE = "Set exposure and white balance on an empty part of the film, then photograph it again."
 _APL = "Ask a haematologist now: APL cannot wait for other images."
 _POSITIVE = "Ask a haematologist to read this film before all others without a call."
 _NARROWER = "Photograph more white blood cells, or have the film read by a haematologist."
@@ -62,8 +67,15 @@ CATALOGUE: dict[Code, Entry] = {
         "most cells are crushed",
         "Photograph areas with intact cells, or make a new film (albumin prevents smudging).",
     ),
-    Code.OUT_OF_FOCUS: Entry(
-        "the cells are blurred", "Scan or photograph the film again in focus."
+    Code.OUT_OF_FOCUS: Entry("the cells are blurred", _FOCUS),
+    Code.CLIPPED: Entry("colours of the cells are lost in pure white or black", _EXPOSURE),
+    Code.STAIN_TOO_WEAK: Entry(
+        "the nuclei hardly stand out from the background",
+        "Check exposure and stain; stain the film again if the cells look pale in the microscope.",
+    ),
+    Code.COLOURS_TOO_WEAK: Entry(
+        "the cells are nearly grey",
+        "Photograph in colour, without filters, and export the images without changing colours.",
     ),
     Code.CELLS_TOO_SMALL: Entry("the cells fill less of a crop than they can", _SCALE),
     Code.CELLS_TOO_LARGE: Entry("the cells fill more of a crop than they can", _SCALE),

@@ -20,8 +20,9 @@ from millie import __version__
 from millie.bags.store import BagReader
 from millie.errors import ConfigError
 from millie.files import held
-from millie.inference.gates import measure_bag, quality_limits, reference_features
+from millie.inference.gates import quality_limits, reference_features
 from millie.inference.operating import call_rule, promise
+from millie.inference.quality import measure_bag
 from millie.learning.ensemble import Cast, Ensemble, Material, fit_ensemble
 from millie.learning.material import open_material, participants
 from millie.learning.parallel import joined

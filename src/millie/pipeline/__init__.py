@@ -393,7 +393,7 @@ def predict(
         problems += failed
         write_prediction_run(
             results.new,
-            model.card,
+            model.card(chosen.prediction),
             predictions,
             store,
             problems,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.bags.store import BagReader
-from millie.config import Config, load
+from millie.config import Config, PredictionConfig, load
 from millie.engines.seam import Engine, SerialEngine
 from millie.errors import ConfigError, DataError, MissingError
 from millie.models.bundle_folder import (
@@ -42,17 +42,20 @@ class Caller:
     runtimes: Sequence[FeatureRuntime]
     screen: Screen | None = None
 
-    @property
-    def card(self) -> dict[str, str | float | list[str]]:
-        """What reports say of the model."""
-        manifest = self.bundle.manifest
+    def card(self, config: PredictionConfig) -> dict[str, str | float | list[str]]:
+        """What reports say of the model, with the limits of the operating point."""
+        from millie.inference.operating import bundle_rule
+
+        manifest, rule = self.bundle.manifest, bundle_rule(self.bundle, config)
         return {
             "name": manifest.name,
             "version": manifest.version,
             "sha256": self.bundle.sha256,
             "labels": list(self.bundle.labels),
             "positive": manifest.positive,
-            "threshold": manifest.threshold,
+            "threshold": rule.threshold,
+            "urgent": rule.must_not_wait(self.bundle.labels),
+            "excluded_below": rule.excluded_below,
             "fusion": self.bundle.config.model.aggregator,
         }
 
