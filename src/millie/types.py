@@ -353,6 +353,9 @@ class Prediction:
         model_sha256: digest of the bundle's manifest.
         ranges: where each probability lies in nine of ten draws of the patient's cells, by class.
         quality: what was measured of the images and cells, in a fixed order.
+        p_values: conformal p-value of each class: those above alpha form a set that holds the true
+            class with probability 1 - alpha; empty where the bundle keeps no held-out patients.
+        supported: the highest probability to be told, by the number of training patients.
     """
 
     patient: str
@@ -367,3 +370,5 @@ class Prediction:
     model_sha256: str
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     quality: tuple[Measure, ...] = ()
+    p_values: dict[str, float] = field(default_factory=dict)
+    supported: float = 0.99

@@ -67,9 +67,9 @@ def test_lines_stay_within_the_screen_and_nothing_is_cut(width: int) -> None:
 def test_at_80_columns_four_classes_are_shown_and_reasons_stand_below() -> None:
     patient, urgent = _call("Patient_00"), _call("P1", "URGENT_INDETERMINATE", REASONS)
     assert call_lines([patient, urgent], {"P1": "APL"}, 80) == [
-        "patient     truth  state                  ALL   AML   APL  normal  cells",
-        "Patient_00         APL_SUSPECT           0.01  0.20  0.72    0.07  1,256",
-        "P1          APL    URGENT_INDETERMINATE  0.01  0.20  0.72    0.07  1,256",
+        "patient     truth  state                   ALL   AML   APL  normal  cells",
+        "Patient_00         APL_SUSPECT           <0.01  0.20  0.72    0.07  1,256",
+        "P1          APL    URGENT_INDETERMINATE  <0.01  0.20  0.72    0.07  1,256",
         "    too few cells: 25 usable, at least 50 needed for a call",
         "        Photograph 25 more.",
         "    unlike the training samples (stain, camera or not blood): distance 4.31",
@@ -124,7 +124,7 @@ def test_a_patient_without_a_result_has_its_row(
     prediction_table([_prediction(_call("P0"))], [lost, lost])
     rows = capsys.readouterr().out.split("\n")[3:]
     assert [row.split() for row in rows if row] == [
-        ["P0", "APL_SUSPECT", "0.01", "0.20", "0.72", "0.07", "1,256"], ["P1", "FAILED"],
+        ["P0", "APL_SUSPECT", "<0.01", "0.20", "0.72", "0.07", "1,256"], ["P1", "FAILED"],
     ]  # fmt: skip
     assert call_lines([PatientResult.from_problem(lost)], None, 20)[-1].endswith("FAILED")
 

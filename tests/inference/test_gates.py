@@ -161,7 +161,7 @@ def test_a_disease_is_named_only_where_health_is_excluded() -> None:
     assert state(probabilities) == ("ALL", ())
     found, (reason,) = state(probabilities, normal=(0.1, 0.6))
     assert found == "INDETERMINATE"
-    assert reason.text.startswith("leukaemia is not certain: probability 0.40 to 0.90")
+    assert reason.text.startswith("leukaemia is not certain: probability between 0.40 and 0.90")
     strict = CONFIG.model_copy(update={"min_disease_probability": 0.8})
     ranges = points(probabilities)
     assert decide(probabilities, RULE, GOOD, (), strict, ranges)[0] == "INDETERMINATE"
@@ -169,7 +169,7 @@ def test_a_disease_is_named_only_where_health_is_excluded() -> None:
     assert found == "INDETERMINATE"
     (reason,) = reasons
     assert reason.text.startswith(
-        "leukaemia is not excluded: probability of no disease 0.40 to 0.80"
+        "leukaemia is not excluded: probability of no disease between 0.40 and 0.80"
     )
 
 
@@ -180,7 +180,7 @@ def test_which_disease_must_be_settled_too() -> None:
         found, (reason,) = state(probabilities, ALL=(0.2, 0.8), AML=(0.1, 0.7))
         assert found == "INDETERMINATE"
         assert reason.text.startswith(
-            "which disease is not settled: probability of ALL 0.20 to 0.80, AML"
+            "which disease is not settled: probability of ALL between 0.20 and 0.80, AML"
         )
 
 

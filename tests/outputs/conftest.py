@@ -122,6 +122,7 @@ def make_prediction() -> MakePrediction:
             np.stack([1 - apl, apl], axis=1), winners, n, "apl-blood 0.1.0", CARD["sha256"],
             {x: (max(0, p - 0.015625), min(1, p + 0.125)) for x, p in probabilities.items()},
             (Measure("sharpness", 0.5, 0.25), Measure("cell_fraction", None, 0.1, 0.7, False)),
+            {"APL": 0.5, "AML": 0.03125}, 0.9375,
         )  # fmt: skip
 
     return make

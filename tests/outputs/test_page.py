@@ -3,18 +3,9 @@ from __future__ import annotations
 import math
 import os
 
-import pytest
 from markupsafe import Markup
 
-from millie.outputs.page import count, decimal, moment, percent, probability, visible
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [(0.0, "<0.01"), (0.004, "<0.01"), (0.5, "0.50"), (0.9949, ">0.99"), (1.0, ">0.99")],
-)
-def test_no_probability_is_shown_as_certain(value: float, shown: str) -> None:
-    assert probability(value) == shown
+from millie.outputs.page import count, decimal, moment, percent, visible
 
 
 def test_numbers_in_words() -> None:

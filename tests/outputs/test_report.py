@@ -124,7 +124,7 @@ def test_patient_page_says_call_model_quality_and_evidence(run_folder: Path) -> 
     for words in (
         "Suspected APL", "A suggestion, not a diagnosis", "0.90", "apl-blood", "9f" * 32, "6 cells",
         "0.1 µm/px", "smudge", "Against APL: for AML", "broken.jpg",
-        "slide/im0.jpg", "scale bar: 10 µm",
+        "slide/im0.jpg", "scale bar: 10 µm", "Not excluded at 95 %: APL, by the patients held out",
     ):  # fmt: skip
         assert words in re.sub(r"\s+", " ", page.text), words
     # 2 + 2 in the strip, 6 in the gallery, a field, a histogram
@@ -175,7 +175,7 @@ def test_every_cell_is_in_the_gallery_or_counted(
     assert "The first 300 are shown; 20 more" in re.sub(r"\s+", " ", page.text)
 
 
-@pytest.mark.parametrize("fusion", ["ghost_vlad", "max"])
+@pytest.mark.parametrize("fusion", ["ghost_vlad", "type_shares", "max"])
 def test_a_page_says_why_mature_cells_may_weigh_most(
     make_bag: MakeBag, make_prediction: MakePrediction, store: Store, fusion: str
 ) -> None:
@@ -186,6 +186,7 @@ def test_a_page_says_why_mature_cells_may_weigh_most(
     page = Page(out / "patients" / "p.html")
     check_page(page)
     assert ("cells of the same kind in other patients" in page.text) == (fusion == "ghost_vlad")
+    assert ("patient’s own mature ones" in page.text) == (fusion == "type_shares")
     assert fusion.replace("_", " ") in page.text
 
 

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from millie.errors import ConfigError
-from millie.statistics.conformal import exclusion, p_values, patients_needed
+from millie.statistics.conformal import (
+    exclusion,
+    in_words,
+    p_values,
+    patients_needed,
+    supported,
+)
 
 
 def test_the_lowest_of_22_patients_assures_87_percent_and_59_are_needed_for_95() -> None:
@@ -59,3 +65,17 @@ def test_p_values_of_no_patients_exclude_nothing() -> None:
 def test_bad_input_is_named(scores: np.ndarray, wanted: float) -> None:
     with pytest.raises(ConfigError, match="expected"):
         exclusion(scores, wanted)
+
+
+@pytest.mark.parametrize(
+    ("value", "patients", "shown"),
+    [
+        (0.0, 0, "<0.01"), (0.004, 0, "<0.01"), (0.5, 0, "0.50"), (0.9949, 0, ">0.99"),
+        (1.0, 5000, ">0.99"), (1.0, 22, ">0.95"), (0.96, 22, ">0.95"), (0.95, 22, "0.95"),
+        (0.04, 22, "<0.05"), (0.0, 4, "<0.20"), (0.85, 4, ">0.80"),
+    ],
+)  # fmt: skip
+def test_no_probability_is_told_surer_than_the_patients_support(
+    value: float, patients: int, shown: str
+) -> None:
+    assert in_words(value, supported(patients)) == shown

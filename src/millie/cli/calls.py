@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len, set_cell_size
 
 from millie.cli.lines import Line, printable, wrapped
+from millie.statistics.conformal import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,18 +95,18 @@ def _columns(
 def _all_classes(results: Sequence[PatientResult]) -> list[_Column]:
     labels = dict.fromkeys(label for p in results for label in p.probabilities)
     return [
-        _Column(label, tuple(_decimal(p.probabilities.get(label)) for p in results), number=True)
-        for label in labels
+        _Column(label, tuple(_told(p, label) for p in results), number=True) for label in labels
     ]
 
 
 def _most_likely(results: Sequence[PatientResult]) -> _Column:
-    cells = tuple(f"{p.label} {_decimal(p.probabilities.get(p.label))}".strip() for p in results)
+    cells = tuple(f"{p.label} {_told(p, p.label)}".strip() for p in results)
     return _Column("most likely", cells)
 
 
-def _decimal(probability: float | None) -> str:
-    return "" if probability is None else f"{probability:.2f}"
+def _told(result: PatientResult, label: str) -> str:
+    value = result.probabilities.get(label)
+    return "" if value is None else in_words(value, result.supported)
 
 
 def _width_of(columns: Sequence[_Column]) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from millie.config import PredictionConfig
 from millie.inference.quality import SampleQuality
 from millie.inference.reasons import Code, reason
+from millie.statistics.conformal import CERTAIN, in_words
 from millie.types import Reason
 
 NO_SIGNAL = "NO_SIGNAL"
@@ -32,12 +33,14 @@ class CallRule:
         threshold: calibrated probability of ``positive`` from which it is called.
         excluded_below: probability of the class that must not wait below which it is excluded.
         limits: of the bundle (``qc`` of its manifest).
+        supported: the highest probability to be told.
     """
 
     positive: str
     threshold: float
     excluded_below: float
     limits: Mapping[str, float]
+    supported: float = CERTAIN
 
     def called(self, probabilities: Mapping[str, float]) -> str:
         """The class to call: the positive one from its threshold, else the best of the others."""
@@ -103,7 +106,7 @@ def decide(
     if open_ended:
         return URGENT, reasons
     if ranges[urgent][1] >= rule.excluded_below:
-        return URGENT, (*reasons, _not_excluded(urgent, ranges[urgent], rule.excluded_below))
+        return URGENT, (*reasons, _not_excluded(urgent, ranges[urgent], rule.excluded_below, rule))
     return INDETERMINATE, reasons
 
 
@@ -126,17 +129,21 @@ def urgent_open(
         return (reason(_named(urgent, Code.APL_NOT_EXCLUDED, Code.POSITIVE_NOT_EXCLUDED), text),)
     limit = min(rule.excluded_below, ranges[called][0])
     if ranges[urgent][1] >= limit:
-        return (_not_excluded(urgent, ranges[urgent], limit),)
+        return (_not_excluded(urgent, ranges[urgent], limit, rule),)
     return ()
 
 
-def _not_excluded(urgent: str, ends: tuple[float, float], limit: float) -> Reason:
-    text = f"{urgent} is not excluded: {_between(*ends)}, excluded below {limit:.2f}"
+def _not_excluded(urgent: str, ends: tuple[float, float], limit: float, rule: CallRule) -> Reason:
+    text = (
+        f"{urgent} is not excluded: its probability lies {_between(ends, rule)} when cells are "
+        f"drawn anew, excluded below {limit:.2f}"
+    )
     return reason(_named(urgent, Code.APL_NOT_EXCLUDED, Code.POSITIVE_NOT_EXCLUDED), text)
 
 
-def _between(low: float, high: float) -> str:
-    return f"its probability lies between {low:.2f} and {high:.2f} when cells are drawn anew"
+def _between(ends: tuple[float, float], rule: CallRule) -> str:
+    low, high = (in_words(end, rule.supported) for end in ends)
+    return f"at {low}" if low == high else f"between {low} and {high}"
 
 
 def _named(urgent: str, apl: Code, positive: Code) -> Code:
@@ -170,8 +177,8 @@ def _why_not_disease(
     healthy = _healthy(probabilities, ranges, config.negative_labels)
     needed = config.min_disease_probability
     if healthy is not None and 1 - healthy[1] < needed:
-        between = f"{1 - healthy[1]:.2f} to {1 - healthy[0]:.2f}"
-        text = f"leukaemia is not certain: probability {between}, at least {needed:.2f} to name one"
+        ends = _between((1 - healthy[1], 1 - healthy[0]), rule)
+        text = f"leukaemia is not certain: probability {ends}, at least {needed:.2f} to name one"
         return (reason(Code.LEUKAEMIA_NOT_CERTAIN, text),)
     called = rule.called(probabilities)
     rivals = [label for label in probabilities
@@ -179,7 +186,7 @@ def _why_not_disease(
               and state_of(label, config.negative_labels) != NO_SIGNAL]  # fmt: skip
     if not rivals:
         return ()
-    told = ", ".join(f"{x} {ranges[x][0]:.2f} to {ranges[x][1]:.2f}" for x in (called, *rivals))
+    told = ", ".join(f"{x} {_between(ranges[x], rule)}" for x in (called, *rivals))
     text = f"which disease is not settled: probability of {told}"
     return (reason(Code.DISEASE_NOT_SETTLED, text),)
 
@@ -200,9 +207,9 @@ def _why_not_negative(
     healthy = _healthy(probabilities, ranges, config.negative_labels)
     least = config.min_negative_probability
     if healthy is not None and healthy[0] <= least:
-        between = f"{healthy[0]:.2f} to {healthy[1]:.2f}"
+        ends = _between(healthy, rule)
         text = (
-            f"leukaemia is not excluded: probability of no disease {between}, "
+            f"leukaemia is not excluded: probability of no disease {ends}, "
             f"more than {least:.2f} needed for NO_SIGNAL"
         )
         reasons.append(reason(Code.LEUKAEMIA_NOT_EXCLUDED, text))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from millie.inference.calls import CallRule, must_not_wait
-from millie.statistics.conformal import exclusion, p_values, patients_needed
+from millie.statistics.conformal import exclusion, p_values, patients_needed, supported
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -58,7 +58,8 @@ def call_rule(
         excluded_below = min(threshold, exclusion(having, config.target_sensitivity).limit)
     if config.operating_point == "specific" and len(others) and labels[urgent] == positive:
         called_from = max(threshold, 1 - exclusion(1 - others, config.target_sensitivity).limit)
-    return CallRule(positive, called_from, excluded_below, limits)
+    fewest = min((int((truth == c).sum()) for c in range(len(labels))), default=0)
+    return CallRule(positive, called_from, excluded_below, limits, supported(fewest))
 
 
 def promise(

@@ -23,7 +23,7 @@ from millie.inference.calls import decide
 from millie.inference.embed import Progress, ahead
 from millie.inference.explain import StreamedBag, find_winners
 from millie.inference.gates import failed_gates, measures, reference_distance
-from millie.inference.operating import bundle_rule
+from millie.inference.operating import bundle_rule, not_excluded
 from millie.inference.quality import QualityMeter, SampleQuality
 from millie.inference.resampling import probability_ranges
 from millie.inference.runtime import FeatureRuntime, feature_runtime
@@ -100,6 +100,8 @@ def predict_bag(
         model=bundle.name,
         model_sha256=bundle.sha256,
         quality=measures(quality, manifest.qc, config, bundle.reference),
+        p_values=not_excluded(bundle, probabilities),
+        supported=rule.supported,
     )
 
 

@@ -16,6 +16,7 @@ import torch
 from millie.inference.calls import NO_SIGNAL, state_of
 from millie.inference.reasons import Code, reason
 from millie.inference.resampling import probability_ranges
+from millie.statistics.conformal import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +90,7 @@ class Screen:
         if 1 - most >= needed:
             return Answer((), ())
         likeliest = max(others, key=lambda label: point[label])
-        told = f"{likeliest} {point[likeliest]:.2f}"
+        told = f"{likeliest} {in_words(point[likeliest])}"
         name = bundle.manifest.name
         seen = f"{name} does not see {' or '.join(labels)} for certain ({told})"
         text = f"{seen}: this model only tells {' from '.join(labels)}"

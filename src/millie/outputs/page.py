@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from millie.files import spelt_out
+from millie.statistics.conformal import in_words
 from millie.types import RESEARCH_USE_ONLY
 
 POLICY = (
@@ -47,7 +48,7 @@ def _environment() -> Environment:
         finalize=visible,
     )
     environment.filters.update(
-        probability=probability, percent=percent, decimal=decimal, count=count, moment=moment
+        probability=in_words, percent=percent, decimal=decimal, count=count, moment=moment
     )
     environment.globals.update(
         style=Markup(style),  # noqa: S704 - the package's own file, nothing from outside
@@ -68,15 +69,6 @@ def visible(value: Any) -> Any:
     return "".join(
         c if c.isprintable() or c in "\n\u00a0" else "\N{REPLACEMENT CHARACTER}" for c in text
     )
-
-
-def probability(value: float) -> str:
-    """Two digits, never rounded up to certainty: 0.97, <0.01, >0.99."""
-    if value < 0.01:
-        return "<0.01"
-    if value > 0.99:
-        return ">0.99"
-    return f"{value:.2f}"
 
 
 def percent(value: float) -> str:

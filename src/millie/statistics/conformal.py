@@ -93,3 +93,25 @@ def p_values(held_out: Floats, truth: NDArray[np.integer], probabilities: Floats
         own = held_out[truth == label, label]
         values[label] = (1 + (own <= probabilities[label]).sum()) / (1 + len(own))
     return values
+
+
+CERTAIN = 0.99
+"""No probability is told to be above this."""
+
+
+def supported(patients: int) -> float:
+    """Highest probability that a class's number of held-out patients lets us tell: n / (n + 1).
+
+    A class that none of n patients contradicted may still be wrong in the next one; at most 0.99,
+    and that where the number is not known (0).
+    """
+    return min(CERTAIN, patients / (patients + 1)) if patients else CERTAIN
+
+
+def in_words(value: float, most: float = CERTAIN) -> str:
+    """A probability with two digits, never surer than supported: 0.87, >0.95, <0.05."""
+    if value > most:
+        return f">{math.floor(100 * most + 1e-9) / 100:.2f}"
+    if value < 1 - most:
+        return f"<{math.ceil(100 * (1 - most) - 1e-9) / 100:.2f}"
+    return f"{value:.2f}"

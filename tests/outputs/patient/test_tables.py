@@ -69,6 +69,8 @@ def test_written_and_read_are_equal(
     )  # fmt: skip
     assert wrote.patients[0].reasons == (TOO_FEW,)
     assert len(wrote.patients[0].quality) == 2
+    assert wrote.patients[0].p_values == {"APL": 0.5, "AML": 0.03125}
+    assert wrote.patients[0].supported == 0.9375
     read = read_predictions(tmp_path / "run")
     assert read.patients == wrote.patients
     assert read.problems == tuple(problems)

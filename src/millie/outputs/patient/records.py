@@ -82,6 +82,7 @@ class PatientResult:
         error: what went wrong and what to do, or None.
         ranges: ends of each probability's interval, by class; empty when failed.
         quality: what was measured of the images and cells.
+        p_values: conformal, by class; see :class:`millie.types.Prediction`, and ``supported``.
     """
 
     patient: str
@@ -94,6 +95,8 @@ class PatientResult:
     error: str | None = None
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     quality: tuple[Measure, ...] = ()
+    p_values: dict[str, float] = field(default_factory=dict)
+    supported: float = 0.99
 
     @classmethod
     def from_prediction(cls, prediction: Prediction) -> Self:
@@ -113,6 +116,8 @@ class PatientResult:
             },
             ranges={x: (float(low), float(high)) for x, (low, high) in prediction.ranges.items()},
             quality=prediction.quality,
+            p_values={label: float(p) for label, p in prediction.p_values.items()},
+            supported=float(prediction.supported),
         )
 
     @classmethod

@@ -181,6 +181,8 @@ def _result_from_json(entry: Mapping[str, Any]) -> PatientResult:
         None if entry["error"] is None else str(entry["error"]),
         {str(label): (float(low), float(high)) for label, (low, high) in entry["ranges"].items()},
         tuple(_measure_from_json(measure) for measure in entry["quality"]),
+        {str(label): float(p) for label, p in entry["p_values"].items()},
+        float(entry["supported"]),
     )
 
 
