@@ -312,6 +312,17 @@ def test_files_that_could_not_be_used_are_named_when_a_store_is_called(
     assert [(p.patient, p.source.rpartition("/")[2]) for p in called.failures] == [("a", "x.jpg")]
 
 
+def test_the_same_training_again_finds_its_model(
+    tiny_store: Path, tiny_config: Config, bundle: Path
+) -> None:
+    made = {path.name: path.stat().st_mtime_ns for path in bundle.iterdir()}
+    again = pipeline.train(tiny_store, bundle, tiny_config)
+    assert again.patients == {"APL": 6, "normal": 6}
+    assert {path.name: path.stat().st_mtime_ns for path in bundle.iterdir()} == made
+    with pytest.raises(ConfigError, match="exists"):
+        pipeline.train(tiny_store, bundle, tiny_config.with_settings(["training.seed=5"]))
+
+
 def test_a_name_that_no_model_may_have_is_refused_before_training(
     tiny_store: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
