@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
 from millie.config import Config
+
+if TYPE_CHECKING:
+    from millie.synthetic import TrueCell
+    from millie.synthetic.slide import SlideConfig
 
 
 @pytest.fixture(scope="session")
@@ -65,3 +70,22 @@ def tiny_store(films: Path, tiny_config: Config, tmp_path_factory: pytest.TempPa
     store = tmp_path_factory.mktemp("bags") / "store"
     pipeline.segment(pipeline.read_cohort([films]), store, tiny_config)
     return store
+
+
+class DrawnSlide(NamedTuple):
+    """A whole slide in a file, its settings and the leukocytes of its monolayer."""
+
+    path: Path
+    config: SlideConfig
+    cells: list[TrueCell]
+
+
+@pytest.fixture(scope="session")
+def drawn_slide(tmp_path_factory: pytest.TempPathFactory) -> DrawnSlide:
+    """A slide of 6144 x 2048 px: thick film, three columns of monolayer, feathered edge, glass."""
+    pytest.importorskip("openslide", reason="needs the extra: pip install 'millie[slides]'")
+    from millie.synthetic.slide import SlideConfig, write_slide
+
+    config = SlideConfig(thick=1, monolayer=3, feathered=1, glass=1, rows=2)
+    path = tmp_path_factory.mktemp("slide") / "slide.tif"
+    return DrawnSlide(path, config, write_slide(path, config))

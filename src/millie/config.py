@@ -40,6 +40,19 @@ class ReadingConfig(_Stage):
     max_cell_side_px: int = Field(
         420, ge=32, description="The same where um/px is unknown; CellaVision crops are 360 px."
     )
+    slide_um_px: float = Field(
+        0.112,
+        ge=0.02,
+        le=1,
+        description="um/px at which fields of a whole slide are cut: at the coarsest level that is "
+        "as fine; a crop of 25 um on 224 px has 0.112.",
+    )
+    slide_cells: int = Field(
+        500, ge=1, description="Cells of a whole slide after which no further field of it is cut."
+    )
+    slide_fields: int = Field(
+        400, ge=1, description="Fields of 0.2 x 0.2 mm cut of a whole slide at most."
+    )
 
     def tightened(self) -> ReadingConfig:
         """These limits where they are stricter than the defaults, the defaults where not."""

@@ -9,7 +9,7 @@ names. This module owns no behaviour beyond validation and conversion of units.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +146,8 @@ class Finding(StrEnum):
     """A patient that an earlier run of the same model had."""
     TRAINED_ON = "TrainedOn"
     """A patient that the model was trained on."""
+    SLIDE = "Slide"
+    """How much of a whole slide was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,16 +185,75 @@ class Cohort:
         return tuple(sorted({p.label for p in self.patients if p.label is not None}))
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where on a whole slide a field was cut.
+
+    Cells are kept in pixels of the slide at full resolution (level 0), drawn and cut in those of
+    the field.
+
+    Attributes:
+        left_px: left edge of the field, pixels of level 0; also ``top_px``, ``width_px``,
+            ``height_px``.
+        step: pixels of level 0 along a pixel of the field, 1 or more.
+        core: left, top, right and bottom in pixels of level 0. Fields overlap by a margin; a cell
+            counts where its middle lies in the core, so that none is counted twice.
+        n_fields: how many fields are to be cut of this slide at most.
+    """
+
+    left_px: int
+    top_px: int
+    width_px: int
+    height_px: int
+    step: float
+    core: tuple[int, int, int, int]
+    n_fields: int = 1
+
+    def owns(self, cell: Cell) -> bool:
+        """Whether a cell, in pixels of level 0, counts in this field."""
+        left, top, right, bottom = self.core
+        return left <= cell.x_px < right and top <= cell.y_px < bottom
+
+    def on_slide(self, cell: Cell) -> Cell:
+        """A cell of the field, in pixels of level 0."""
+        step, half = self.step, (self.step - 1) / 2
+        return replace(
+            cell,
+            x_px=self.left_px + cell.x_px * step + half,
+            y_px=self.top_px + cell.y_px * step + half,
+            left_px=self.left_px + round(cell.left_px * step),
+            top_px=self.top_px + round(cell.top_px * step),
+            width_px=round(cell.width_px * step),
+            height_px=round(cell.height_px * step),
+            area_px=cell.area_px * step**2,
+        )
+
+    def in_field(self, cell: Cell) -> Cell:
+        """A cell in pixels of level 0, in those of the field."""
+        step, half = self.step, (self.step - 1) / 2
+        return replace(
+            cell,
+            x_px=(cell.x_px - half - self.left_px) / step,
+            y_px=(cell.y_px - half - self.top_px) / step,
+            left_px=round((cell.left_px - self.left_px) / step),
+            top_px=round((cell.top_px - self.top_px) / step),
+            width_px=round(cell.width_px / step),
+            height_px=round(cell.height_px / step),
+            area_px=cell.area_px / step**2,
+        )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Field:
-    """A decoded image.
+    """A decoded image, or a part of a whole slide.
 
     Attributes:
         image: uint8 RGB (H, W, 3).
         source: the file it came from.
         pixel_size: from the manifest, else from the file's metadata, else None.
-        sha256: hex digest of the file's bytes.
+        sha256: hex digest of the file's bytes; of the pixels where it is a part of a slide.
         notes: what the file states and could not be used: scale, colours.
+        place: where on a whole slide it was cut; None: it is the whole image.
     """
 
     image: NDArray[np.uint8]
@@ -200,6 +261,7 @@ class Field:
     pixel_size: PixelSize | None
     sha256: str
     notes: tuple[str, ...] = ()
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +270,7 @@ class Cell:
 
     Attributes:
         source: index of the image in the patient's list of sources.
-        x_px: centroid, pixels of the full-resolution image from its left edge.
+        x_px: centroid, pixels of the full-resolution image (a slide's level 0) from its left edge.
         y_px: centroid, from its top edge.
         left_px: box; also ``top_px``, ``width_px``, ``height_px``.
         area_px: area of the cell in full-resolution pixels.
@@ -272,8 +334,9 @@ class Detection:
 class SourceRecord:
     """Provenance of an image in a bag: file, digest, scale, size, segmentation diagnostics.
 
-    ``path`` leads from the bag's folder to the file, with ``/``; it is empty where outputs carry
-    pseudonyms. It is never absolute.
+    A field of a whole slide has the slide's name, and its ``place``; its cells are in pixels of the
+    slide at full resolution. ``path`` leads from the bag's folder to the file, with ``/``; it is
+    empty where outputs carry pseudonyms. It is never absolute.
     """
 
     name: str
@@ -284,6 +347,17 @@ class SourceRecord:
     width_px: int
     path: str = ""
     diagnostics: dict[str, Any] = field(default_factory=dict)
+    place: Place | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name, with the corner of the field where it is one of a slide; unique in a bag."""
+        return self.name if self.place is None else field_title(self.name, self.place)
+
+
+def field_title(slide: str, place: Place) -> str:
+    """What a field of a slide is called: the slide, and its upper left corner at level 0."""
+    return f"{slide} at {place.left_px}, {place.top_px}"
 
 
 @dataclass(frozen=True, slots=True)

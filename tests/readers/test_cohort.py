@@ -170,10 +170,20 @@ def test_labels_unfit_for_training(
 
 
 def test_pictures_of_formats_that_are_not_read_are_named(place: Path) -> None:
-    (place / "cohort/p1/scan.svs").write_bytes(b"s")
+    (place / "cohort/p1/scan.vsi").write_bytes(b"s")
     (found,) = read_folders([Path("cohort/p1")]).problems
-    assert (found.patient, found.source) == ("p1", "cohort/p1/scan.svs")
+    assert (found.patient, found.source) == ("p1", "cohort/p1/scan.vsi")
     assert (found.note, found.fatal) == (False, False)
+
+
+def test_several_slides_in_a_folder_are_told_to_be_one_patient(place: Path) -> None:
+    for name in ("s1.svs", "s2.ndpi"):
+        (place / "cohort/p1" / name).write_bytes(b"s")
+    cohort = read_folders([Path("cohort/p1")])
+    (found,) = cohort.problems
+    assert "2 whole slides (s1.svs, s2.ndpi) read as one patient" in found.message
+    assert "manifest" in found.message
+    assert found.note
 
 
 def test_a_folder_of_nothing_but_unread_pictures_says_how_to_export_them(place: Path) -> None:

@@ -42,7 +42,7 @@ from millie import __version__
 from millie.bags.files import new_file, open_file, read_errors, read_seal
 from millie.bags.fingerprints import RINGS, SIDE_PX, Fingerprint, fingerprint
 from millie.errors import ConfigError, StoreError
-from millie.types import Cell, ImageKind, Patient, Problem, SourceRecord
+from millie.types import Cell, ImageKind, Patient, Place, Problem, SourceRecord
 
 SCHEMA = 2
 _BATCH = 64
@@ -227,10 +227,7 @@ class BagReader:
     def sources(self) -> tuple[SourceRecord, ...]:
         """The files that ``cell.source`` counts in."""
         with read_errors(self.path):
-            return tuple(
-                SourceRecord(**{**s, "kind": ImageKind(s["kind"])})
-                for s in json.loads(self._sources)
-            )
+            return tuple(_source(**stored) for stored in json.loads(self._sources))
 
     def coordinates(self) -> NDArray[np.float64]:
         """Centroids (N, 2) as (x, y), px of the full-resolution images."""
@@ -398,6 +395,11 @@ def _decode(data: bytes, size_px: int) -> NDArray[np.uint8]:
         if image.size != (size_px, size_px) or image.mode != "RGB":
             raise ValueError(f"crop of {image.size} {image.mode}, expected {size_px} px RGB")
         return np.asarray(image)
+
+
+def _source(kind: str, place: dict[str, Any] | None = None, **facts: Any) -> SourceRecord:
+    cut = Place(**{**place, "core": tuple(place["core"])}) if place else None
+    return SourceRecord(kind=ImageKind(kind), place=cut, **facts)
 
 
 def _patient_data(patient: Patient) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def datasets(
 @app.command()
 def detect(
     images: Annotated[
-        list[Path], typer.Argument(help="Images (fields or single cells), or folders of images.")
+        list[Path],
+        typer.Argument(help="Images (fields, single cells or whole slides), or folders."),
     ],
     out: Annotated[
         Path | None,
@@ -98,6 +99,10 @@ def detect(
 
     Columns of the table: source, x_px, y_px, left_px, top_px, width_px,
     height_px, area_px, in pixels of the full-resolution image.
+
+    Of a whole slide (pip install 'millie[slides]') fields from all over its
+    monolayer are searched, until 500 cells are found; for more:
+    --set reading.slide_cells=2000.
     """
     from millie import pipeline
     from millie.cli import console as show

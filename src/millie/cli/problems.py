@@ -28,10 +28,11 @@ _NOTES: Mapping[str, str] = {
     Finding.CELL_TYPES_DIFFER: "{} cells are filed under several cell types: cell label left blank",
     Finding.OVERVIEW: "{} images are fields of view: not read as single cells",
     Finding.NO_SCALE: "{} images are of a size that the data set does not have: scale left unknown",
-    Finding.NOT_UNDERSTOOD: "{} images state a scale or colours that could not be used",
+    Finding.NOT_UNDERSTOOD: "{} images state no scale or colours that could be used",
+    Finding.SLIDE: "{} whole slides were read in part",
     Finding.EXCLUDED: "{} single-cell images {}",
-    Finding.ONE_PATIENT: "{} folders hold sub-folders of images: each folder read as one patient "
-    "(if each sub-folder is a patient, give FOLDER/*)",
+    Finding.ONE_PATIENT: "{} folders hold sub-folders of images, or several slides: each folder "
+    "read as one patient (if each sub-folder is a patient, give FOLDER/*)",
     Finding.STRAY: "{} files that are no images were left aside",
     Finding.SEEN_BEFORE: "{} patients were in an earlier run of the same model: counted once",
     Finding.TRAINED_ON: "{} patients are among those that the model was trained on: counted",

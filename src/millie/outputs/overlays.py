@@ -84,7 +84,7 @@ def _font(size_px: int) -> ImageFont.FreeTypeFont:
 def overlay_names(sources: Sequence[SourceRecord]) -> dict[int, str]:
     """File name of each field's overlay, by index of the source; single-cell crops have none."""
     fields = [i for i, source in enumerate(sources) if source.kind is not ImageKind.CELL]
-    names = safe_names([sources[i].name for i in fields], ".jpg")
+    names = safe_names([sources[i].title for i in fields], ".jpg")
     taken = {CONTACT_SHEET.lower()}
     return {
         i: f"field-{name}" if name.lower() in taken else name
@@ -148,15 +148,20 @@ def write_overlays(
         record = album.sources[index]
         image = _unchanged(album.bag.patient_id, record, read_field)
         if image is None:
-            lost.append(record.name)
+            lost.append(record.title)
             continue
-        cells = {n: c for n, c in enumerate(album.cells) if c.source == index}
+        cells = {n: _drawn(c, record) for n, c in enumerate(album.cells) if c.source == index}
         _save(folder / name, draw_boxes(image, cells, marks, record.um_px))
     crops = {i for i, s in enumerate(album.sources) if s.kind is ImageKind.CELL}
     single = [n for n in order if album.cells[n].source in crops]
     if single:
         _save(folder / CONTACT_SHEET, contact_sheet(album, single[:_SHEET_CELLS], marks))
     return lost
+
+
+def _drawn(cell: Cell, record: SourceRecord) -> Cell:
+    """A cell of a bag in pixels of its field."""
+    return cell if record.place is None else record.place.in_field(cell)
 
 
 def _unchanged(

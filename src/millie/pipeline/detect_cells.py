@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,18 +19,30 @@ from millie.outputs.result_folder import check_kind
 from millie.pipeline.pseudonyms import check_no_names, pseudonymised
 from millie.pipeline.results import DetectResult
 from millie.pipeline.segment_cohort import Progress
+from millie.pipeline.slide_tally import SlideTally
 from millie.readers.content import note, problem
-from millie.readers.images import find_images, read_image, unread_pictures
+from millie.readers.dicom import is_directory, once_a_slide
+from millie.readers.fields import read_fields
+from millie.readers.images import find_images, unread_pictures
 from millie.readers.spelling import exists
 from millie.readers.stray import without_strays
 from millie.segmentation import detect as find_cells
-from millie.types import Cell, Cohort, Finding, ImageSource, Patient, Problem
+from millie.types import (
+    Cell,
+    Cohort,
+    Finding,
+    ImageSource,
+    Patient,
+    PixelSize,
+    Problem,
+    field_title,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from millie.types import Field, PixelSize
+    from millie.types import Detection, Field
 
 
 def detect_in_files(
@@ -60,37 +74,113 @@ def detect_in_files(
         sources = [ImageSource(path, str(path)) for path in images]
     if not images:
         raise ImageError(
-            "no image (JPEG, PNG, TIFF, BMP) in what was named; name images or folders"
+            "no image (JPEG, PNG, TIFF, BMP, whole slide) in what was named; name images or folders"
         )
     rows: list[tuple[str, Cell]] = []
     alone = len({Path(source.name).name for source in sources}) == len(sources)
-    waiting: deque[Field] = deque()
-    done = 0
-    progress("detect", 0, len(images))
-    for found in find_cells(_decoded(sources, config, waiting, problems), config.segmentation):
-        one = waiting.popleft()
+    search = _Search(sources, config, problems, progress)
+    for one, found in search.fields():
         name = one.source.name
-        if refused := found.diagnostics.get("refused"):
-            problems.append(Problem("", name, Finding.REFUSED, f"no cells looked for: {refused}"))
-        rows += [(name, region.cell) for region in found.regions]
-        if overlay:
+        rows += [(name, _placed(region.cell, one)) for region in found.regions]
+        if overlay and (found.regions or one.place is None):
             um_px = found.pixel_size.um_px if found.pixel_size else None
             drawn = Path(name).name if alone else name
-            write_detection_overlay(overlay, drawn, one.image, found.regions, um_px)
-        done += 1
-        progress("detect", done, len(images))
-    if not done:
+            title = field_title(drawn, one.place) if one.place else drawn
+            write_detection_overlay(overlay, title, one.image, found.regions, um_px)
+    problems += search.slides.problems("")
+    if not search.used:
         raise ImageError(f"no usable image: {problems[0].message}")
     if out:
         write_detections(out, rows)
-    return DetectResult(out, tuple(rows), done, tuple(problems))
+    return DetectResult(out, tuple(rows), len(search.used), tuple(problems))
+
+
+class _Search:
+    """Images read and searched one after another; what cannot be used goes to ``problems``.
+
+    Attributes:
+        used: files of which something was searched.
+        slides: how much of whole slides was read.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[ImageSource],
+        config: Config,
+        problems: list[Problem],
+        progress: Progress,
+    ) -> None:
+        self.used: set[Path] = set()
+        self.slides = SlideTally(config.reading)
+        self._sources = sources
+        self._config = config
+        self._problems = problems
+        self._progress = progress
+        self._waiting: deque[Field] = deque()
+        self._ahead = 0
+
+    def fields(self) -> Iterator[tuple[Field, Detection]]:
+        """Each image, or field of a slide, with the cells that count in it."""
+        done = 0
+        self._progress("detect", 0, len(self._sources))
+        for found in find_cells(self._decoded(), self._config.segmentation):
+            one = self._waiting.popleft()
+            self.used.add(one.source.path)
+            if self.slides.enough(one):  # it was read before that was known
+                continue
+            yield one, self._judged(one, found)
+            done += 1
+            self._progress("detect", done, max(done, len(self._sources) + self._ahead))
+        if self._ahead:  # of slides that had enough cells before all planned fields were cut
+            self._progress("detect", done, done)
+
+    def _judged(self, one: Field, found: Detection) -> Detection:
+        refused = str(found.diagnostics.get("refused", ""))
+        if one.place is None:
+            if refused:
+                text = f"no cells looked for: {refused}"
+                self._problems.append(Problem("", one.source.name, Finding.REFUSED, text))
+            return found
+        own = tuple(r for r in found.regions if one.place.owns(_placed(r.cell, one)))
+        self.slides.add(one, len(own))
+        if refused:
+            self.slides.refuse(one, refused)
+        return replace(found, regions=own)
+
+    def _decoded(self) -> Iterator[tuple[NDArray[np.uint8], PixelSize | None]]:
+        """Pixels and scale of each usable field, in order; the field itself waits."""
+        um_px = self._config.segmentation.um_px
+        assumed = PixelSize(um_px) if um_px else None
+        for source in self._sources:
+            name = source.name
+            try:
+                with closing(read_fields(source, self._config.reading, assumed)) as fields:
+                    for number, one in enumerate(fields):
+                        if self.slides.enough(one):
+                            break
+                        if number == 0 and one.place:
+                            self._ahead += one.place.n_fields - 1
+                        self._problems += [
+                            note("", name, text, Finding.NOT_UNDERSTOOD) for text in one.notes
+                        ]
+                        self._waiting.append(one)
+                        yield one.image, one.pixel_size
+            except (DataError, MissingError) as error:
+                message = str(error).replace(str(source.path), name)
+                self._problems.append(Problem("", name, type(error).__name__, message, fatal=True))
+
+
+def _placed(cell: Cell, one: Field) -> Cell:
+    """A cell of a field in pixels of the full-resolution image."""
+    return cell if one.place is None else one.place.on_slide(cell)
 
 
 def _files(images: Sequence[Path], overlay: Path | None) -> Iterator[Path]:
     """The named files, and those in named folders but for pictures drawn by an earlier run."""
     for path in images:
-        if exists(path) and path.is_dir():
-            yield from (p for p in find_images(path) if not overlay or overlay not in p.parents)
+        if exists(path) and (path.is_dir() or is_directory(path)):
+            found = find_images(path if path.is_dir() else path.parent)
+            yield from once_a_slide([p for p in found if not overlay or overlay not in p.parents])
         else:
             yield path
 
@@ -121,20 +211,3 @@ def _unread(images: Sequence[Path]) -> list[Problem]:
         if exists(folder) and folder.is_dir()
         for name, error in unread_pictures(folder)
     ]
-
-
-def _decoded(
-    sources: Sequence[ImageSource], config: Config, waiting: deque[Field], problems: list[Problem]
-) -> Iterator[tuple[NDArray[np.uint8], PixelSize | None]]:
-    """Pixels and scale of each usable image, in order; the field itself goes to ``waiting``."""
-    for source in sources:
-        name = source.name
-        try:
-            one = read_image(source, config.reading)
-        except (DataError, MissingError) as error:
-            message = str(error).replace(str(source.path), name)
-            problems.append(Problem("", name, type(error).__name__, message, fatal=True))
-            continue
-        problems += [note("", name, text, Finding.NOT_UNDERSTOOD) for text in one.notes]
-        waiting.append(one)
-        yield one.image, one.pixel_size

@@ -18,12 +18,12 @@ from millie.errors import ConfigError, ImageError, MissingFileError
 from millie.outputs.result_folder import STORE, Results, files_of
 from millie.readers.cohort import read_folders, read_manifest
 from millie.readers.content import problem
-from millie.readers.images import read_image
+from millie.readers.fields import read_again
 from millie.readers.manifest import is_manifest
 from millie.readers.spelling import existing, exists
 from millie.readers.stray import without_strays
 from millie.readers.table import SPREADSHEETS
-from millie.types import Cohort, Field, ImageSource, Problem, SourceRecord
+from millie.types import Cohort, Field, Problem, SourceRecord
 
 if TYPE_CHECKING:
     from millie.outputs.overlays import FieldReader
@@ -148,7 +148,7 @@ def images_of(cohort: Cohort | None, store: Store, config: Config) -> FieldReade
             path = Path(os.path.normpath(store.root.resolve() / record.path))
         if path is None:
             raise MissingFileError(f"{record.name}: its bag does not say where it lies")
-        return read_image(ImageSource(path, record.name), config.reading)
+        return read_again(record, path, config.reading)
 
     return read
 

@@ -13,7 +13,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -27,8 +27,10 @@ from millie.bags.store import BagMeta, BagReader, CellCrop, Store, write_bag
 from millie.config import Config
 from millie.errors import DataError, ImageError, MissingError, NoCellsError, ScaleError
 from millie.files import code_digest
+from millie.pipeline.slide_tally import SlideTally
 from millie.readers.content import copy_note, note, pixels_sha256
-from millie.readers.images import image_kind, read_image
+from millie.readers.fields import read_fields
+from millie.readers.images import image_kind
 from millie.segmentation import (
     SampleStatistics,
     central_region,
@@ -60,8 +62,8 @@ _LOOK_AHEAD_PIXELS = 40_000_000
 
 
 _CUTTING_CODE = (
-    "pipeline/patient.py", "types.py", "readers", "segmentation", "bags/copies.py",
-    "bags/fingerprints.py",
+    "pipeline/patient.py", "pipeline/slide_tally.py", "types.py", "readers", "segmentation",
+    "bags/copies.py", "bags/fingerprints.py",
 )  # fmt: skip
 """What decides which pixels become a cell, weights included."""
 
@@ -102,6 +104,7 @@ class PatientTask:
 class _Tally:
     """What one patient's run has seen so far."""
 
+    slides: SlideTally
     problems: list[Problem] = field(default_factory=list)
     sources: list[SourceRecord] = field(default_factory=list)
     n_cells: int = 0
@@ -121,7 +124,7 @@ def segment_patient(task: PatientTask) -> dict[str, Any]:
     store, digest = Store(task.store), task.digest()
     if store.is_done(task.patient.id, digest):
         return {"skipped": True, **_summary_of(store, task.patient.id)}
-    tally = _Tally()
+    tally = _Tally(SlideTally(task.config.reading))
     cells = _cells(task, tally)
     first = next(cells, None)
     if first is None:
@@ -161,6 +164,8 @@ def _cells(task: PatientTask, tally: _Tally) -> Iterator[CellCrop]:
     sample = sample_statistics(((f.image, f.pixel_size) for f in ahead), task.config.segmentation)
     known = KnownCells()
     for one in chain(ahead, fields):
+        if tally.slides.enough(one):
+            continue
         try:
             found = list(_cells_of_field(one, task, sample, tally))
         except DataError as error:
@@ -168,7 +173,9 @@ def _cells(task: PatientTask, tally: _Tally) -> Iterator[CellCrop]:
             continue
         own = _without_copies(found, known, task.patient, one.source.name, tally)
         tally.n_cells += len(own)
+        tally.slides.add(one, len(own))
         yield from own
+    tally.problems += tally.slides.problems(task.patient.id)
 
 
 def _without_copies(
@@ -200,20 +207,30 @@ def _readable(task: PatientTask, tally: _Tally) -> Iterator[Field]:
     """The images that can be read; a copy of one before it is not counted again."""
     first: dict[str, str] = {}
     for source in task.patient.images:
-        try:
-            one = read_image(source, task.config.reading)
-        except (DataError, MissingError) as error:
-            tally.problems.append(_problem(task.patient, source, error))
-            continue
-        kept = first.setdefault(pixels_sha256(one.image), source.name)
-        if kept == source.name:
-            tally.problems += [
-                note(task.patient.id, source.name, text, Finding.NOT_UNDERSTOOD)
-                for text in one.notes
-            ]
-            yield one
-        else:
-            tally.problems.append(copy_note(task.patient.id, source.name, kept))
+        for one in _fields_of(source, task, tally):
+            kept = first.setdefault(pixels_sha256(one.image), source.name)
+            if kept == source.name:
+                tally.problems += [
+                    note(task.patient.id, source.name, text, Finding.NOT_UNDERSTOOD)
+                    for text in one.notes
+                ]
+                yield one
+            else:
+                tally.problems.append(copy_note(task.patient.id, source.name, kept))
+
+
+def _fields_of(source: ImageSource, task: PatientTask, tally: _Tally) -> Iterator[Field]:
+    """An image, or fields of a whole slide until its cells are enough."""
+    um_px = task.config.segmentation.um_px
+    assumed = PixelSize(um_px) if um_px else None
+    try:
+        with closing(read_fields(source, task.config.reading, assumed)) as fields:
+            for one in fields:
+                if tally.slides.enough(one):
+                    return
+                yield one
+    except (DataError, MissingError) as error:
+        tally.problems.append(_problem(task.patient, source, error))
 
 
 def _cells_of_field(
@@ -226,12 +243,18 @@ def _cells_of_field(
         kind = ImageKind.FIELD
         tally.problems.append(note(task.patient.id, name, _AFTER_ALL, Finding.OVERVIEW))
     if kind is not ImageKind.CELL and "refused" in detection.diagnostics:
+        reason = str(detection.diagnostics["refused"])
+        if one.place is not None:
+            tally.slides.refuse(one, reason)
+            return
         raise ImageError(
-            f"{name}: not searched for cells ({detection.diagnostics['refused']}); "
-            "leave it out if it does not show a stained film, otherwise take the image again"
+            f"{name}: not searched for cells ({reason}); leave it out if it does not show a "
+            "stained film, otherwise take the image again"
         )
     regions = _regions(detection, kind, one)
     wanted = [region for region in regions if _is_wanted(region.cell, config)]
+    if one.place is not None and not wanted:
+        return  # of the hundreds of fields of a slide those without cells are only counted
     if kind is ImageKind.CELL and not wanted:
         why = f"left out: {_why_left_out(regions[0].cell, detection, one)}"
         tally.problems.append(note(task.patient.id, name, why, Finding.EXCLUDED))
@@ -252,13 +275,14 @@ def _cells_of_field(
                 **detection.diagnostics,
                 "background_rgb": list(detection.background_rgb),
             },
+            place=one.place,
         )
     )
     size_px = config.crops.size_px
     for region in wanted:
         centre = (region.cell.x_px, region.cell.y_px)
         yield CellCrop(
-            cell=replace(region.cell, source=index, label=one.source.cell_label),
+            cell=replace(_placed(region.cell, one), source=index, label=one.source.cell_label),
             image=cut_crop(one.image, centre, side_px, size_px, detection.background_rgb),
             mask=cut_mask(region, one.image.shape[:2], centre, side_px, size_px),
         )
@@ -299,11 +323,18 @@ def _why_left_out(cell: Cell, detection: Detection, one: Field) -> str:
 
 
 def _regions(detection: Detection, kind: ImageKind, one: Field) -> tuple[CellRegion, ...]:
-    """All cells of a field or slide; for a single-cell crop the central one, or the whole crop."""
+    """All cells of a field; for a single-cell crop the central one, or the whole crop."""
+    if one.place is not None:
+        return tuple(r for r in detection.regions if one.place.owns(_placed(r.cell, one)))
     if kind is not ImageKind.CELL:
         return detection.regions
     central = central_region(detection, one.image.shape[:2])
     return (central or _whole_crop(one),)
+
+
+def _placed(cell: Cell, one: Field) -> Cell:
+    """A cell of a field in pixels of the full-resolution image."""
+    return cell if one.place is None else one.place.on_slide(cell)
 
 
 def _whole_crop(one: Field) -> CellRegion:

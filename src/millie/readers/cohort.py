@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from millie.errors import ConfigError, DataError, ManifestError, MissingFileError
 from millie.files import is_litter, resolved
 from millie.readers.content import note, problem
-from millie.readers.images import find_images, other_files, unread_pictures
+from millie.readers.dicom import check_one_patient, is_directory, once_a_slide
+from millie.readers.images import SLIDE_EXTENSIONS, find_images, other_files, unread_pictures
 from millie.readers.manifest import read_manifest
 from millie.readers.manifest_writer import write_manifest, write_new_manifest
 from millie.readers.spelling import tidy
@@ -29,9 +30,9 @@ def read_folders(paths: Sequence[Path]) -> Cohort:
     """Patients without labels from folders and image files.
 
     The rule: each folder given is one patient, named after the folder, and every image under it
-    belongs to that patient, however deep. Image files are grouped by the folder they are in; that
-    folder is the patient. A folder of patients is therefore given as ``cohort/*``; a note says so
-    where all images of a folder are in several sub-folders.
+    belongs to that patient, however deep; a DICOMDIR stands for its folder. Image files are grouped
+    by the folder they are in; that folder is the patient. A folder of patients is therefore given
+    as ``cohort/*``; a note says so where all images of a folder are in several sub-folders.
 
     Args:
         paths: folders and image files; outputs show an image by the folder's name and its path
@@ -56,6 +57,7 @@ def read_folders(paths: Sequence[Path]) -> Cohort:
             continue
         patients.append(patient)
         problems += _spread_note(name, place, found)
+        problems += _slides_note(name, found)
         problems += [problem(name, (place / file).as_posix(), error) for file, error in unread]
     if not patients:
         raise ManifestError(
@@ -71,8 +73,8 @@ def _groups(paths: Sequence[Path]) -> Iterator[tuple[str, Path, list[Path] | Non
     for path in paths:
         if is_litter(path.name):
             continue
-        if path.is_dir():
-            groups[path] = None
+        if path.is_dir() or is_directory(path):
+            groups[path if path.is_dir() else path.parent] = None
             continue
         if not path.exists():
             raise MissingFileError(f"{path} does not exist; check the path")
@@ -104,12 +106,13 @@ def _patient(name: str, place: Path, files: Sequence[Path]) -> Patient:
         elif unread := unread_pictures(place):
             remedy = str(unread[0][1])
         raise ManifestError(
-            f"{place}: no images (JPEG, PNG, TIFF, BMP); the folder {holds}. {remedy}"
+            f"{place}: no images (JPEG, PNG, TIFF, BMP, whole slides); the folder {holds}. {remedy}"
         )
+    check_one_patient(place, files)
     folder = place.resolve().name
     sources = [
         ImageSource(path=path, name=Path(folder, path.relative_to(place)).as_posix())
-        for path in files
+        for path in once_a_slide(files)
     ]
     return Patient(id=name, label=None, images=tuple(sources))
 
@@ -122,6 +125,18 @@ def _spread_note(name: str, place: Path, files: Sequence[Path]) -> Iterator[Prob
             name, "",
             f"images from {len(tops)} sub-folders of {place} ({_some(sorted(tops))}) read as one "
             f"patient; if each sub-folder is a patient, give {place}/*",
+            Finding.ONE_PATIENT,
+        )  # fmt: skip
+
+
+def _slides_note(name: str, files: Sequence[Path]) -> Iterator[Problem]:
+    """Tell when a folder may hold the slides of several patients, as archives of slides do."""
+    slides = [path.name for path in files if path.suffix.lower() in SLIDE_EXTENSIONS]
+    if len(slides) > 1:
+        yield note(
+            name, "",
+            f"{len(slides)} whole slides ({_some(slides)}) read as one patient; if each is a "
+            "patient, name them in a manifest (columns patient, label, path)",
             Finding.ONE_PATIENT,
         )  # fmt: skip
 

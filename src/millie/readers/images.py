@@ -17,6 +17,7 @@ from millie.files import is_visible, resolved
 from millie.readers.apart import HELPER
 from millie.readers.content import sha256_of
 from millie.readers.decoding import decoder_boundary, open_checked, to_rgb
+from millie.readers.dicom import is_dicom
 from millie.readers.limits import ORDINARY_BYTES, is_ordinary
 from millie.readers.metadata import StatedScale, stated_scale
 from millie.types import Field, ImageKind
@@ -27,12 +28,17 @@ if TYPE_CHECKING:
     from millie.config import ReadingConfig
     from millie.types import ImageSource, PixelSize
 
-EXTENSIONS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".dib"})
+SLIDE_EXTENSIONS = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".czi"})
+"""Extensions of whole slides; a tiled TIFF or a DICOM file may be one too."""
+
+EXTENSIONS = SLIDE_EXTENSIONS | frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".dib", ".dcm",
+})  # fmt: skip
 """Extensions by which images are found in a folder; what a file is, its content decides."""
 
 OTHER_PICTURES = frozenset({
-    ".webp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".dcm", ".svs", ".ndpi",
-    ".mrxs", ".scn", ".czi", ".vsi", ".lif", ".nd2", ".bif", ".raw", ".dng", ".nef", ".cr2", ".arw",
+    ".webp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".vsi", ".lif", ".nd2",
+    ".raw", ".dng", ".nef", ".cr2", ".arw", ".ppm", ".pgm", ".pbm", ".pnm",
 })  # fmt: skip
 """Extensions of images that cannot be read: one in a patient's folder is reported, not ignored."""
 
@@ -152,6 +158,8 @@ def _content(path: Path, size: int) -> bytes:
 
 def image_kind(field: Field, config: ReadingConfig) -> ImageKind:
     """What an image shows: as its source says, else decided by its size."""
+    if field.place is not None:
+        return ImageKind.FIELD
     height, width = field.image.shape[:2]
     return field.source.kind or kind_of_size(height, width, field.pixel_size, config)
 
@@ -175,6 +183,8 @@ MAX_LEVELS = 100
 def find_images(folder: Path) -> list[Path]:
     """All images below a folder, by extension, sorted by their path relative to it.
 
+    DICOM files often have none: those are known by their first bytes.
+
     Hidden files and folders, ``Thumbs.db`` and their like are passed over, and so are the pictures
     that ``millie predict`` drew, should its output lie there. Links to a place inside
     the folder are passed over (their target is found itself). What cannot be read of the folder is
@@ -186,17 +196,22 @@ def find_images(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise MissingFileError(f"{folder}: no such folder; check the path")
-    found = [path for path in _walk(folder) if path.suffix.lower() in EXTENSIONS]
+    found = [path for path in _walk(folder) if is_image(path)]
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
 
 def other_files(folder: Path) -> list[Path]:
-    """Visible files below a folder that no extension marks as images."""
+    """Visible files below a folder that are not found as images."""
     return _others(_walk(folder))
 
 
 def _others(files: Iterable[Path]) -> list[Path]:
-    return sorted(path for path in files if path.suffix.lower() not in EXTENSIONS)
+    return sorted(path for path in files if not is_image(path))
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is found as an image: by its extension, or as DICOM where it has none."""
+    return path.suffix.lower() in EXTENSIONS or is_dicom(path)
 
 
 def unread_format(path: Path) -> ImageError:

@@ -30,6 +30,7 @@ from millie.errors import (
 )
 from millie.files import resolved
 from millie.readers.content import note, problem
+from millie.readers.dicom import check_one_patient, is_directory, once_a_slide
 from millie.readers.headers import column_meant, missing_text
 from millie.readers.images import find_images, unread_pictures
 from millie.readers.spelling import NO_NAMES, Spellings, existing, exists, tidy
@@ -222,6 +223,8 @@ class _Reader:
         self._check_inside(named, row)
         if not exists(named):
             raise MissingFileError(f"line {row.line}: {_why_missing(named, row.cells['path'])}")
+        if is_directory(named):
+            named = named.parent
         if not named.is_dir():
             if not named.is_file():
                 raise ImageError(f"line {row.line}: {named} is not a file but a device or pipe")
@@ -253,7 +256,8 @@ class _Reader:
     def _some(files: list[Path], place: Path, row: Row) -> list[Path]:
         if not files:
             raise MissingFileError(f"line {row.line}: no images in {place}; check the path")
-        return files
+        check_one_patient(place, files)
+        return once_a_slide(files)
 
     def _check_inside(self, path: Path, row: Row) -> None:
         if not resolved(path).is_relative_to(self.root):

@@ -86,11 +86,37 @@ def stated_scale(image: Image.Image) -> StatedScale:
             return StatedScale(_believable(*sides))
         return _from_tags(image, tags)
     except _NotUnderstood as found:
-        return StatedScale(
-            None,
-            f"the file states a scale that is not understood ({found}); taken as unknown: give "
-            "um/px in the manifest (um_px) or with --set segmentation.um_px=0.1",
-        )
+        return _unused(found)
+
+
+def scale_of_sides(x_um: float, y_um: float) -> StatedScale:
+    """What a file says of the sides of a pixel, um, where it names them in so many words."""
+    try:
+        return StatedScale(_believable(x_um, y_um))
+    except _NotUnderstood as found:
+        return _unused(found)
+
+
+def scale_of_ome(description: str, size: tuple[int, int]) -> StatedScale | None:
+    """What OME-XML says; None where a text is none, or states no scale.
+
+    Args:
+        description: text of the file's ImageDescription.
+        size: width and height of the image, px.
+    """
+    try:
+        sides = _from_ome(description, size)
+        return None if sides is None else StatedScale(_believable(*sides))
+    except _NotUnderstood as found:
+        return _unused(found)
+
+
+def _unused(found: _NotUnderstood) -> StatedScale:
+    return StatedScale(
+        None,
+        f"the file states a scale that is not understood ({found}); taken as unknown: give "
+        "um/px in the manifest (um_px) or with --set segmentation.um_px=0.1",
+    )
 
 
 def _believable(x_um: float, y_um: float) -> PixelSize:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from millie.files import is_litter
 from millie.readers.content import note
+from millie.readers.dicom import is_dicom, is_directory
 from millie.readers.images import EXTENSIONS, OTHER_PICTURES
 from millie.readers.spelling import exists
 from millie.types import Finding
@@ -50,6 +51,8 @@ def _is_stray(path: Path) -> bool:
     if is_litter(path.name):
         return True
     if not exists(path) or not path.is_file() or path.suffix.lower() in EXTENSIONS | OTHER_PICTURES:
+        return False
+    if is_dicom(path) or is_directory(path):
         return False
     try:
         if not path.stat().st_size:  # a kernel's pseudo-file says so, and may never end

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from millie.errors import ImageError, ImageTooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import mmap
+    from collections.abc import Iterator, Mapping
+
+    Buffer = bytes | mmap.mmap
 
 MAX_VALUES = 200_000
 """Numbers in all directories, strips and tiles included: lines of the tallest picture in three
@@ -23,6 +26,7 @@ MAX_TAG_BYTES = 50_000_000
 MAX_PAGES = 64
 """Directories that are looked at."""
 
+_WIDTH, _LENGTH, _TILE_WIDTH = 256, 257, 322
 _BITS, _COMPRESSION, _COLOURS, _SAMPLES, _PLANAR = 258, 259, 262, 277, 284
 _EXTRA, _FORMAT, _SUBSAMPLING = 338, 339, 530
 _DEFAULTS = {
@@ -119,13 +123,13 @@ class _Entry(NamedTuple):
     place: int
 
 
-def _form(data: bytes) -> tuple[str, bool]:
+def _form(data: Buffer) -> tuple[str, bool]:
     """Byte order, and whether it is BigTIFF."""
-    order = "<" if data.startswith(b"II") else ">"
+    order = "<" if data[:2] == b"II" else ">"
     return order, struct.unpack_from(order + "H", data, 2)[0] == 43
 
 
-def _directory(data: bytes, place: int) -> tuple[int, list[_Entry], int]:
+def _directory(data: Buffer, place: int) -> tuple[int, list[_Entry], int]:
     """Stated number of entries at a place, the entries, and the place of the next (0: none)."""
     order, big = _form(data)
     word = order + ("Q" if big else "I")
@@ -164,10 +168,24 @@ def _directories(data: bytes) -> Iterator[tuple[int, list[_Entry]]]:
         waiting += [following, *places]
 
 
-def _first_values(data: bytes) -> dict[int, int]:
-    """First value of each tag of the first directory that decides the layout."""
+def is_tiff(start: bytes) -> bool:
+    """Whether a file's first four bytes are those of a TIFF, BigTIFF included."""
+    return start in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+
+
+def tiled_pixels(data: Buffer) -> int:
+    """Pixels of a TIFF's first image if it is laid out in tiles, else 0; nothing is decoded."""
+    try:
+        tags = _first_values(data, dict.fromkeys((_WIDTH, _LENGTH, _TILE_WIDTH), 0))
+    except struct.error:
+        return 0
+    return tags[_WIDTH] * tags[_LENGTH] if tags[_TILE_WIDTH] else 0
+
+
+def _first_values(data: Buffer, defaults: Mapping[int, int] = _DEFAULTS) -> dict[int, int]:
+    """First value of each wanted tag of the first directory: those that decide the layout."""
     order, big = _form(data)
-    found = dict(_DEFAULTS)
+    found = dict(defaults)
     place = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
     for entry in _directory(data, place)[1]:
         if entry.tag in found and entry.kind in _CODES:

@@ -15,7 +15,7 @@ from unicodedata import normalize
 
 from millie.errors import ImageError
 from millie.files import resolved
-from millie.readers.images import EXTENSIONS, OTHER_PICTURES, listed, unread_format
+from millie.readers.images import EXTENSIONS, OTHER_PICTURES, is_image, listed, unread_format
 
 if TYPE_CHECKING:
     import os
@@ -63,7 +63,7 @@ def matching(folder: Path, parts: Sequence[str], root: Path) -> Matches:
         ending = path.suffix.lower()
         if ending in OTHER_PICTURES and path.is_file():
             found.lost.append((path, unread_format(path)))
-        elif ending in EXTENSIONS and path.is_file():
+        elif path.is_file() and is_image(path):
             found.images.append(path)
         elif ending in EXTENSIONS and not path.is_dir():
             text = f"{path}: not a file but a device, a pipe, or a link to nothing"

@@ -321,7 +321,7 @@ def _fields(
             for n, mark in evidence.marks.items()
             if album.cells[n].source == index and mark.supports
         )
-        found.append(FieldPicture(source.name, held[index], marks, source.um_px, uri))
+        found.append(FieldPicture(source.title, held[index], marks, source.um_px, uri))
     return found
 
 
