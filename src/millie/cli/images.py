@@ -115,6 +115,16 @@ def segment(
     manifest: Annotated[Path, typer.Argument(help="Manifest (CSV), or one patient's folder.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the bag store.")],
     root: Root = None,
+    outlines: Annotated[
+        Path | None,
+        typer.Option(
+            "--outlines",
+            help="Outlines of cells drawn or corrected elsewhere, as in QuPath: a GeoJSON file "
+            "called after its image (field.jpg.geojson), or a folder of such files. They become "
+            "the cells of these images.",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigFile = None,
     profile: Profile = "default",
     settings: Settings = None,
@@ -140,7 +150,14 @@ def segment(
         show.progress_bars() as progress,
     ):
         summary = pipeline.segment(
-            cohort, out, chosen, opened, shard_of(part), progress, pseudonyms=pseudonyms
+            cohort,
+            out,
+            chosen,
+            opened,
+            shard_of(part),
+            progress,
+            outlines,
+            pseudonyms=pseudonyms,
         )
     again = f" ({summary.skipped:,} already done)" if summary.skipped else ""
     patients = summary.done + summary.skipped

@@ -1,0 +1,48 @@
+"""Commands that write results in the formats of other programs: ``millie export FORMAT``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from millie.cli.app import app
+
+exports = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Write calls, cells or models in the formats of other programs.\n\n"
+    "An export says what the run says, never more: calls are marked preliminary and for research "
+    "use only, and INDETERMINATE stays so. It goes to a new place and replaces nothing.",
+)
+app.add_typer(exports, name="export")
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Output of `millie predict`.")]
+
+
+@exports.command()
+def qupath(
+    run: Run,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", help="New folder; or, for a run with one image, a new file NAME.geojson."
+        ),
+    ],
+) -> None:
+    """Cells with outlines, classes and scores for QuPath (GeoJSON, one file per image).
+
+    For example: millie export qupath calls --out outlines
+
+    In QuPath open the image and drag its file onto it. A cell's class, such as
+    "APL-like", is what the cell looks like when scored alone; the call for the
+    patient is the locked annotation around the image. Correct outlines there,
+    export them under the same name, and read them back with
+    `millie segment --outlines`.
+    """
+    from millie.cli import console as show
+    from millie.outputs.exports.qupath import export_qupath
+
+    count = export_qupath(run, out)
+    show.say(f"{count:,} images -> {out}")
