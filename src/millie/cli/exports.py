@@ -46,3 +46,28 @@ def qupath(
 
     count = export_qupath(run, out)
     show.say(f"{count:,} images -> {out}")
+
+
+@exports.command()
+def fhir(
+    run: Run,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", help="New folder; or, for a run with one patient, a new file NAME.json."
+        ),
+    ],
+) -> None:
+    """Calls as FHIR R4 bundles for a laboratory system (one JSON file per patient).
+
+    For example: millie export fhir calls --out reports
+
+    Each holds a DiagnosticReport and an Observation, both "preliminary", the
+    Device (model, version, checksum) and the Specimen. Patients are named by
+    their pseudonym. Nothing is sent anywhere.
+    """
+    from millie.cli import console as show
+    from millie.outputs.exports.fhir import export_fhir
+
+    count = export_fhir(run, out)
+    show.say(f"{count:,} patients -> {out}")

@@ -107,7 +107,7 @@ def test_a_call_is_told_as_it_is(folder: Path) -> None:
     assert [c["metadata"]["state"] for c in calls] == list(STATES)
     for call in calls:
         assert call["classification"]["name"] == f"call: {call['metadata']['state']}"
-        assert "preliminary" in call["metadata"]["status"]
+        assert "Preliminary" in call["metadata"]["status"]
         assert "research use only" in call["metadata"]["intended use"]
     assert "at least 50" in calls[1]["metadata"]["reasons"]
 

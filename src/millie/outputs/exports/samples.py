@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from millie.outputs.patient.records import PatientResult, PredictionRun
     from millie.types import Cell, SourceRecord
 
-STATUS = "preliminary: called by software, not reviewed by a person"
+STATUS = "Preliminary: called by software, not reviewed by a person."
 INTENDED_USE = RESEARCH_USE_ONLY
 
 _ROUNDING_PX = 0.06
@@ -59,6 +59,21 @@ class Sample:
         return [i for i, cell in enumerate(self.cells) if cell.source == source]
 
 
+def run_of(folder: Path) -> PredictionRun:
+    """A prediction run, without its cells.
+
+    Raises:
+        MissingFileError: it is no prediction run.
+        DataError: it is damaged.
+    """
+    if not (folder / "predictions.json").is_file():
+        raise MissingFileError(
+            f"{folder} holds no calls (no predictions.json): name the folder that `millie predict` "
+            "wrote"
+        )
+    return read_predictions(folder)
+
+
 def read_run(folder: Path) -> tuple[PredictionRun, Iterator[Sample]]:
     """A prediction run, and its samples one after another; failed patients have none.
 
@@ -66,12 +81,7 @@ def read_run(folder: Path) -> tuple[PredictionRun, Iterator[Sample]]:
         MissingFileError: it is no prediction run, or its bags are gone.
         DataError: a file of it is damaged, or the bags were cut anew since.
     """
-    if not (folder / "predictions.json").is_file():
-        raise MissingFileError(
-            f"{folder} holds no calls (no predictions.json): name the folder that `millie predict` "
-            "wrote"
-        )
-    run = read_predictions(folder)
+    run = run_of(folder)
     if not run.store.is_dir():
         raise MissingFileError(
             f"the cells of {folder} lie in {run.store}, which does not exist; put the store back, "
@@ -81,8 +91,9 @@ def read_run(folder: Path) -> tuple[PredictionRun, Iterator[Sample]]:
 
 
 def reasons(result: PatientResult) -> str:
-    """Why the state is what it is, in one line; empty: nothing to tell."""
-    return result.error if result.error is not None else "; ".join(result.reasons)
+    """Why the state is what it is, as a sentence; empty: nothing to tell."""
+    text = result.error if result.error is not None else "; ".join(result.reasons)
+    return text and text.rstrip(". ") + "."
 
 
 def _samples(run: PredictionRun) -> Iterator[Sample]:
