@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,9 @@ exports = typer.Typer(
     "use only, and INDETERMINATE stays so. It goes to a new place and replaces nothing.",
 )
 app.add_typer(exports, name="export")
+
+if TYPE_CHECKING:
+    from millie.outputs.exports.samples import Exported
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Output of `millie predict`.")]
 
@@ -41,11 +44,9 @@ def qupath(
     export them under the same name, and read them back with
     `millie segment --outlines`.
     """
-    from millie.cli import console as show
     from millie.outputs.exports.qupath import export_qupath
 
-    count = export_qupath(run, out)
-    show.say(f"{count:,} images -> {out}")
+    _tell(export_qupath(run, out), "images", out)
 
 
 @exports.command()
@@ -71,3 +72,30 @@ def fhir(
 
     count = export_fhir(run, out)
     show.say(f"{count:,} patients -> {out}")
+
+
+@exports.command(name="dicom-sr")
+def dicom_sr(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="New folder; a folder per patient in it.")],
+) -> None:
+    """Calls and cells as DICOM objects, with the images they refer to.
+
+    For example: millie export dicom-sr calls --out dicom
+
+    For each patient: report.dcm (Comprehensive SR, TID 1500, preliminary and
+    unverified), and for each image image-NNNN.dcm and annotations-NNNN.dcm
+    (Microscopy Bulk Simple Annotations with the outline and scores of each
+    cell). Nothing is sent anywhere. Needs: pip install "millie[dicom]".
+    """
+    from millie.outputs.exports.extras import with_extra
+
+    _tell(with_extra("dicom_sr", "dicom").export_dicom(run, out), "patients", out)
+
+
+def _tell(done: Exported, what: str, out: Path) -> None:
+    from millie.cli import console as show
+
+    show.say(f"{done.count:,} {what} -> {out}")
+    if done.left_out:
+        show.say(f"No call, so not written: {', '.join(done.left_out)}")

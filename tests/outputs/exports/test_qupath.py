@@ -14,15 +14,15 @@ import pytest
 from millie.errors import ConfigError, DataError, MissingFileError
 from millie.outputs.exports.outlines import crop_window, rings_of
 from millie.outputs.exports.qupath import export_qupath, file_names
-from millie.outputs.exports.samples import read_run
+from millie.outputs.exports.samples import Exported, read_run
 
-from .conftest import STATES
+from .conftest import FAILED, STATES
 
 
 @pytest.fixture(scope="module")
 def folder(called: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("qupath") / "outlines"
-    assert export_qupath(called, out) == 3
+    assert export_qupath(called, out) == Exported(3, (FAILED,))
     return out
 
 

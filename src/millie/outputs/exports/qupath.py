@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Any
 from millie.errors import ConfigError
 from millie.files import safe_id, write_bytes
 from millie.outputs.exports.outlines import Outline, Ring, cell_outlines, rectangle
-from millie.outputs.exports.samples import INTENDED_USE, STATUS, read_run, reasons
+from millie.outputs.exports.samples import (
+    INTENDED_USE,
+    STATUS,
+    Exported,
+    failed_of,
+    read_run,
+    reasons,
+)
 from millie.outputs.exports.target import check_new, new_folder, write_new
 from millie.outputs.overlays import safe_names
 from millie.outputs.patient.evidence import weigh
@@ -42,7 +49,7 @@ FLAGS = ("smudge", "at_border", "in_clump")
 Feature = dict[str, Any]
 
 
-def export_qupath(folder: Path, out: Path) -> int:
+def export_qupath(folder: Path, out: Path) -> Exported:
     """Write the cells of every image of a run.
 
     Args:
@@ -51,7 +58,7 @@ def export_qupath(folder: Path, out: Path) -> int:
             name ends in ``.geojson``, where the run has one image.
 
     Returns:
-        the number of images.
+        the number of images, and patients without a call.
 
     Raises:
         ConfigError: ``out`` exists, or is a file and the run has several images.
@@ -67,14 +74,14 @@ def export_qupath(folder: Path, out: Path) -> int:
                 "folder, not a file"
             )
         write_new(out, files[0])
-        return 1
+        return Exported(1, failed_of(run))
     count = 0
     with new_folder(out) as new:
         for sample in samples:
             for name, data in _files(run, sample):
                 write_bytes(new / safe_id(sample.result.patient) / name, data)
                 count += 1
-    return count
+    return Exported(count, failed_of(run))
 
 
 def _files(run: PredictionRun, sample: Sample) -> Iterator[tuple[str, bytes]]:

@@ -34,6 +34,19 @@ _ROUNDING_PX = 0.06
 """Coordinates in ``cells.csv`` have one decimal."""
 
 
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        count: of what the export counts in.
+        left_out: patients who have no call and so no cells to write.
+    """
+
+    count: int
+    left_out: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """One patient's call with the cells behind it.
@@ -88,6 +101,11 @@ def read_run(folder: Path) -> tuple[PredictionRun, Iterator[Sample]]:
             "or predict again"
         )
     return run, _samples(run)
+
+
+def failed_of(run: PredictionRun) -> tuple[str, ...]:
+    """Patients without a call."""
+    return tuple(result.patient for result in run.patients if result.failed)
 
 
 def reasons(result: PatientResult) -> str:
