@@ -93,6 +93,98 @@ def dicom_sr(
     _tell(with_extra("dicom_sr", "dicom").export_dicom(run, out), "patients", out)
 
 
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        help="Folder of the model that made these calls (default: the shipped one of its name).",
+        show_default=False,
+    ),
+]
+
+
+@exports.command()
+def trident(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="New folder, the job of TRIDENT.")],
+    model: Model = None,
+) -> None:
+    """Vectors of cells in TRIDENT's layout (one HDF5 file per image).
+
+    For example: millie export trident calls --out job
+
+    A cell stands for a patch. slides.csv lists case_id and slide_id.
+    """
+    _features("trident", run, out, model)
+
+
+@exports.command()
+def clam(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="New folder: h5_files and pt_files.")],
+    model: Model = None,
+) -> None:
+    """Vectors of cells in CLAM's layout (one bag per patient).
+
+    For example: millie export clam calls --out features
+
+    slides.csv lists case_id and slide_id; add a column label for CLAM.
+    """
+    _features("clam", run, out, model)
+
+
+@exports.command()
+def stamp(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="New folder: features and the slide table.")],
+    model: Model = None,
+) -> None:
+    """Vectors of cells in STAMP's layout (one HDF5 file per image).
+
+    For example: millie export stamp calls --out features
+
+    slides.csv is STAMP's slide table (PATIENT, FILENAME).
+    """
+    _features("stamp", run, out, model)
+
+
+@exports.command()
+def anndata(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="New file, NAME.h5ad.")],
+    model: Model = None,
+) -> None:
+    """All cells with their vectors as one AnnData file for scverse and R.
+
+    For example: millie export anndata calls --out cells.h5ad
+    """
+    _features("anndata", run, out, model)
+
+
+@exports.command()
+def parquet(
+    run: Run,
+    out: Annotated[Path, typer.Option("--out", help="New file, NAME.parquet.")],
+    model: Model = None,
+) -> None:
+    """All cells with their vectors as one Parquet table.
+
+    For example: millie export parquet calls --out cells.parquet
+
+    Needs: pip install "millie[parquet]".
+    """
+    _features("parquet", run, out, model)
+
+
+def _features(layout: str, run: Path, out: Path, model: Path | None) -> None:
+    from millie.cli import console as show
+    from millie.pipeline.exports import export_features
+
+    with show.progress_bars() as progress:
+        done = export_features(layout, run, out, model, progress)
+    _tell(done, "patients", out)
+
+
 def _tell(done: Exported, what: str, out: Path) -> None:
     from millie.cli import console as show
 
