@@ -201,6 +201,11 @@ def train(
     _check_name(name)
     _check_own_crops(bags, config)
     text = _notes(Path(notes)) if notes else ""
+    if encoder := bags.encoder:
+        raise ConfigError(
+            f"{bags.root} holds vectors ({encoder}) and no pictures: a model made from it could "
+            "call nobody from images; measure the vectors with `millie crossval`"
+        )
 
     def card(title: str, fitted: Fitted) -> str:
         facts = CardFacts(

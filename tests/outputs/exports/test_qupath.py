@@ -130,7 +130,7 @@ def test_nothing_is_replaced(called: Path, tmp_path: Path) -> None:
     export_qupath(called, out)
     corrected = next(out.rglob("*.geojson"))
     corrected.write_text("mine")
-    with pytest.raises(ConfigError, match="replaces nothing"):
+    with pytest.raises(ConfigError, match="is not replaced"):
         export_qupath(called, out)
     assert corrected.read_text() == "mine"
 

@@ -26,9 +26,7 @@ def check_new(out: Path) -> None:
     if out.is_dir() and all(is_litter(path.name) for path in out.iterdir()):
         return
     if out.exists() or out.is_symlink():
-        raise ConfigError(
-            f"{out} exists, and an export replaces nothing: name another place, or remove it"
-        )
+        raise ConfigError(f"{out} exists and is not replaced: name another place, or remove it")
 
 
 def write_new(out: Path, data: bytes) -> Path:
