@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from millie import pipeline
+from millie.bags.loading import shown, to_tensor
+from millie.bags.store import BagReader
 from millie.errors import ConfigError
-from millie.outputs.exports.samples import Exported
-from millie.pipeline.exports import LAYOUTS, export_features
+from millie.outputs.exports.samples import Exported, read_run
+from millie.pipeline.exports import LAYOUTS, export_features, export_model
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +64,32 @@ def test_another_model_is_refused(calls: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is another"):
         export_features("stamp", calls, tmp_path / "out", Path("src/millie/bundles/apl-blood"))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_onnx_graphs_give_the_probabilities_of_the_run(
+    calls: Path, bundle: Path, tmp_path: Path
+) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    for package in ("onnx", "onnxscript"):
+        pytest.importorskip(package, reason="the extra onnx is not installed")
+    out = export_model(bundle, tmp_path / "onnx")
+    about = json.loads((out / "model.json").read_text())
+    assert about["bundle_sha256"] == pipeline.load_bundle(bundle).sha256
+    assert about["parity"]["probabilities"] <= 1e-4
+    assert "no call" in " ".join(about["not_in_the_graphs"])
+    encoder, patient = (
+        runtime.InferenceSession(out / f"{name}.onnx", providers=["CPUExecutionProvider"])
+        for name in ("encoder", "patient")
+    )
+    run, samples = read_run(calls)
+    for sample in samples:
+        with BagReader(sample.bag) as reader:
+            images = shown(reader, 0, reader.n_cells, about["images"]["background"])
+        (features,) = encoder.run(None, {"images": to_tensor(images).numpy()})
+        whole, alone = patient.run(None, {"features": features[None]})
+        told = list(sample.result.probabilities.values())
+        np.testing.assert_allclose(whole, told, atol=1e-3)
+        np.testing.assert_allclose(alone, sample.probabilities, atol=1e-3)
+    assert list(sample.result.probabilities) == about["labels"] == list(run.model.labels)
+    with pytest.raises(ConfigError, match="is not replaced"):
+        export_model(bundle, out)

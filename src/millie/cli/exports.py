@@ -176,6 +176,30 @@ def parquet(
     _features("parquet", run, out, model)
 
 
+@exports.command()
+def model(
+    bundle: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="Name of a shipped model, or a model's folder.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the graphs.")],
+) -> None:
+    """A model as ONNX: encoder, fusion and heads, compared with the model itself.
+
+    For example: millie export model acute-leukaemia --out onnx
+
+    encoder.onnx turns crops into vectors, patient.onnx all vectors of a patient
+    into probabilities; model.json says what they expect. Finding cells, quality
+    gates and the rules of a call are not in them, so what they give is no call.
+    Needs: pip install "millie[onnx]".
+    """
+    from millie.cli import console as show
+    from millie.models.bundle_folder import shipped_bundles
+    from millie.pipeline.exports import export_model
+
+    named = bundle if bundle in shipped_bundles() else Path(bundle)
+    show.say(f"ONNX -> {export_model(named, out)}")
+
+
 def _features(layout: str, run: Path, out: Path, model: Path | None) -> None:
     from millie.cli import console as show
     from millie.pipeline.exports import export_features

@@ -7,12 +7,14 @@ Owns the way from a run to its model and to the vectors; the formats are those o
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie.bags.store import BagReader
 from millie.errors import ConfigError
+from millie.files import write_bytes, write_text
 from millie.models.bundle_folder import shipped_bundles
 from millie.outputs.exports.cell_table import as_h5ad, as_parquet, cell_table
 from millie.outputs.exports.feature_bags import (
@@ -23,7 +25,7 @@ from millie.outputs.exports.feature_bags import (
     write_stamp,
     write_trident,
 )
-from millie.outputs.exports.samples import Exported, Sample, failed_of, read_run
+from millie.outputs.exports.samples import INTENDED_USE, Exported, Sample, failed_of, read_run
 from millie.outputs.exports.target import check_new, new_folder, write_new
 from millie.pipeline.segment_cohort import Progress, silent
 
@@ -78,6 +80,59 @@ def export_features(
         rows = [row for bag in bags for row in _write(layout, new, bag)]
         write_slides(new, _FOLDERS[layout], rows)
     return Exported(total, failed_of(run))
+
+
+def export_model(model: str | Path, out: Path) -> Path:
+    """Write a bundle as ONNX, with what its graphs expect and do not do.
+
+    Args:
+        model: folder of a bundle or the name of a shipped one.
+        out: a new folder: the graphs, ``model.json`` and ``MODEL_CARD.md``.
+
+    Raises:
+        ConfigError: ``out`` exists.
+        BundleError: the bundle is damaged, or its graphs differ from it.
+        MissingPackageError: the extra ``onnx`` is not installed.
+    """
+    from millie.inference.onnx_model import FEATURE_TOLERANCE, TOLERANCE, export_onnx
+    from millie.models.bundle import load_bundle
+
+    check_new(out)
+    bundle = load_bundle(model)
+    made = export_onnx(bundle)
+    manifest = bundle.manifest
+    about = {
+        "name": manifest.name,
+        "version": manifest.version,
+        "bundle_sha256": bundle.sha256,
+        "intended_use": INTENDED_USE,
+        "labels": list(bundle.labels),
+        "positive": manifest.positive,
+        "threshold": manifest.threshold,
+        "images": {
+            "size_px": manifest.size_px,
+            "size_um": manifest.size_um,
+            "range": "RGB, float32, 0 to 1, (n, 3, size, size)",
+            "background": bundle.config.model.background,
+        },
+        "not_in_the_graphs": [
+            "finding the cells, and the background of their crops (millie.bags.loading)",
+            "gates on quality and on unlike samples, and the rules that make a call",
+            "probabilities alone are no call: the state may be INDETERMINATE at any of them",
+        ],
+        "parity": {
+            "features": made.feature_gap,
+            "features_allowed": FEATURE_TOLERANCE,
+            "probabilities": made.probability_gap,
+            "probabilities_allowed": TOLERANCE,
+        },
+    }
+    with new_folder(out) as new:
+        for name, graph in made.graphs.items():
+            write_bytes(new / name, graph)
+        write_text(new / "MODEL_CARD.md", bundle.card)
+        write_text(new / "model.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    return out
 
 
 def _write(layout: str, new: Path, bag: Embedded) -> list[list[str]]:
