@@ -31,7 +31,7 @@ def shifted(ring: list[list[int]], x: float, y: float) -> list[list[float]]:
 def read(tmp_path: Path, content: Any) -> Any:
     path = tmp_path / "a.geojson"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    return read_outlines(path, SHAPE, ReadingConfig())
+    return read_outlines(path, "a.jpg", SHAPE, ReadingConfig())
 
 
 def collection(*features: dict[str, Any]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def test_frames_and_calls_are_no_cells_and_strange_ids_are_told(tmp_path: Path) 
     old = feature(SQUARE, id="PathCellObject")
     regions, notes = read(tmp_path, collection(frame, tile, old))
     assert len(regions) == 1
-    assert notes == ("a.geojson: 1 ids are not UUIDs and were not used",)
+    assert notes == ("outlines of a.jpg: 1 ids are not UUIDs and were not used",)
     assert len(read(tmp_path, [feature(SQUARE)])[0]) == 1, "a bare list, as older QuPath writes"
 
 
@@ -91,8 +91,8 @@ def test_frames_and_calls_are_no_cells_and_strange_ids_are_told(tmp_path: Path) 
         (collection(feature(SQUARE[:2] + SQUARE[:1])), "the ring is open"),
         (collection(feature(shifted(SQUARE, 500, 0))), "lies outside the image of 80 x 60"),
         (collection(feature([[1, 1], [2, None], [3, 3], [1, 1]])), "no list of x, y"),
-        ('{"type": "FeatureCollection", "features": [', "is not GeoJSON"),
-        ("[" * 100_000, "is not GeoJSON"),
+        ('{"type": "FeatureCollection", "features": [', "not GeoJSON"),
+        ("[" * 100_000, "not GeoJSON"),
         ({"type": "Topology"}, "expected a GeoJSON FeatureCollection"),
         (collection(), "no outline of a cell"),
         (collection(feature(SQUARE) | {"geometry": {"type": "Point"}}), "geometry 'Point'"),
@@ -105,14 +105,14 @@ def test_frames_and_calls_are_no_cells_and_strange_ids_are_told(tmp_path: Path) 
 def test_what_cannot_be_used_is_named(tmp_path: Path, content: Any, message: str) -> None:
     with pytest.raises(DataError, match=message) as raised:
         read(tmp_path, content)
-    assert "a.geojson" in str(raised.value)
+    assert "outlines of a.jpg" in str(raised.value)
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.geojson"
     path.write_text(" " * 2_000)
     with pytest.raises(DataError, match="max_file_megabytes"):
-        read_outlines(path, SHAPE, ReadingConfig(max_file_megabytes=0.001))
+        read_outlines(path, "a.jpg", SHAPE, ReadingConfig(max_file_megabytes=0.001))
 
 
 def cohort(*images: tuple[str, str]) -> Cohort:

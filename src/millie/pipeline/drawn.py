@@ -31,10 +31,10 @@ def drawn_cells(
     Raises:
         DataError: the file cannot be used.
     """
-    drawn, notes = read_outlines(path, (field.image.shape[0], field.image.shape[1]), config)
+    shape = field.image.shape[0], field.image.shape[1]
+    drawn, notes = read_outlines(path, field.source.name, shape, config)
     regions = tuple(_scaled(_with_nucleus(region, found.regions), found) for region in drawn)
-    outlines = {"file": path.name, "sha256": sha256_of(path.read_bytes())}
-    diagnostics = {**found.diagnostics, "outlines": outlines}
+    diagnostics = {**found.diagnostics, "outlines_sha256": sha256_of(path.read_bytes())}
     return replace(found, regions=regions, diagnostics=diagnostics), notes
 
 

@@ -89,7 +89,8 @@ def _files_of(patient: Patient) -> tuple[dict[int, FeatureFile], list[Problem]]:
         try:
             files[index] = read_feature_file(source.path, source.name)
         except (DataError, MissingError) as error:
-            lost.append(Problem(patient.id, source.name, type(error).__name__, str(error)))
+            message = str(error).replace(str(source.path), source.name)
+            lost.append(Problem(patient.id, source.name, type(error).__name__, message))
     if not files:
         lost = [replace(problem, fatal=True) for problem in lost]
     return files, lost
@@ -142,9 +143,7 @@ def _write(store: Store, patient: Patient, files: Mapping[int, FeatureFile]) -> 
         source = patient.images[index]
         sha256 = sha256_of(source.path.read_bytes())
         cells += _cells(len(sources), file, source.cell_label)
-        sources.append(
-            SourceRecord(source.name, sha256, ImageKind.SLIDE, file.um_px, 0, 0, str(source.path))
-        )
+        sources.append(SourceRecord(source.name, sha256, ImageKind.SLIDE, file.um_px, 0, 0))
     vectors = np.concatenate([file.vectors for file in files.values()])
     digest = hashlib.sha256("\n".join(source.sha256 for source in sources).encode()).hexdigest()
     write_vectors(store.path_of(patient.id), patient, cells, vectors, sources, digest)

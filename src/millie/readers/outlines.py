@@ -82,12 +82,13 @@ def with_outlines(cohort: Cohort, place: Path) -> Cohort:
 
 
 def read_outlines(
-    path: Path, shape: tuple[int, int], config: ReadingConfig
+    path: Path, image: str, shape: tuple[int, int], config: ReadingConfig
 ) -> tuple[tuple[CellRegion, ...], tuple[str, ...]]:
     """The cells drawn on an image.
 
     Args:
         path: the file.
+        image: name of its image, for messages: names of files may be withheld.
         shape: (H, W) of the full-resolution image.
         config: the limit on the size of a file.
 
@@ -98,11 +99,12 @@ def read_outlines(
     Raises:
         DataError: no GeoJSON, a ring that is open, or outlines that cannot be this image's.
     """
-    features = _features(_loaded(path, config), path)
+    name = f"outlines of {image}"
+    features = _features(_loaded(path, name, config), name)
     notes: Counter[str] = Counter()
     regions = []
     for number, feature in enumerate(features, start=1):
-        where = f"{path}, feature {number}"
+        where = f"{name}, feature {number}"
         properties = feature.get("properties") or {}
         if not isinstance(properties, dict):
             raise DataError(f"{where}: 'properties' is no object; export the file again")
@@ -116,9 +118,9 @@ def read_outlines(
         else:
             regions.append(region)
     if not regions:
-        raise DataError(f"{path}: no outline of a cell (Polygon or MultiPolygon) in it")
+        raise DataError(f"{name}: no outline of a cell (Polygon or MultiPolygon) in it")
     regions.sort(key=lambda region: (region.cell.top_px, region.cell.left_px))
-    told = tuple(f"{path.name}: {count} {text}" for text, count in notes.items())
+    told = tuple(f"{name}: {count} {text}" for text, count in notes.items())
     return _with_clumps(regions, shape), told
 
 
@@ -148,24 +150,24 @@ def _candidates(
     yield from (root / (name + SUFFIX) for name in names if stems[name] == 1)
 
 
-def _loaded(path: Path, config: ReadingConfig) -> Any:
+def _loaded(path: Path, name: str, config: ReadingConfig) -> Any:
     try:
         if path.stat().st_size > config.max_file_megabytes * 1e6:
             raise DataError(
-                f"{path}: more than {config.max_file_megabytes:g} MB; raise "
+                f"{name}: more than {config.max_file_megabytes:g} MB; raise "
                 "reading.max_file_megabytes if it is right"
             )
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        raise DataError(f"{name}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{path} is not GeoJSON ({error}); export it again, in QuPath: File, Export objects "
+            f"{name}: not GeoJSON ({error}); export it again, in QuPath: File, Export objects "
             "as GeoJSON"
         ) from error
 
 
-def _features(content: Any, path: Path) -> list[dict[str, Any]]:
+def _features(content: Any, name: str) -> list[dict[str, Any]]:
     """Features of a collection, of a bare list (older exports), or a single one."""
     found = content
     if isinstance(content, dict):
@@ -173,7 +175,7 @@ def _features(content: Any, path: Path) -> list[dict[str, Any]]:
     if not isinstance(found, list) or not all(
         isinstance(one, dict) and one.get("type") == "Feature" for one in found
     ):
-        raise DataError(f"{path}: expected a GeoJSON FeatureCollection; export it again")
+        raise DataError(f"{name}: expected a GeoJSON FeatureCollection; export it again")
     return found
 
 

@@ -12,7 +12,7 @@ import pytest
 from millie.bags.store import BagReader, Store
 from millie.outputs.patient.records import ModelFacts
 from millie.outputs.patient.tables import write_predictions
-from millie.types import Prediction, Problem, Winner
+from millie.types import Prediction, Problem, Reason, Winner
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CARD: dict[str, Any] = {
@@ -20,6 +20,7 @@ CARD: dict[str, Any] = {
     "positive": "APL",
 }  # fmt: skip
 STATES = ("APL_SUSPECT", "INDETERMINATE", "URGENT_INDETERMINATE")
+TOO_FEW = Reason("TOO_FEW_CELLS", "6 cells: at least 50 are needed", "Photograph more cells.")
 FAILED = "=1+cmd"
 """A patient without cells, whose name a spreadsheet would run."""
 
@@ -37,7 +38,7 @@ def called(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         apl = np.linspace(0.1, 0.9, n, dtype=np.float32)
         predictions.append(
             Prediction(
-                patient, state, () if state == STATES[0] else ("6 cells: at least 50 are needed",),
+                patient, state, () if state == STATES[0] else (TOO_FEW,),
                 "APL", {"AML": 0.2, "APL": 0.8}, np.stack([1 - apl, apl], axis=1),
                 {"APL": (Winner(n - 1, 0.6, 7),), "AML": (Winner(0, 0.5, 4),)}, n,
                 "apl-blood 0.1.0", CARD["sha256"],

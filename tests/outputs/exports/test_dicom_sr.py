@@ -189,3 +189,15 @@ def test_without_its_packages_it_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.delitem(sys.modules, "millie.outputs.exports.dicom_sr", raising=False)
     with pytest.raises(MissingPackageError, match=r'highdicom.*pip install "millie\[dicom\]"'):
         with_extra("dicom_sr", "dicom")
+
+
+def test_a_store_that_does_not_tell_where_images_lie_is_refused(
+    called: Path, tmp_path: Path
+) -> None:
+    run, samples = read_run(called)
+    sample = next(samples)
+    sources = tuple(dataclasses.replace(source, path="") for source in sample.sources)
+    withheld = dataclasses.replace(sample, sources=sources)
+    study = dicom_images.Study(run, sample.result.patient)
+    with pytest.raises(DataError, match="does not tell where the image lies"):
+        dicom_sr._write_patient(tmp_path / "p", study, withheld, ReadingConfig())

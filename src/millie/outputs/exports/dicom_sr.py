@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     from millie.config import ReadingConfig
     from millie.outputs.exports.samples import Sample
+    from millie.types import SourceRecord
 
 SCHEME = "99MILLIE"
 _CODE_LENGTH, _MEANING_LENGTH = 16, 64  # of DICOM's SH and LO
@@ -84,7 +86,7 @@ def _write_patient(place: Path, study: Study, sample: Sample, limits: ReadingCon
     outlines = list(cell_outlines(sample))
     images = []
     for index, record in enumerate(sample.sources):
-        source = ImageSource(Path(record.path), record.name)
+        source = ImageSource(_place_of(record, sample), record.name)
         data = read_bytes(source.path, source.name, limits)
         field = read_image(source, limits)
         if field.sha256 != record.sha256:
@@ -99,6 +101,20 @@ def _write_patient(place: Path, study: Study, sample: Sample, limits: ReadingCon
         del image.PixelData  # the report needs the heads of all images, not their pixels
         images.append(image)
     _save(place / "report.dcm", _report(study, sample, images, outlines))
+
+
+def _place_of(record: SourceRecord, sample: Sample) -> Path:
+    """Where an image lies.
+
+    Raises:
+        DataError: the bag does not tell.
+    """
+    if not record.path:
+        raise DataError(
+            f"{record.name}: the store does not tell where the image lies (pseudonyms), and DICOM "
+            "needs it; predict again without pseudonyms, or export qupath or fhir"
+        )
+    return Path(os.path.normpath(sample.bag.parent.resolve() / record.path))
 
 
 def _annotations(

@@ -174,6 +174,7 @@ def _call(run: PredictionRun, sample: Sample, index: int) -> Feature:
     result, source = sample.result, sample.sources[index]
     metadata = {
         "patient": result.patient, "state": result.state, "reasons": reasons(result),
+        "codes": " ".join(reason.code for reason in result.reasons),
         "status": STATUS, "intended use": INTENDED_USE, "image": source.name,
         "model": run.model.title, "model sha256": run.model.sha256, "called": run.created,
     }  # fmt: skip

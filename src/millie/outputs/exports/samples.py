@@ -109,9 +109,16 @@ def failed_of(run: PredictionRun) -> tuple[str, ...]:
 
 
 def reasons(result: PatientResult) -> str:
-    """Why the state is what it is, as a sentence; empty: nothing to tell."""
-    text = result.error if result.error is not None else "; ".join(result.reasons)
-    return text and text.rstrip(". ") + "."
+    """Why the state is what it is, and what would resolve it; empty: nothing to tell."""
+    if result.error is not None:
+        return _sentence(result.error)
+    told = [text for reason in result.reasons for text in (reason.text, reason.remedy)]
+    return " ".join(_sentence(text) for text in told if text)
+
+
+def _sentence(text: str) -> str:
+    text = text.rstrip(". ")
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _samples(run: PredictionRun) -> Iterator[Sample]:
