@@ -75,6 +75,8 @@ class ImageSource:
         kind: field, cell or slide; None: decided from the image by the pipeline.
         pixel_size: from the manifest or the data set's documentation; None: unknown.
         cell_label: expert's type of a single-cell crop. Evaluation only, never for training.
+        outlines: GeoJSON file with the outlines of its cells, drawn or corrected elsewhere; None:
+            cells are found by segmentation.
     """
 
     path: Path
@@ -82,6 +84,7 @@ class ImageSource:
     kind: ImageKind | None = None
     pixel_size: PixelSize | None = None
     cell_label: str | None = None
+    outlines: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

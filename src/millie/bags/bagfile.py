@@ -11,6 +11,9 @@ Layout (schema 2), all inside one sealed HDF5 file::
     sources         text (JSON)        the files the cells came from
     meta            text (JSON)        patient, crop size, configuration digest, version, problems
 
+A bag of vectors that were computed elsewhere (:mod:`millie.bags.vectors`) has ``cells/vectors``,
+float32 (N, D), in the place of pictures, masks and fingerprints.
+
 The attribute ``head_sha256`` is the digest of meta and sources, so that a label that is read
 without the pictures is as sure as one that is read with them.
 
@@ -46,7 +49,7 @@ from millie.types import Cell, ImageKind, Patient, Place, Problem, SourceRecord
 
 SCHEMA = 2
 _BATCH = 64
-_TABLE = np.dtype([
+TABLE = np.dtype([
     ("source", "<i4"), ("x_px", "<f8"), ("y_px", "<f8"), ("left_px", "<i4"), ("top_px", "<i4"),
     ("width_px", "<i4"), ("height_px", "<i4"), ("area_px", "<f8"), ("area_um2", "<f8"),
     ("quality", "<f8"), ("at_border", "u1"), ("in_clump", "u1"), ("smudge", "u1"), ("label", "<i4"),
@@ -137,13 +140,24 @@ def write_bag(
                 f"{patient.id}: a cell names a source beyond the {len(sources)} given"
             )
         meta = dataclasses.replace(meta, problems=(*meta.problems, *problems))
-        data = {"patient": _patient_data(patient), "labels": list(names),
-                "meta": dataclasses.asdict(meta)}  # fmt: skip
-        texts = _json(data), _json([dataclasses.asdict(s) for s in sources])
-        new.hdf["meta"], new.hdf["sources"] = map(np.bytes_, texts)
-        new.hdf.attrs["head_sha256"] = np.bytes_(_head_digest(*texts))
-        new.hdf.attrs["schema"] = SCHEMA
+        write_head(new.hdf, patient, list(names), meta, sources)
     return count
+
+
+def write_head(
+    hdf: h5py.File,
+    patient: Patient,
+    labels: Sequence[str],
+    meta: BagMeta,
+    sources: Sequence[SourceRecord],
+) -> None:
+    """Write what is read without the cells, and its digest; ``labels`` are experts' types."""
+    data = {"patient": _patient_data(patient), "labels": list(labels),
+            "meta": dataclasses.asdict(meta)}  # fmt: skip
+    texts = _json(data), _json([dataclasses.asdict(s) for s in sources])
+    hdf["meta"], hdf["sources"] = map(np.bytes_, texts)
+    hdf.attrs["head_sha256"] = np.bytes_(_head_digest(*texts))
+    hdf.attrs["schema"] = SCHEMA
 
 
 class BagReader:
@@ -189,9 +203,11 @@ class BagReader:
         self._label_names: list[str] = data["labels"]
         problems = tuple(Problem(**p) for p in data["meta"].pop("problems"))
         self.meta = BagMeta(**data["meta"], problems=problems)
-        self._images: h5py.Dataset = self._file["cells/images"]
-        self._masks: h5py.Dataset = self._file["cells/masks"]
-        self._offsets: h5py.Dataset = self._file["cells/offsets"]
+        self.holds_vectors = "cells/vectors" in self._file
+        if not self.holds_vectors:
+            self._images: h5py.Dataset = self._file["cells/images"]
+            self._masks: h5py.Dataset = self._file["cells/masks"]
+            self._offsets: h5py.Dataset = self._file["cells/offsets"]
         self.n_cells = int(self._file["cells/table"].shape[0])
 
     @property
@@ -214,7 +230,7 @@ class BagReader:
         """All cells in the bag's order."""
         with read_errors(self.path):
             rows = self._file["cells/table"][()]
-            return [self._cell(dict(zip(_TABLE.names or (), row, strict=True)))
+            return [self._cell(dict(zip(TABLE.names or (), row, strict=True)))
                     for row in rows.tolist()]  # fmt: skip
 
     def sources_of(self, start: int, stop: int) -> list[int]:
@@ -236,7 +252,12 @@ class BagReader:
         return np.stack([table["x_px"], table["y_px"]], axis=1)
 
     def images(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Crops ``start`` to ``stop`` (exclusive, cut to the bag): uint8 RGB (n, S, S, 3)."""
+        """Crops ``start`` to ``stop`` (exclusive, cut to the bag): uint8 RGB (n, S, S, 3).
+
+        Raises:
+            StoreError: damaged, or a bag of vectors; so do masks, rings and pictures.
+        """
+        self._check_pictures()
         start, stop, _ = slice(start, stop).indices(self.n_cells)
         size = self.meta.size_px
         result = np.empty((max(stop - start, 0), size, size, 3), np.uint8)
@@ -252,18 +273,39 @@ class BagReader:
 
     def masks(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Masks of the same cells: uint8 (n, S, S); 0 outside, 1 cytoplasm, 2 nucleus."""
+        self._check_pictures()
         with read_errors(self.path):
             return np.asarray(self._masks[slice(*slice(start, stop).indices(self.n_cells))])
 
     def rings(self) -> NDArray[np.uint8]:
         """Colours around the middles of all cells, uint8 (N, 30): half of their fingerprints."""
+        self._check_pictures()
         with read_errors(self.path):
             return np.asarray(self._file["cells/rings"])
 
     def pictures(self, cells: Sequence[int]) -> NDArray[np.uint8]:
         """The other half for some cells, in rising order: uint8 (n, 48, 48), grey."""
+        self._check_pictures()
         with read_errors(self.path):
             return np.asarray(self._file["cells/pictures"][list(cells)])
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Vectors (N, D) that were computed elsewhere.
+
+        Raises:
+            StoreError: the bag holds pictures instead.
+        """
+        if not self.holds_vectors:
+            raise StoreError(f"{self.path} holds pictures of cells, not vectors")
+        with read_errors(self.path):
+            return np.asarray(self._file["cells/vectors"], np.float32)
+
+    def _check_pictures(self) -> None:
+        if self.holds_vectors:
+            raise StoreError(
+                f"{self.path} holds vectors of cells and no pictures (millie import-features): cut "
+                "the patient's images with `millie segment` for this"
+            )
 
     def image(self, i: int) -> NDArray[np.uint8]:
         """Crop of one cell: uint8 RGB (S, S, 3).
@@ -347,7 +389,7 @@ def _create(group: h5py.Group, size_px: int) -> None:
         "pictures", (0, SIDE_PX, SIDE_PX), np.uint8, maxshape=(None, SIDE_PX, SIDE_PX),
         chunks=(1, SIDE_PX, SIDE_PX), compression="gzip", compression_opts=1,
     )  # fmt: skip
-    group.create_dataset("table", (0,), _TABLE, maxshape=(None,), chunks=(256,))
+    group.create_dataset("table", (0,), TABLE, maxshape=(None,), chunks=(256,))
 
 
 def _append(group: h5py.Group, batch: list[CellCrop], names: dict[str, int]) -> None:
@@ -360,8 +402,8 @@ def _append(group: h5py.Group, batch: list[CellCrop], names: dict[str, int]) -> 
     prints = [crop.known_by or fingerprint(crop.image, crop.mask) for crop in batch]
     _extend(group["rings"], np.stack([one.rings for one in prints]))
     _extend(group["pictures"], np.stack([one.picture for one in prints]))
-    rows = [tuple(_row(crop.cell, names)) for crop in batch]
-    _extend(group["table"], np.array(rows, _TABLE))
+    rows = [tuple(row_of(crop.cell, names)) for crop in batch]
+    _extend(group["table"], np.array(rows, TABLE))
 
 
 def _extend(dataset: h5py.Dataset, values: NDArray[Any]) -> None:
@@ -372,8 +414,9 @@ def _extend(dataset: h5py.Dataset, values: NDArray[Any]) -> None:
     dataset.flush()
 
 
-def _row(cell: Cell, names: dict[str, int]) -> Iterator[Any]:
-    for name in _TABLE.names or ():
+def row_of(cell: Cell, names: dict[str, int]) -> Iterator[Any]:
+    """A cell's row of :data:`TABLE`; types of cell are counted in ``names``."""
+    for name in TABLE.names or ():
         value = getattr(cell, name)
         if name == "area_um2":
             yield np.nan if value is None else value

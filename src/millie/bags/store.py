@@ -41,12 +41,14 @@ class StoreDescription:
         config: under which the bags were cut.
         labels: diagnoses that occur, sorted.
         problems: what was wrong with the cohort's files and patients.
+        encoder: where the store holds vectors instead of pictures, the name of what made them.
     """
 
     name: str
     config: Config
     labels: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
+    encoder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,13 @@ class Store:
                 config=Config.model_validate(body["config"]),
                 labels=tuple(body["labels"]),
                 problems=tuple(Problem(**p) for p in body["problems"]),
+                encoder=body.get("encoder", ""),
             )
+
+    @property
+    def encoder(self) -> str:
+        """What made the vectors of a store of vectors; empty: it holds pictures, or no bag yet."""
+        return self.description.encoder if (self.root / DESCRIPTION).is_file() else ""
 
     def describe(
         self,
@@ -183,8 +191,9 @@ class Store:
         config: Config,
         labels: Sequence[str] = (),
         problems: Sequence[Problem] = (),
+        encoder: str = "",
     ) -> None:
-        """Write ``store.json`` atomically.
+        """Write ``store.json`` atomically; the arguments are those of :class:`StoreDescription`.
 
         Raises:
             StoreError: it cannot be written.
@@ -196,6 +205,8 @@ class Store:
             "labels": list(labels),
             "problems": [dataclasses.asdict(p) for p in problems],
         }
+        if encoder:
+            body["encoder"] = encoder
         write_text(self.root / DESCRIPTION, _description_text(body))
 
     def verify(self) -> list[Problem]:

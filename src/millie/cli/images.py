@@ -115,11 +115,57 @@ def detect(
     finish(summary.problems, every=every)
 
 
+@app.command(name="import-features")
+def import_features(
+    manifest: Annotated[
+        Path, typer.Argument(help="Manifest (CSV) whose paths are HDF5 files of vectors.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="New folder for the store of vectors.")],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            "--encoder", help="Name of what computed the vectors (default: as the files say)."
+        ),
+    ] = "",
+    root: Root = None,
+    every: Verbose = False,
+) -> None:
+    """Make a store of vectors that another encoder computed, to cross-validate them.
+
+    For example: millie import-features cohort.csv --encoder dinobloom-b --out
+    store; millie crossval store --set model.aggregator=mean --out study
+
+    The manifest has the columns patient, label, path as usual; each path is an
+    HDF5 file of TRIDENT, CLAM, STAMP or the like: dataset features or feats
+    (N, D), one row per cell or patch, and coords if known. Such a store has no
+    pictures, so no model for images can be trained on it.
+    """
+    from millie import pipeline
+    from millie.cli import console as show
+    from millie.pipeline.import_features import import_vectors
+
+    cohort = pipeline.read_cohort([manifest], root)
+    with show.progress_bars() as progress:
+        done = import_vectors(cohort, out, encoder, progress)
+    show.say(f"{done.done:,} patients, {done.n_cells:,} vectors -> {out}")
+    finish(done.problems, every=every)
+
+
 @app.command()
 def segment(
     manifest: Annotated[Path, typer.Argument(help="Manifest (CSV), or one patient's folder.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the bag store.")],
     root: Root = None,
+    outlines: Annotated[
+        Path | None,
+        typer.Option(
+            "--outlines",
+            help="Outlines of cells drawn or corrected elsewhere, as in QuPath: a GeoJSON file "
+            "called after its image (field.jpg.geojson), or a folder of such files. They become "
+            "the cells of these images.",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigFile = None,
     profile: Profile = "default",
     settings: Settings = None,
@@ -145,7 +191,14 @@ def segment(
         show.progress_bars() as progress,
     ):
         summary = pipeline.segment(
-            cohort, out, chosen, opened, shard_of(part), progress, pseudonyms=pseudonyms
+            cohort,
+            out,
+            chosen,
+            opened,
+            shard_of(part),
+            progress,
+            outlines,
+            pseudonyms=pseudonyms,
         )
     again = f" ({summary.skipped:,} already done)" if summary.skipped else ""
     patients = summary.done + summary.skipped

@@ -67,6 +67,9 @@ FILES = ("controls.json", "controls/**/*")
 SHORTCUTS = ("background", "bag_size", "image_files", "shuffled_labels")
 """Controls that see no cell: what they reach, the headline can be without biology."""
 
+PICTURED = ("background", "image_files")
+"""Controls that need pictures: a store of vectors does without them."""
+
 
 @dataclass(frozen=True, slots=True)
 class ControlResult:
@@ -124,6 +127,8 @@ def run_controls(
         names: which controls.
     """
     headline = _estimate(main.metrics["headline"]["auc"])
+    if store.encoder:
+        names = [name for name in names if name not in PICTURED]
     run = _Runs(store, config, out, progress, main)
     results = []
     for name in names:

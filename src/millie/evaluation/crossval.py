@@ -266,7 +266,12 @@ def protocol(study: Study, splits: Splits) -> list[str]:
         "the AUCs of single repeats and single folds are given beside it."
     )
     labels = "Cell labels were used for figures on cells and their types only, never for training."
-    if ENCODERS[study.config.model.encoder].n_types:
+    if study.material.encoder:
+        labels += (
+            f" The vectors were computed elsewhere ({study.material.encoder}); what their encoder "
+            "was trained on, and whether on these patients, is not known here."
+        )
+    elif ENCODERS[study.config.model.encoder].n_types:
         labels = (
             "Labels of these patients' cells were used for figures on cells and their types only. "
             "The encoder was trained on types of normal cells, on unlabelled cells, and on "

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -160,7 +161,7 @@ class OnnxRuntime:
         self.dim = encoder.dim
         self.digest = weights_digest(encoder)
         self._encoder = encoder
-        self._onnxruntime = _import_onnx()
+        self._onnxruntime = import_onnx()
         self._sessions: dict[int, Any] = {}
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -178,7 +179,7 @@ class OnnxRuntime:
             options = self._onnxruntime.SessionOptions()
             options.intra_op_num_threads = available_cores()
             self._sessions[size_px] = self._onnxruntime.InferenceSession(
-                _onnx_bytes(self._encoder, size_px), options, providers=["CPUExecutionProvider"]
+                encoder_onnx(self._encoder, size_px), options, providers=["CPUExecutionProvider"]
             )
 
 
@@ -189,21 +190,50 @@ _RUNTIMES: dict[str, Callable[[Encoder], FeatureRuntime]] = {
 }
 
 
-def _onnx_bytes(encoder: Encoder, size_px: int) -> bytes:
+def encoder_onnx(encoder: Encoder, size_px: int) -> bytes:
+    """An encoder as ONNX: ``images`` float32 (n, 3, S, S) in 0 to 1 -> ``features`` (n, D).
+
+    Raises:
+        BundleError: it cannot be exported.
+    """
     example = torch.zeros(2, 3, size_px, size_px, device=encoder.device)
-    with _evaluating(encoder), one_thread(), torch.no_grad(), no_warnings():
-        # The exporter warns about its own future.
+    return onnx_bytes(encoder, ("images", example, 0), ["features"])
+
+
+def onnx_bytes(
+    module: nn.Module, given: tuple[str, torch.Tensor, int], outputs: Sequence[str]
+) -> bytes:
+    """A module of one input as ONNX.
+
+    Args:
+        module: evaluated as it is.
+        given: name of the input, an example, and its axis of any length.
+        outputs: names.
+
+    Raises:
+        BundleError: it cannot be exported.
+    """
+    name, example, axis = given
+    with _evaluating(module), one_thread(), torch.no_grad(), no_warnings(), _no_log():
+        # The exporter warns about its own future, and logs what it does without. Strict: len() of
+        # a tensor stays open, which otherwise fixes the axis to the example's length.
+        free = ({axis: torch.export.Dim("n")},)
+        traced = torch.export.export(module, (example,), dynamic_shapes=free, strict=True)
         program = torch.onnx.export(
-            encoder, (example,), dynamo=True, verbose=False, input_names=["images"],
-            output_names=["features"], dynamic_shapes=({0: torch.export.Dim("n")},),
-        )  # fmt: skip
+            traced, dynamo=True, verbose=False, input_names=[name], output_names=list(outputs)
+        )
     if program is None:
-        raise BundleError("the encoder could not be exported to ONNX: use prediction.runtime=torch")
+        raise BundleError("the model could not be exported to ONNX: use prediction.runtime=torch")
     content: bytes = program.model_proto.SerializeToString()
     return content
 
 
-def _import_onnx() -> Any:
+def import_onnx() -> Any:
+    """ONNX Runtime, with the packages that make its graphs at hand.
+
+    Raises:
+        MissingPackageError: the extra ``onnx`` is not installed.
+    """
     try:
         with no_warnings():
             for needed in ("onnx", "onnxscript"):
@@ -241,6 +271,16 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         module.train(training)
+
+
+@contextmanager
+def _no_log() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 @contextmanager

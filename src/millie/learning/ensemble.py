@@ -67,6 +67,7 @@ class Material:
         new_encoder: seed -> encoder to be trained; None: cells are embeddings already.
         types: of the encoder that made the embeddings (:attr:`Encoder.types`), if it has learnt.
         encoder_sha256: of the weights that such an encoder starts from, which no cell shows.
+        encoder: name of what made embeddings that were computed elsewhere; empty: our own.
     """
 
     source: CellSource
@@ -74,6 +75,7 @@ class Material:
     new_encoder: Callable[[int], Encoder] | None = None
     types: CellTypes | None = None
     encoder_sha256: str = ""
+    encoder: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ patients that cannot take part. Features are computed by :mod:`millie.inference.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from millie.bags.copies import shared_between
 from millie.bags.store import BagReader, Store
-from millie.errors import TrainingError
+from millie.errors import ConfigError, TrainingError
 from millie.inference.embed import embed_bag
 from millie.inference.runtime import feature_runtime
 from millie.learning.ensemble import Material, check_enough
@@ -23,6 +24,9 @@ from millie.types import Cell, Finding, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from millie.bags.loading import Recolour
     from millie.config import Config
@@ -100,12 +104,19 @@ class Opener:
 
     Raises:
         MissingWeightsError: pretrained weights cannot be had.
+        ConfigError: the store holds vectors, and the configuration needs pictures.
     """
 
     def __init__(self, store: Store, config: Config) -> None:
+        self._store, self._config = store, config
+        self._imported = store.encoder
+        if self._imported:
+            _check_imported(store, config)
+            self.digest = hashlib.sha256(self._imported.encode()).hexdigest()
+            return
         encoder = build_encoder(config.model, seed=config.training.seed)
         self.digest = weights_digest(encoder)
-        self._store, self._config, self._dim = store, config, encoder.dim
+        self._dim = encoder.dim
         self._types = encoder.types if config.model.pretrained else None
         frozen = config.training.mode == "frozen"
         self._runtime = feature_runtime(encoder, config.prediction) if frozen else None
@@ -128,6 +139,9 @@ class Opener:
         Raises:
             StoreError: a bag is damaged.
         """
+        if self._imported:
+            imported = EmbeddedCells({p: _vectors(self._store, p) for p in patients})
+            return Material(imported, imported.dim, encoder=self._imported)
         if self._runtime is None:
             source = StoredCells(self._store, self._config.model.background, colours=colours)
             return Material(source, self._dim, self._new_encoder, encoder_sha256=self.digest)
@@ -163,6 +177,24 @@ def open_material(
     """
     opener = Opener(store, config)
     return opener.open(patients, progress), opener.digest
+
+
+def _check_imported(store: Store, config: Config) -> None:
+    """Refuse what cannot be done with vectors alone."""
+    wanted = {
+        "training.mode": (config.training.mode, "frozen"),
+        "training.colour_transfer": (config.training.colour_transfer, False),
+    }
+    for name, (got, possible) in wanted.items():
+        if got != possible:
+            raise ConfigError(
+                f"{store.root} holds vectors and no pictures: {name} must be {possible} for it"
+            )
+
+
+def _vectors(store: Store, patient: str) -> NDArray[np.float32]:
+    with BagReader(store.path_of(patient)) as reader:
+        return reader.vectors()
 
 
 def cells_of(store: Store, patient: str) -> list[Cell]:

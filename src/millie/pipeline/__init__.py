@@ -42,6 +42,7 @@ from millie.pipeline.results import (
 from millie.pipeline.segment_cohort import Progress, fill_store, silent
 from millie.readers.cohort import write_new_manifest
 from millie.readers.datasets import prepare as read_dataset
+from millie.readers.outlines import with_outlines
 from millie.types import Cohort
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def segment(
     engine: Engine | None = None,
     part: tuple[int, int] = (0, 1),
     progress: Progress = silent,
+    outlines: PathLike | None = None,
     *,
     whole: bool = True,
     pseudonyms: PathLike | None = None,
@@ -121,6 +123,8 @@ def segment(
             cores.
         part: shard ``(index, count)`` of the patients, for job arrays.
         progress: called after each patient.
+        outlines: GeoJSON file, or folder of such files, with outlines of cells drawn or corrected
+            elsewhere, each called after its image; they replace what segmentation finds there.
         whole: the store is for all that is to be trained on: name bags of other cohorts in it.
         pseudonyms: table (CSV) outside the store that links random pseudonyms with the names of
             patients and images; the store then holds no name. None: names are kept.
@@ -128,7 +132,8 @@ def segment(
     Raises:
         NoCellsError: not one patient gave a cell.
         ConfigError: another shard cuts this store with other settings, the folder holds something
-            else than a store, or bags with names where pseudonyms are wanted.
+            else than a store, or bags with names where pseudonyms are wanted; or a file of outlines
+            goes with no image.
         MissingFileError, ManifestError: as :func:`read_cohort`.
 
     Example:
@@ -139,6 +144,8 @@ def segment(
         True
     """
     patients = cohort if isinstance(cohort, Cohort) else read_cohort(cohort)
+    if outlines is not None:
+        patients = with_outlines(patients, Path(outlines))
     check_kind(Path(store), "store")
     if pseudonyms:
         check_no_names(Path(store), Store(Path(store)).files())
@@ -194,6 +201,11 @@ def train(
     _check_name(name)
     _check_own_crops(bags, config)
     text = _notes(Path(notes)) if notes else ""
+    if encoder := bags.encoder:
+        raise ConfigError(
+            f"{bags.root} holds vectors ({encoder}) and no pictures: a model made from it could "
+            "call nobody from images; measure the vectors with `millie crossval`"
+        )
 
     def card(title: str, fitted: Fitted) -> str:
         facts = CardFacts(

@@ -159,6 +159,11 @@ def bags_of_store(store: Store, config: Config) -> tuple[list[Path], list[Proble
     Raises:
         ConfigError: its crops are not those that the model expects.
     """
+    if encoder := store.encoder:
+        raise ConfigError(
+            f"{store.root} holds vectors ({encoder}) and no pictures: a model calls patients from "
+            "their images; name these"
+        )
     _check_crops(store, config)
     found, unreadable = store.scan()
     problems = [*store.description.problems, *unreadable]

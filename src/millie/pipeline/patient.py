@@ -27,6 +27,7 @@ from millie.bags.store import BagMeta, BagReader, CellCrop, Store, write_bag
 from millie.config import Config
 from millie.errors import DataError, ImageError, MissingError, NoCellsError, ScaleError
 from millie.files import code_digest
+from millie.pipeline.drawn import drawn_cells
 from millie.pipeline.slide_tally import SlideTally
 from millie.readers.content import copy_note, note, pixels_sha256
 from millie.readers.fields import read_fields
@@ -62,8 +63,8 @@ _LOOK_AHEAD_PIXELS = 40_000_000
 
 
 _CUTTING_CODE = (
-    "pipeline/patient.py", "pipeline/slide_tally.py", "types.py", "readers", "segmentation",
-    "bags/copies.py", "bags/fingerprints.py",
+    "pipeline/patient.py", "pipeline/drawn.py", "pipeline/slide_tally.py", "types.py", "readers",
+    "segmentation", "bags/copies.py", "bags/fingerprints.py",
 )  # fmt: skip
 """What decides which pixels become a cell, weights included."""
 
@@ -92,8 +93,10 @@ class PatientTask:
         and cuts: after an upgrade that finds other cells the bags are cut again.
         """
         images = [
-            (s.name, s.kind, s.pixel_size, s.cell_label, _stamp(s)) for s in self.patient.images
-        ]
+            (s.name, s.kind, s.pixel_size, s.cell_label, _stamp(s.path),
+             s.outlines and (s.outlines, _stamp(s.outlines)))
+            for s in self.patient.images
+        ]  # fmt: skip
         patient = asdict(replace(self.patient, images=()))
         settings = self.config.digest("reading", "segmentation", "crops")
         facts = [code_digest(*_CUTTING_CODE), settings, patient, images]
@@ -238,6 +241,9 @@ def _cells_of_field(
 ) -> Iterator[CellCrop]:
     config, name = task.config, one.source.name
     detection = segment(one.image, one.pixel_size, config.segmentation, sample)
+    if one.source.outlines:
+        detection, notes = drawn_cells(detection, one, one.source.outlines, config.reading)
+        tally.problems += [note(task.patient.id, name, t, Finding.NOT_UNDERSTOOD) for t in notes]
     kind = image_kind(one, config.reading)
     if _is_field_after_all(one, kind, detection, config):
         kind = ImageKind.FIELD
@@ -381,9 +387,9 @@ def _way_to(image: Path, home: Path | None) -> str:
     return ""
 
 
-def _stamp(source: ImageSource) -> tuple[int, int] | None:
+def _stamp(path: Path) -> tuple[int, int] | None:
     try:
-        status = source.path.stat()
+        status = path.stat()
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns

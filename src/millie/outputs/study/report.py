@@ -220,13 +220,15 @@ def _wrong_galleries(
 def _pictures(
     cells: Sequence[CellScore], index: int, diagnoses: Mapping[str, str], store: Store
 ) -> tuple[StudyCell, ...]:
-    """Pictures in the given order; every bag is opened once, a bag that is gone is left out."""
+    """Pictures in the given order; every bag is opened once, a bag without any is left out."""
     pictures: dict[tuple[str, int], CellPicture] = {}
     for patient in dict.fromkeys(cell.patient for cell in cells):
         path = store.path_of(patient)
         if not path.is_file():
             continue
         with BagReader(path, verify=False) as bag:
+            if bag.holds_vectors:
+                continue
             album = Album(bag)
             for cell in cells:
                 if cell.patient == patient:

@@ -1,0 +1,159 @@
+"""Vectors computed elsewhere as a bag store: any encoder's features, evaluated like our own.
+
+Owns the way from a manifest whose paths are feature files to bags, and that no vector lies under
+two diagnoses. There are no pictures in such a store: what needs them says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from millie.bags.store import Store
+from millie.bags.vectors import write_vectors
+from millie.config import Config
+from millie.errors import ConfigError, DataError, MissingError
+from millie.outputs.exports.target import check_new, new_folder
+from millie.pipeline.results import SegmentResult
+from millie.pipeline.segment_cohort import Progress, silent
+from millie.readers.content import sha256_of
+from millie.readers.feature_files import FeatureFile, read_feature_file
+from millie.types import Cell, Finding, ImageKind, Problem, SourceRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from millie.types import Cohort, Patient
+
+_UNNAMED = "imported"
+
+
+def import_vectors(
+    cohort: Cohort, out: Path, encoder: str = "", progress: Progress = silent
+) -> SegmentResult:
+    """Make a bag store of the files that a cohort names.
+
+    Args:
+        cohort: from a manifest; each "image" is a file of vectors.
+        out: a new or empty folder.
+        encoder: name of what computed them; empty: as the files say.
+        progress: called after each patient.
+
+    Raises:
+        ConfigError: ``out`` exists, or files are of several encoders or widths.
+        DataError: no patient has usable vectors, or one vector lies under two diagnoses.
+    """
+    check_new(out)
+    with new_folder(out) as new:
+        cells, problems = _fill(Store(new), cohort, encoder, progress)
+    return SegmentResult(out, len(cells), 0, cells, tuple(problems))
+
+
+def _fill(
+    store: Store, cohort: Cohort, encoder: str, progress: Progress
+) -> tuple[dict[str, int], list[Problem]]:
+    """Number of cells by patient, and what could not be used."""
+    problems = list(cohort.problems)
+    seen: dict[bytes, Patient] = {}
+    cells: dict[str, int] = {}
+    kinds: set[tuple[int, str]] = set()
+    for done, patient in enumerate(cohort.patients):
+        progress("import", done, len(cohort.patients))
+        files, lost = _files_of(patient)
+        problems += lost
+        if not files:
+            continue
+        kinds |= {(f.vectors.shape[1], encoder or f.encoder or _UNNAMED) for f in files.values()}
+        _check_one_kind(kinds)
+        problems += _shared(patient, files, seen)
+        cells[patient.id] = _write(store, patient, files)
+    progress("import", len(cohort.patients), len(cohort.patients))
+    if not cells:
+        raise DataError(f"no usable vectors: {problems[0].message if problems else 'no patients'}")
+    ((_, name),) = kinds
+    store.describe(cohort.name, Config(), cohort.labels, problems, encoder=name)
+    return cells, problems
+
+
+def _files_of(patient: Patient) -> tuple[dict[int, FeatureFile], list[Problem]]:
+    """A patient's usable files by their position, and what is wrong with the others."""
+    files, lost = {}, []
+    for index, source in enumerate(patient.images):
+        try:
+            files[index] = read_feature_file(source.path, source.name)
+        except (DataError, MissingError) as error:
+            message = str(error).replace(str(source.path), source.name)
+            lost.append(Problem(patient.id, source.name, type(error).__name__, message))
+    if not files:
+        lost = [replace(problem, fatal=True) for problem in lost]
+    return files, lost
+
+
+def _check_one_kind(kinds: set[tuple[int, str]]) -> None:
+    if len(kinds) > 1:
+        told = ", ".join(f"{name} ({width} numbers)" for width, name in sorted(kinds))
+        raise ConfigError(
+            f"the files are of several kinds: {told}; import the files of one encoder, and name it "
+            "with --encoder if only the names differ"
+        )
+
+
+def _shared(
+    patient: Patient, files: Mapping[int, FeatureFile], seen: dict[bytes, Patient]
+) -> list[Problem]:
+    """Notes on vectors that lie under another patient too.
+
+    Raises:
+        DataError: under another diagnosis.
+    """
+    found: Counter[Patient] = Counter()
+    own: list[bytes] = []
+    for file in files.values():
+        telling = file.vectors[file.vectors.std(axis=1) > 0]  # one constant tells nothing
+        own += [hashlib.sha256(row.tobytes()).digest() for row in telling]
+    for key in own:
+        if key in seen:
+            found[seen[key]] += 1
+    for other, n in found.items():
+        text = f"{n} of its {len(own)} vectors are in patient {other.id} too"
+        if other.label != patient.label:
+            raise DataError(
+                f"{patient.id}: {text}, with another diagnosis ({patient.label}, {other.label}); "
+                "find out whose they are and take them out of the other patient"
+            )
+    seen.update((key, patient) for key in own)
+    return [
+        Problem(patient.id, "", Finding.SAME_CELL,
+                f"{n} of its {len(own)} vectors are in patient {other.id} too", note=True)
+        for other, n in found.items()
+    ]  # fmt: skip
+
+
+def _write(store: Store, patient: Patient, files: Mapping[int, FeatureFile]) -> int:
+    cells: list[Cell] = []
+    sources: list[SourceRecord] = []
+    for index, file in files.items():
+        source = patient.images[index]
+        sha256 = sha256_of(source.path.read_bytes())
+        cells += _cells(len(sources), file, source.cell_label)
+        sources.append(SourceRecord(source.name, sha256, ImageKind.SLIDE, file.um_px, 0, 0))
+    vectors = np.concatenate([file.vectors for file in files.values()])
+    digest = hashlib.sha256("\n".join(source.sha256 for source in sources).encode()).hexdigest()
+    write_vectors(store.path_of(patient.id), patient, cells, vectors, sources, digest)
+    return len(cells)
+
+
+def _cells(source: int, file: FeatureFile, label: str | None) -> list[Cell]:
+    centres: NDArray[np.float64] = file.corners_px + file.side_px / 2
+    corners = np.nan_to_num(file.corners_px).astype(np.int64)
+    return [
+        Cell(source, x, y, left, top, file.side_px, file.side_px, 0.0, label=label)
+        for (x, y), (left, top) in zip(centres.tolist(), corners.tolist(), strict=True)
+    ]
