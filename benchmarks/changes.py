@@ -115,4 +115,7 @@ CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
     "black text": written((0, 0, 0)),
     "blue text": written((40, 40, 220)),
     "magenta text": written((220, 20, 200)),
+    "yellow text": written((255, 230, 0)),
+    "blue text, JPEG quality 75": lambda image: jpeg(75)(written((40, 40, 220))(image)),
+    "magenta text, JPEG quality 75": lambda image: jpeg(75)(written((220, 20, 200))(image)),
 }

@@ -111,10 +111,11 @@ def make_bag(tmp_path: Path) -> Iterator[Callable[..., BagReader]]:
         order: Sequence[int] | None = None,
         crops: Sequence[CellCrop] | None = None,
         size_um: float = 25,
+        source: SourceRecord | None = None,
         **cell: object,
     ) -> BagReader:
         path = tmp_path / "bags" / f"{len(readers)}.h5"
-        source = SourceRecord("a.jpg", "", ImageKind.CELL, None, 1, 1)
+        source = source or SourceRecord("a.jpg", "", ImageKind.CELL, None, 1, 1)
         cells = noise_crops(count, seed, order, **cell) if crops is None else iter(crops)
         meta = BagMeta(SIZE_PX, size_um, None, "d")
         write_bag(path, Patient("p", None, ()), cells, [source], meta)

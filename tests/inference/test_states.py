@@ -12,6 +12,7 @@ import torch
 from millie.config import PredictionConfig
 from millie.inference.calls import CallRule, decide
 from millie.inference.gates import failed_gates
+from millie.inference.magnification import unfamiliar_magnification
 from millie.inference.quality import SampleQuality
 from millie.inference.reasons import CATALOGUE, Code
 from millie.outputs.patient.records import results_of
@@ -43,6 +44,7 @@ def call(
     threshold: float = 0.5,
     asked: tuple[float, ...] = (),
     quality: SampleQuality = GOOD,
+    read_um_px: float | None = None,
     **ranges: Ends,
 ) -> Found:
     """The state of a sample; ``asked`` are the probabilities of the other model."""
@@ -51,7 +53,8 @@ def call(
     ruled_out: tuple[Reason, ...] = ()
     if asked:
         doubt, ruled_out = screen(*asked).ask([torch.zeros(9, 4)], ("AML", "APL"))
-    failed = (*failed_gates(quality, LIMITS, CONFIG), *doubt)
+    scale = unfamiliar_magnification(read_um_px, {"um_px": torch.full((20,), 0.1)})
+    failed = (*failed_gates(quality, LIMITS, CONFIG), *scale, *doubt)
     ends = {label: (p, p) for label, p in probabilities.items()} | ranges
     return decide(probabilities, rule, quality, failed, CONFIG, ends, elsewhere=ruled_out)
 
@@ -93,6 +96,9 @@ FOUND: dict[str, Found] = {
     "nearly grey cells": bad(saturation=0.05),
     "cells too small for the stated scale": bad(cell_fraction=0.1),
     "cells too large for the stated scale": bad(cell_fraction=0.6),
+    "a scale that is not stated, and by the cells is not of the training": call(
+        CALM, read_um_px=0.2
+    ),
     "farther from the training patients than any of them": bad(distance=4.0),
     "a quality with a limit cannot be measured": bad(stain=float("nan")),
     "another model is not certain of any disease of this one": call(

@@ -42,6 +42,7 @@ def test_everything_a_bundle_needs(toy_store: Store, config: Config) -> None:
     assert fitted.temperature > 0
     assert fitted.encoder_sha256 == weights_digest(build_encoder(config.model))
     assert fitted.reference["mean"].shape == (6,)
+    assert fitted.reference["um_px"].shape == (12,)
     assert fitted.provenance["n_by_class"] == {"AML": 6, "APL": 6}
     assert sum(fitted.provenance["n_held_out"]) == 12
     text = json.dumps(fitted.provenance)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -112,6 +113,21 @@ CHANGES = {
     "scale x 0.75": resized(0.75),
     "scale x 1.25": resized(1.25),
 }
+
+
+@pytest.mark.parametrize("colour", [(40, 40, 220), (220, 20, 200)], ids=["blue", "magenta"])
+def test_burned_in_text_adds_and_hides_no_cell(
+    bccd: list[Field], colour: tuple[int, int, int]
+) -> None:
+    plain, written = np.zeros(3), np.zeros(3)
+    for field in bccd:
+        image = field.image.copy()
+        cv2.rectangle(image, (500, 440), (620, 448), colour, -1)
+        cv2.putText(image, "20 um", (510, 430), cv2.FONT_HERSHEY_SIMPLEX, 1.2, colour, 3)
+        plain += counts(segment(field.image, None, CONFIG), field.boxes)
+        written += counts(segment(image, None, CONFIG), field.boxes)
+    assert written[0] == plain[0]
+    assert written[1] <= plain[1]
 
 
 def test_leukocytes_of_fields_with_known_scale(bccd: list[Field]) -> None:

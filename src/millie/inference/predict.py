@@ -23,6 +23,7 @@ from millie.inference.calls import decide
 from millie.inference.embed import Progress, ahead
 from millie.inference.explain import StreamedBag, find_winners
 from millie.inference.gates import failed_gates, measures, reference_distance
+from millie.inference.magnification import read_um_px, unfamiliar_magnification
 from millie.inference.operating import bundle_rule, not_excluded
 from millie.inference.quality import QualityMeter, SampleQuality
 from millie.inference.resampling import probability_ranges
@@ -81,6 +82,7 @@ def predict_bag(
     probabilities = dict(zip(bundle.labels, seen.probabilities.tolist(), strict=True))
     rule = bundle_rule(bundle, config)
     failed = failed_gates(quality, manifest.qc, config, bundle.reference)
+    failed += unfamiliar_magnification(read_um_px(reader), bundle.reference)
     doubt, ruled_out = screen.ask(seen.features, bundle.labels) if screen else ((), ())
     failed += doubt
     ranges = probability_ranges(bundle.networks, seen.features, bundle.probabilities, probabilities)

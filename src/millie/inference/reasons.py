@@ -25,6 +25,7 @@ class Code(StrEnum):
     COLOURS_TOO_WEAK = "COLOURS_TOO_WEAK"
     CELLS_TOO_SMALL = "CELLS_TOO_SMALL"
     CELLS_TOO_LARGE = "CELLS_TOO_LARGE"
+    UNFAMILIAR_MAGNIFICATION = "UNFAMILIAR_MAGNIFICATION"
     OTHER_CAMERA_OR_STAIN = "OTHER_CAMERA_OR_STAIN"
     NOT_MEASURED = "NOT_MEASURED"
     APL_NOT_EXCLUDED = "APL_NOT_EXCLUDED"
@@ -79,6 +80,11 @@ CATALOGUE: dict[Code, Entry] = {
     ),
     Code.CELLS_TOO_SMALL: Entry("the cells fill less of a crop than they can", _SCALE),
     Code.CELLS_TOO_LARGE: Entry("the cells fill more of a crop than they can", _SCALE),
+    Code.UNFAMILIAR_MAGNIFICATION: Entry(
+        "the images state no scale, and by their cells it is not that of the training images",
+        "State the scale if it is known (um_px in the manifest), or take the images through the "
+        "objective and camera of the training images.",
+    ),
     Code.OTHER_CAMERA_OR_STAIN: Entry(
         "the images are unlike those that the model was trained on",
         "Use a model trained on this laboratory's stain and camera, or have the film read by a "

@@ -21,6 +21,7 @@ from millie.bags.store import BagReader
 from millie.errors import ConfigError
 from millie.files import held
 from millie.inference.gates import quality_limits, reference_features
+from millie.inference.magnification import UM_PX, bag_um_px
 from millie.inference.operating import call_rule, promise
 from millie.inference.quality import measure_bag
 from millie.learning.ensemble import Cast, Ensemble, Material, fit_ensemble
@@ -126,7 +127,7 @@ def fit(
         ensemble.threshold,
         ensemble.temperature,
         encoder_sha256,
-        _reference(ensemble, cells, cast, config),
+        _reference(ensemble, cells, cast, config) | training_scales(store, patients),
         _limits(store, patients, progress),
         _provenance(ensemble, cells, cast, config, store),
         who.problems,
@@ -259,6 +260,16 @@ def _limits(store: Store, patients: Sequence[str], progress: Progress) -> dict[s
             samples.append(measure_bag(reader))
         progress("quality", number, len(patients))
     return quality_limits(samples)
+
+
+def training_scales(store: Store, patients: Sequence[str]) -> dict[str, Tensor]:
+    """um/px of each training patient's images, sorted: they name nobody; none if unknown."""
+    found = []
+    for patient in patients:
+        with BagReader(store.path_of(patient), verify=False) as reader:
+            found.append(bag_um_px(reader))
+    known = torch.tensor(sorted(s for s in found if np.isfinite(s)), dtype=torch.float32)
+    return {UM_PX: known} if len(known) else {}
 
 
 def _reference(

@@ -95,7 +95,8 @@ class Bundle:
         networks: the ensemble, in evaluation mode; with encoders if those were trained.
         reference: of the training patients: ``mean``, ``std`` (D,) and ``distances`` (P,) of their
             features; ``held_out`` (H, C), calibrated probabilities of patients by networks that had
-            not trained on them, and ``held_out_class`` (H,). May be empty, or lack the last two.
+            not trained on them, and ``held_out_class`` (H,); ``um_px`` (P,), their images' scales.
+            May be empty, or lack the last three.
         golden: ``embeddings`` (n, D) or ``images`` uint8 (n, 3, S, S), and the ``probabilities``
             (C,) expected of them; see :meth:`check`.
         card: text of the model card.
@@ -325,11 +326,15 @@ def _checked_reference(tensors: dict[str, Tensor], manifest: Manifest) -> dict[s
             "std": torch.empty(dim),
             "distances": torch.empty(_rows(tensors, "distances")),
         }
+        if "um_px" in tensors:
+            expected["um_px"] = torch.empty(_rows(tensors, "um_px"))
         if "held_out" in tensors:
             patients = _rows(tensors, "held_out")
             expected["held_out"] = torch.empty(patients, classes)
             expected["held_out_class"] = torch.empty(patients, dtype=torch.int64)
     check_tensors(tensors, expected, "reference of the training patients")
+    if "um_px" in tensors and bool((tensors["um_px"] <= 0).any()):
+        raise BundleError("reference of the training patients: scales out of range")
     if "held_out" in tensors:
         p, own = tensors["held_out"], tensors["held_out_class"]
         if bool((p < 0).any() | (p > 1).any() | (own < 0).any() | (own >= classes).any()):

@@ -16,6 +16,7 @@ import numpy as np
 
 from millie.errors import ConfigError
 from millie.segmentation.film import explained, film_of, near_stain, unlike_blood
+from millie.segmentation.graphics import without_graphics
 from millie.segmentation.instances import cells_of
 from millie.segmentation.network import WORK_UM_PX, shipped
 from millie.segmentation.paper import segment_paper, segment_released_code
@@ -87,7 +88,9 @@ def sample_statistics(
         n_images += 1
         if pixel_size is None and config.um_px is None and config.method == "default":
             seen.setdefault(_size_name(image), []).append(
-                read_scale(image, shipped(), _resized, config.red_cell_diameter_um)
+                read_scale(
+                    without_graphics(image), shipped(), _resized, config.red_cell_diameter_um
+                )
             )
     um_px: dict[str, float] = {}
     weights = 0.0
@@ -159,6 +162,7 @@ def segment_with(
     height, width = image.shape[:2]
     if min(height, width) < _SMALLEST_SIDE_PX:
         return _refused("no cell fits into the image", (255, 255, 255), {"scale_source": "assumed"})
+    image = without_graphics(image)
     um_px, source = _scale(network, image, given, config, sample)
     known = PixelSize(um_px) if source not in ("leukocyte", "assumed") else None
     diagnostics: dict[str, Any] = {"scale_source": source, "um_px": round(um_px, 5)}

@@ -1,0 +1,80 @@
+"""Magnification: were a sample's images taken at a scale that the model has seen?
+
+Where images state no scale, it is read from the cells in them, and crops are cut by the reading: a
+film seen through another objective gives cells of the right size, and no other gate speaks. But
+nothing vouches for the reading, and images of half the resolution show less of each cell. So a
+scale that was only read must be one that enough of the training patients had. A stated scale is
+believed here; cells that contradict it are too large or too small for the gates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from millie.bags.store import BagReader
+from millie.inference.reasons import Code, reason
+from millie.types import Reason
+
+UM_PX = "um_px"
+"""Name of the training patients' scales (P,), um/px, among a bundle's reference tensors."""
+
+FACTOR = 1.3
+"""Scales farther apart are different: what is read from 16 crops of a patient is off by up to 1.17
+of what CellaVision states (82 patients), and by 1.21 in other sets (docs/segmentation.md)."""
+
+LEAST_SHARE = 0.05
+"""Of the training patients, that makes a scale a familiar one."""
+
+_READ = frozenset({"sample", "red cells", "leukocyte"})
+
+
+def bag_um_px(reader: BagReader) -> float:
+    """um/px of the images that the middle one of a bag's cells comes from; NaN: unknown."""
+    scales = _of_cells(reader, [_um_px(s.um_px, s.diagnostics) for s in reader.sources])
+    return float(np.sort(scales)[(len(scales) - 1) // 2]) if len(scales) else float("nan")
+
+
+def read_um_px(reader: BagReader) -> float | None:
+    """The same where at least half of the cells come from images that state no scale, else None."""
+    read = [float(s.diagnostics.get("scale_source") in _READ) for s in reader.sources]
+    if reader.n_cells == 0 or float(_of_cells(reader, read).mean()) < 0.5:
+        return None
+    um_px = bag_um_px(reader)
+    return um_px if np.isfinite(um_px) else None
+
+
+def unfamiliar_magnification(
+    um_px: float | None, reference: Mapping[str, Tensor]
+) -> tuple[Reason, ...]:
+    """A reason if too few of the training patients had a scale that was only read.
+
+    Args:
+        um_px: of the sample, see :func:`read_um_px`; None: it is stated, or unknown.
+        reference: of the bundle; without ``um_px`` nothing is known, and there is no reason.
+    """
+    if um_px is None or UM_PX not in reference:
+        return ()
+    known = reference[UM_PX].double().numpy()
+    if (np.abs(np.log(known / um_px)) <= np.log(FACTOR)).mean() >= LEAST_SHARE:
+        return ()
+    text = (
+        f"unfamiliar magnification: {um_px:.3g} um/px, read from the cells because the images "
+        f"state no scale; the training images had {np.median(known):.3g} (median)"
+    )
+    return (reason(Code.UNFAMILIAR_MAGNIFICATION, text),)
+
+
+def _of_cells(reader: BagReader, of_sources: list[float]) -> NDArray[np.float64]:
+    """Values of the images, for each cell; those that are not finite are left out."""
+    values = np.array(of_sources, np.float64)[reader.sources_of(0, reader.n_cells)]
+    return values[np.isfinite(values)]
+
+
+def _um_px(applied: float | None, diagnostics: Mapping[str, object]) -> float:
+    """The scale that was used, else the guess that was not: a crop is then taken as it is."""
+    guess = diagnostics.get("um_px") if diagnostics.get("scale_source") in _READ else None
+    return float(applied or (guess if isinstance(guess, float) else float("nan")))
