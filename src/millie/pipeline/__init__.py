@@ -365,8 +365,8 @@ def predict(
 
     Example:
         >>> calls = millie.predict("my-model", "films/manifest.csv", "calls")
-        >>> calls.rows()[0]["state"]  # with fewer than 50 cells nobody gets a class
-        'INDETERMINATE'
+        >>> calls.rows()[0]["state"].endswith("INDETERMINATE")  # nobody is called by 6 cells
+        True
         >>> list(calls.predictions[0].probabilities)
         ['APL', 'normal']
     """
