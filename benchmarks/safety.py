@@ -1,6 +1,6 @@
 """What the shipped models say of samples that should have no diagnosis, or lose theirs.
 
-`PYTHONPATH=benchmarks:benchmarks/training python benchmarks/safety.py DATA WORK` writes images of
+`PYTHONPATH=benchmarks/training python benchmarks/safety.py DATA WORK` writes images of
 each group to WORK/images (one folder a sample), calls them with `millie predict` under each shipped
 model, and prints a line a group: how many samples ended in which state, the share in which a
 disease was named with its exact interval, and the codes of the reasons. Groups are healthy donors,
@@ -22,12 +22,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from cell_sources import UM_PX, aria, bcisc, lmu
+from cohort import mixtures
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_images
 
 import millie
-from acute_leukaemia import mixtures
 from changes import jpeg, scaled
 from millie.models.bundle_folder import shipped_bundles
 from millie.readers.apl_aml import prepare as prepare_apl_aml

@@ -1,6 +1,6 @@
 """The cohort of the bundle `acute-leukaemia`: patients, and pseudo-patients where sets name none.
 
-`python benchmarks/training/acute_leukaemia.py DATA WORK` copies images to WORK/images and writes
+`python benchmarks/training/cohort.py DATA WORK` copies images to WORK/images and writes
 WORK/cohort.csv for `millie segment`. A pseudo-patient of single cells is a random mixture of types
 and a random number of cells, each cell in one of them only, so that neither tells the class; one of
 fields is a run of consecutive frames. Types decide about mixtures alone, and no label of a cell of
