@@ -138,7 +138,7 @@ def write_clam(
     Returns:
         rows ``case_id, slide_id``; CLAM wants a column ``label`` beside them.
     """
-    name = safe_id(bag.sample.result.patient)
+    name = _stem(bag)
     vectors = np.asarray(bag.features, np.float32)
     coords = bag.corners(list(range(len(vectors)))).astype(np.int32)
     images = np.array([cell.source for cell in bag.sample.cells], np.int32)
@@ -155,11 +155,16 @@ def write_slides(new: Path, header: list[str], rows: list[list[str]]) -> None:
     write_csv(new / "slides.csv", header, rows)
 
 
+def _stem(bag: Embedded) -> str:
+    """The patient in names of files, without a dot: toolkits take what follows for an ending."""
+    return safe_id(bag.sample.result.patient).replace(".", "-")
+
+
 def _images(bag: Embedded) -> list[tuple[int, str, list[int]]]:
     """Index, name and cells of each image that has cells."""
     sample = bag.sample
     return [
-        (index, f"{safe_id(sample.result.patient)}-{index + 1:04d}", numbers)
+        (index, f"{_stem(bag)}-{index + 1:04d}", numbers)
         for index in range(len(sample.sources))
         if (numbers := sample.cells_of(index))
     ]
