@@ -16,7 +16,7 @@ from millie.bags.store import BagReader
 from millie.errors import ConfigError
 from millie.files import write_bytes, write_text
 from millie.models.bundle_folder import shipped_bundles
-from millie.outputs.exports.cell_table import as_h5ad, as_parquet, cell_table
+from millie.outputs.exports.cell_table import as_h5ad, as_parquet, cell_table, parquet_packages
 from millie.outputs.exports.feature_bags import (
     Embedded,
     Features,
@@ -69,6 +69,8 @@ def export_features(
         MissingPackageError: Parquet without pyarrow.
     """
     check_new(out)
+    if layout == "parquet":
+        parquet_packages()  # told now, not after all cells are encoded
     run, samples = read_run(folder)
     bundle = _model_of(run, model)
     total = len(run.patients) - len(failed_of(run))

@@ -229,6 +229,11 @@ def _fields_of(source: ImageSource, task: PatientTask, tally: _Tally) -> Iterato
     try:
         with closing(read_fields(source, task.config.reading, assumed)) as fields:
             for one in fields:
+                if one.place is not None and source.outlines:
+                    raise ImageError(
+                        f"{source.name}: outlines of a whole slide cannot be read; save the part "
+                        "of interest as an image of its own, with its outlines"
+                    )
                 if tally.slides.enough(one):
                     return
                 yield one

@@ -170,11 +170,11 @@ def test_a_pseudonym_that_dicom_cannot_hold_is_made_safe(called: Path, patient: 
 def test_an_image_that_changed_since_is_not_annotated(
     called: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def other(source: Any, config: Any) -> Any:
-        return dataclasses.replace(read(source, config), sha256="0" * 64)
+    def other(*given: Any) -> Any:
+        return dataclasses.replace(read(*given), sha256="0" * 64)
 
-    read = dicom_sr.read_image
-    monkeypatch.setattr(dicom_sr, "read_image", other)
+    read = dicom_sr.read_again
+    monkeypatch.setattr(dicom_sr, "read_again", other)
     with pytest.raises(DataError, match="has changed since"):
         dicom_sr.export_dicom(called, tmp_path / "out")
     assert not list(tmp_path.iterdir())

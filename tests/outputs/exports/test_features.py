@@ -70,6 +70,16 @@ def test_trident(bags: list[Embedded], tmp_path: Path) -> None:
         assert side_um == pytest.approx(bag.sample.meta.size_um, rel=0.02)
 
 
+def test_names_have_no_dot_that_a_toolkit_would_cut_off(
+    bags: list[Embedded], tmp_path: Path
+) -> None:
+    result = replace(bags[0].sample.result, patient="Müller, A. 7")
+    bag = replace(bags[0], sample=replace(bags[0].sample, result=result))
+    rows = [write_trident(tmp_path, bag)[0][1], write_clam(tmp_path, bag, bytes)[0][1],
+            write_stamp(tmp_path, bag)[0][1].removesuffix(".h5")]  # fmt: skip
+    assert not any("." in name for name in rows)
+
+
 def test_stamp(bags: list[Embedded], tmp_path: Path) -> None:
     """``get_coords`` and ``BagDataset`` of STAMP 2: coordinates in um, half precision."""
     for bag in bags:

@@ -15,6 +15,7 @@ from millie.errors import ConfigError, DataError, MissingFileError
 from millie.outputs.exports.outlines import crop_window, rings_of
 from millie.outputs.exports.qupath import export_qupath, file_names
 from millie.outputs.exports.samples import Exported, read_run
+from millie.outputs.exports.target import new_folder
 
 from .conftest import FAILED, STATES
 
@@ -159,3 +160,17 @@ def test_a_store_that_was_cut_anew_is_not_believed(called: Path, tmp_path: Path)
     with pytest.raises(DataError, match="cut anew"):
         export_qupath(changed, tmp_path / "out")
     assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_full_disk_names_what_was_asked_for_and_leaves_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "outlines"
+
+    def fill() -> None:
+        with new_folder(out) as new:
+            (new / "a.geojson").write_text("half")
+            raise OSError(28, "No space left on device", str(new / "b.geojson"))
+
+    with pytest.raises(OSError, match="No space left") as raised:
+        fill()
+    assert raised.value.filename == str(out)
+    assert not list(tmp_path.iterdir())

@@ -102,19 +102,27 @@ def as_h5ad(table: CellTable) -> bytes:
     return stream.getvalue()
 
 
+def parquet_packages() -> tuple[Any, Any]:
+    """What writes Parquet.
+
+    Raises:
+        MissingPackageError: pyarrow is not installed.
+    """
+    try:
+        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise MissingPackageError(
+            'Parquet needs pyarrow, which is not installed: pip install "millie[parquet]"'
+        ) from error
+
+
 def as_parquet(table: CellTable) -> bytes:
     """Parquet: the columns, and the vector of each cell as a list in ``features``.
 
     Raises:
         MissingPackageError: pyarrow is not installed.
     """
-    try:
-        arrow: Any = importlib.import_module("pyarrow")
-        parquet: Any = importlib.import_module("pyarrow.parquet")
-    except ImportError as error:
-        raise MissingPackageError(
-            'Parquet needs pyarrow, which is not installed: pip install "millie[parquet]"'
-        ) from error
+    arrow, parquet = parquet_packages()
     flat = arrow.array(table.features.reshape(-1))
     columns = {
         "cell": arrow.array(table.names, arrow.string()),

@@ -26,7 +26,7 @@ from millie.bags.store import Store
 from millie.errors import DataError
 from millie.files import safe_id, spelt_out, write_bytes
 from millie.outputs.exports.dicom_images import MANUFACTURER, Study, is_slide, wrapped
-from millie.outputs.exports.outlines import Outline, cell_outlines
+from millie.outputs.exports.outlines import Outline, Ring, cell_outlines
 from millie.outputs.exports.samples import (
     INTENDED_USE,
     STATUS,
@@ -37,8 +37,8 @@ from millie.outputs.exports.samples import (
 )
 from millie.outputs.exports.target import new_folder
 from millie.outputs.patient.states import words_for
-from millie.readers.images import read_bytes, read_image
-from millie.types import ImageSource
+from millie.readers.fields import read_again
+from millie.readers.images import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,9 +86,9 @@ def _write_patient(place: Path, study: Study, sample: Sample, limits: ReadingCon
     outlines = list(cell_outlines(sample))
     images = []
     for index, record in enumerate(sample.sources):
-        source = ImageSource(_place_of(record, sample), record.name)
-        data = read_bytes(source.path, source.name, limits)
-        field = read_image(source, limits)
+        path = _place_of(record, sample)
+        field = read_again(record, path, limits)
+        data = read_bytes(path, record.name, limits) if record.place is None else b""
         if field.sha256 != record.sha256:
             raise DataError(f"{record.name} has changed since the call; predict again")
         image = wrapped(study, sample, index, field.image, data)
@@ -140,7 +140,10 @@ def _annotations(
         annotated_property_category=codes.SCT.AnatomicalStructure,
         annotated_property_type=_LEUKOCYTE,
         graphic_type=ann.GraphicTypeValues.POLYGON,
-        graphic_data=[outlines[n][0][:-1].astype(np.float32) for n in numbers],
+        graphic_data=[
+            _in_image(outlines[n][0][:-1], sample.sources[index]).astype(np.float32)
+            for n in numbers
+        ],
         algorithm_type=ann.AnnotationGroupGenerationTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name=model.name,
@@ -166,6 +169,14 @@ def _annotations(
         device_serial_number="unknown",
         manufacturer=MANUFACTURER,
     )
+
+
+def _in_image(ring: Ring, record: SourceRecord) -> Ring:
+    """A ring in pixels of the wrapped image: of the field, where one was cut from a slide."""
+    place = record.place
+    if place is None:
+        return ring
+    return np.asarray((ring - (place.left_px, place.top_px)) / place.step)
 
 
 def _report(
@@ -238,7 +249,7 @@ def _region(
     """A cell of an image without a scale."""
     region = sr.ImageRegion(
         sr.GraphicTypeValues.POLYLINE,
-        outline[0],
+        _in_image(outline[0], sample.sources[sample.cells[n].source]),
         sr.SourceImageForRegion.from_source_image(image),
     )
     labels = study.run.model.labels

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from millie.outputs.exports.samples import Sample
+    from millie.outputs.exports.samples import Sample, SampleImage
 
 STAMP_VERSION = "2.1.0"
 """Whose layout is written: STAMP refuses files of a later version than its own."""
@@ -72,27 +72,27 @@ def write_trident(new: Path, bag: Embedded) -> list[list[str]]:
         ConfigError: crops or an image have no scale, which TRIDENT states.
     """
     sample, rows = bag.sample, []
-    for index, name, numbers in _images(bag):
-        um_px, crop_um_px = _scales(bag, index)
+    for image, name in _images(bag):
+        um_px, crop_um_px = _scales(bag, image)
         size_px, side_px = sample.meta.size_px, round(sample.meta.size_um / um_px)
+        left, top, width, height = image.frame
         target = round(_MAGNIFICATION_UM / crop_um_px)
         job = new / f"{target}x_{size_px}px_0px_overlap"
-        source = sample.sources[index]
         place = {
             "patch_size": size_px, "patch_size_level0": side_px,
             "level0_magnification": round(_MAGNIFICATION_UM / um_px),
             "target_magnification": target, "overlap": 0, "name": name, "savetodir": "",
-            "level0_width": source.width_px, "level0_height": source.height_px,
+            "level0_width": left + width, "level0_height": top + height,
         }  # fmt: skip
-        coords = bag.corners(numbers)
+        coords = bag.corners(image.cells)
         _write_h5(job / "patches" / f"{name}_patches.h5", {"coords": (coords, place)})
         told = {"name": name, "savetodir": "", "encoder": bag.encoder}
-        vectors = np.asarray(bag.features[numbers], np.float32)
+        vectors = np.asarray(bag.features[image.cells], np.float32)
         _write_h5(
             job / f"features_{bag.encoder}" / f"{name}.h5",
             {"features": (vectors, told), "coords": (coords, place)},
         )
-        rows.append([sample.result.patient, name, source.name])
+        rows.append([sample.result.patient, name, image.name])
     return rows
 
 
@@ -106,8 +106,8 @@ def write_stamp(new: Path, bag: Embedded) -> list[list[str]]:
         ConfigError: as :func:`write_trident`.
     """
     sample, rows = bag.sample, []
-    for index, name, numbers in _images(bag):
-        um_px, _ = _scales(bag, index)
+    for image, name in _images(bag):
+        um_px, _ = _scales(bag, image)
         told = {
             "stamp_version": STAMP_VERSION, "extractor": bag.encoder, "unit": "um",
             "tile_size_um": float(sample.meta.size_um), "tile_size_px": sample.meta.size_px,
@@ -116,12 +116,12 @@ def write_stamp(new: Path, bag: Embedded) -> list[list[str]]:
         _write_h5(
             new / "features" / f"{name}.h5",
             {
-                "coords": ((bag.corners(numbers) * um_px).astype(np.float32), {}),
-                "feats": (np.asarray(bag.features[numbers], np.float16), {}),
+                "coords": ((bag.corners(image.cells) * um_px).astype(np.float32), {}),
+                "feats": (np.asarray(bag.features[image.cells], np.float16), {}),
             },
             told,
         )
-        rows.append([sample.result.patient, f"{name}.h5", sample.sources[index].name])
+        rows.append([sample.result.patient, f"{name}.h5", image.name])
     return rows
 
 
@@ -138,7 +138,7 @@ def write_clam(
     Returns:
         rows ``case_id, slide_id``; CLAM wants a column ``label`` beside them.
     """
-    name = safe_id(bag.sample.result.patient)
+    name = _stem(bag)
     vectors = np.asarray(bag.features, np.float32)
     coords = bag.corners(list(range(len(vectors)))).astype(np.int32)
     images = np.array([cell.source for cell in bag.sample.cells], np.int32)
@@ -155,25 +155,26 @@ def write_slides(new: Path, header: list[str], rows: list[list[str]]) -> None:
     write_csv(new / "slides.csv", header, rows)
 
 
-def _images(bag: Embedded) -> list[tuple[int, str, list[int]]]:
-    """Index, name and cells of each image that has cells."""
-    sample = bag.sample
-    return [
-        (index, f"{safe_id(sample.result.patient)}-{index + 1:04d}", numbers)
-        for index in range(len(sample.sources))
-        if (numbers := sample.cells_of(index))
-    ]
+def _stem(bag: Embedded) -> str:
+    """The patient in names of files, without a dot: toolkits take what follows for an ending."""
+    return safe_id(bag.sample.result.patient).replace(".", "-")
 
 
-def _scales(bag: Embedded, index: int) -> tuple[float, float]:
-    """um/px of an image and of the crops cut from it."""
-    source, crops = bag.sample.sources[index], bag.sample.meta.um_px
-    if source.um_px is None or crops is None:
+def _images(bag: Embedded) -> list[tuple[SampleImage, str]]:
+    """Each image that has cells, and its name."""
+    images = enumerate(bag.sample.images(), start=1)
+    return [(image, f"{_stem(bag)}-{number:04d}") for number, image in images if image.cells]
+
+
+def _scales(bag: Embedded, image: SampleImage) -> tuple[float, float]:
+    """um/px of an image at full resolution and of the crops cut from it."""
+    crops = bag.sample.meta.um_px
+    if image.um_px is None or crops is None:
         raise ConfigError(
-            f"{source.name}: its scale is unknown, and this format states one; export clam, "
+            f"{image.name}: its scale is unknown, and this format states one; export clam, "
             "anndata or parquet instead"
         )
-    return source.um_px, crops
+    return image.um_px, crops
 
 
 def _write_h5(

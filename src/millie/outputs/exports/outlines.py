@@ -50,8 +50,12 @@ def crop_window(
 ) -> tuple[tuple[float, float], float]:
     """Left top corner of a cell's crop in its image, and pixels of the image per crop pixel.
 
-    The geometry is that of :func:`millie.segmentation.cut_crop`.
+    The geometry is that of :func:`millie.segmentation.cut_crop`, in the pixels of the field where
+    one was cut from a whole slide.
     """
+    place = source.place
+    if place is not None:
+        cell = place.in_field(cell)
     if meta.size_um == 0:
         side = float(meta.size_px)
     elif source.um_px is not None:
@@ -63,6 +67,9 @@ def crop_window(
         float(np.floor(cell.x_px + 1.0 - whole / 2)),
         float(np.floor(cell.y_px + 1.0 - whole / 2)),
     )
+    if place is not None:
+        corner = (place.left_px + corner[0] * place.step, place.top_px + corner[1] * place.step)
+        return corner, whole / meta.size_px * place.step
     return corner, whole / meta.size_px
 
 

@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from millie.outputs.exports.samples import Sample
+    from millie.outputs.exports.samples import Sample, SampleImage
     from millie.outputs.patient.records import PredictionRun
-    from millie.types import SourceRecord
 
 SUFFIX = ".geojson"
 _COLOURS = (  # Okabe and Ito's, told apart by the colour-blind too
@@ -88,13 +87,14 @@ def _files(run: PredictionRun, sample: Sample) -> Iterator[tuple[str, bytes]]:
     """File name and content for each image of a sample."""
     outlines = list(cell_outlines(sample))
     marks = weigh(sample.result, run.model).marks
-    names = file_names([source.name for source in sample.sources])
-    for index, (source, name) in enumerate(zip(sample.sources, names, strict=True)):
-        features = [_call(run, sample, index)]
-        for i in sample.cells_of(index):
+    images = sample.images()
+    names = file_names([image.name for image in images])
+    for image, name in zip(images, names, strict=True):
+        features = [_call(run, sample, image)]
+        for i in image.cells:
             mark = marks[i].text if i in marks else ""
             features.append(_cell(run, sample, i, outlines[i], mark))
-        yield name, _collection(source, features)
+        yield name, _collection(image, features)
 
 
 def file_names(images: list[str]) -> list[str]:
@@ -108,21 +108,17 @@ def file_names(images: list[str]) -> list[str]:
     ]
 
 
-def _collection(source: SourceRecord, features: list[Feature]) -> bytes:
+def _collection(image: SampleImage, features: list[Feature]) -> bytes:
     """A feature a line, so that two versions of a file can be compared."""
-    head = {"type": "FeatureCollection", "image": source.name, "image_sha256": source.sha256}
+    head = {"type": "FeatureCollection", "image": image.name, "image_sha256": image.sha256}
     lines = ",\n".join(
         json.dumps(feature, allow_nan=False, separators=(",", ":")) for feature in features
     )
     return f'{json.dumps(head)[:-1]}, "features": [\n{lines}\n]}}\n'.encode()
 
 
-def _feature(
-    sample: Sample, source: int, number: int | str, ring: Ring, properties: dict[str, Any]
-) -> Feature:
+def _feature(key: str, ring: Ring, properties: dict[str, Any]) -> Feature:
     """A feature whose id is the same whenever the same run is exported."""
-    record = sample.sources[source]
-    key = f"{sample.result.patient}\n{record.name}\n{record.sha256}\n{number}"
     return {
         "type": "Feature",
         "id": str(uuid.uuid5(uuid.NAMESPACE_OID, key)),
@@ -146,7 +142,8 @@ def _cell(run: PredictionRun, sample: Sample, i: int, outline: Outline, mark: st
     if mark:
         properties["name"] = mark
     ring, nucleus = outline
-    feature = _feature(sample, cell.source, i, ring, properties)
+    record = sample.sources[cell.source]
+    feature = _feature(_key(sample, record.name, record.sha256, i), ring, properties)
     if nucleus:
         feature["nucleusGeometry"] = {
             "type": "MultiPolygon",
@@ -170,12 +167,16 @@ def _measurements(run: PredictionRun, sample: Sample, i: int) -> dict[str, float
     return {name: round(float(value), 4) for name, value in measured.items()}
 
 
-def _call(run: PredictionRun, sample: Sample, index: int) -> Feature:
-    result, source = sample.result, sample.sources[index]
+def _key(sample: Sample, image: str, sha256: str, number: int | str) -> str:
+    return f"{sample.result.patient}\n{image}\n{sha256}\n{number}"
+
+
+def _call(run: PredictionRun, sample: Sample, image: SampleImage) -> Feature:
+    result = sample.result
     metadata = {
         "patient": result.patient, "state": result.state, "reasons": reasons(result),
         "codes": " ".join(reason.code for reason in result.reasons),
-        "status": STATUS, "intended use": INTENDED_USE, "image": source.name,
+        "status": STATUS, "intended use": INTENDED_USE, "image": image.name,
         "model": run.model.title, "model sha256": run.model.sha256, "called": run.created,
     }  # fmt: skip
     properties = {
@@ -189,8 +190,8 @@ def _call(run: PredictionRun, sample: Sample, index: int) -> Feature:
         },
         "metadata": metadata,
     }
-    ring = rectangle(0, 0, source.width_px, source.height_px)
-    return _feature(sample, index, "call", ring, properties)
+    key = _key(sample, image.name, image.sha256, "call")
+    return _feature(key, rectangle(*image.frame), properties)
 
 
 def _colour(run: PredictionRun, label: str) -> tuple[int, int, int]:

@@ -47,6 +47,27 @@ class Exported:
     left_out: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class SampleImage:
+    """An image file of a sample.
+
+    Attributes:
+        name: as in every output.
+        sha256: of the file; of the first field of a whole slide.
+        cells: indices of its cells in the sample.
+        um_px: scale at full resolution; None: unknown.
+        step: pixels of full resolution along a pixel that cells were cut from.
+        frame: left, top, width and height of what was read of it, pixels of full resolution.
+    """
+
+    name: str
+    sha256: str
+    cells: list[int]
+    um_px: float | None
+    step: float
+    frame: tuple[int, int, int, int]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """One patient's call with the cells behind it.
@@ -68,8 +89,31 @@ class Sample:
     meta: BagMeta
 
     def cells_of(self, source: int) -> list[int]:
-        """Indices of the cells of one image."""
+        """Indices of the cells of one source."""
         return [i for i, cell in enumerate(self.cells) if cell.source == source]
+
+    def images(self) -> list[SampleImage]:
+        """The image files; the fields of a whole slide are one image."""
+        by_file: dict[tuple[str, int], list[int]] = {}
+        for index, source in enumerate(self.sources):
+            key = (source.name, -1 if source.place else index)
+            by_file.setdefault(key, []).append(index)
+        return [self._image(indices) for indices in by_file.values()]
+
+    def _image(self, indices: list[int]) -> SampleImage:
+        first = self.sources[indices[0]]
+        cells = [n for index in indices for n in self.cells_of(index)]
+        if first.place is None:
+            frame = (0, 0, first.width_px, first.height_px)
+            return SampleImage(first.name, first.sha256, cells, first.um_px, 1.0, frame)
+        places = [place for i in indices if (place := self.sources[i].place)]
+        left, top = min(p.left_px for p in places), min(p.top_px for p in places)
+        right = max(p.left_px + p.width_px for p in places)
+        bottom = max(p.top_px + p.height_px for p in places)
+        step = first.place.step
+        um_px = None if first.um_px is None else first.um_px / step
+        frame = (left, top, right - left, bottom - top)
+        return SampleImage(first.name, first.sha256, cells, um_px, step, frame)
 
 
 def run_of(folder: Path) -> PredictionRun:

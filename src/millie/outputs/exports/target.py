@@ -56,7 +56,12 @@ def new_folder(out: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as hidden:
         new = Path(hidden) / "new"
         new.mkdir()
-        yield new
+        try:
+            yield new
+        except OSError as error:
+            if str(error.filename or "").startswith(hidden):
+                error.filename = str(out)  # what was asked for, not where it was in the making
+            raise
         for folder in (new, *(path for path in new.rglob("*") if path.is_dir())):
             sync_folder(folder)
         new.replace(place)  # an empty folder is replaced, a full one is not
