@@ -20,6 +20,7 @@ from millie.readers.colour import Colours, to_srgb
 from millie.readers.content import sha256_of
 from millie.readers.decoding import decoder_boundary
 from millie.readers.metadata import StatedScale, scale_of_sides
+from millie.readers.spelling import exists
 from millie.types import Field
 
 if TYPE_CHECKING:
@@ -57,13 +58,15 @@ _OF_PIXELS = (
 
 def is_directory(path: Path) -> bool:
     """Whether a path is that of a folder's DICOM table of contents."""
-    return path.name.upper() == DIRECTORY and path.is_file()
+    return path.name.upper() == DIRECTORY and exists(path) and path.is_file()
 
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its first bytes; one of another ending is not opened."""
     ending = path.suffix.lower()
-    if (ending != ".dcm" and ending[1:].isalpha()) or is_directory(path) or not path.is_file():
+    if (ending != ".dcm" and ending[1:].isalpha()) or path.name.upper() == DIRECTORY:
+        return False
+    if not (exists(path) and path.is_file()):  # a pipe would be waited for
         return False
     with suppress(OSError), path.open("rb") as stream:
         return stream.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
