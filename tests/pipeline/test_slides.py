@@ -96,7 +96,7 @@ def test_a_bag_holds_the_cells_in_pixels_of_the_slide(
             back = place.on_slide(place.in_field(cell))
             assert (back.left_px, back.width_px) == (cell.left_px, cell.width_px)
         for record in bag.sources:
-            again = read_again(replace(record, path=str(drawn_slide.path)), slide_config.reading)
+            again = read_again(record, drawn_slide.path, slide_config.reading)
             assert again.sha256 == record.sha256
         assert any("whole slide:" in problem.message for problem in bag.meta.problems)
 
@@ -186,3 +186,17 @@ def test_a_slide_of_tissue_is_told_after_a_few_fields(
     task = PatientTask(one_slide(drawn_slide), tmp_path, Config().with_settings(AS_SLIDES))
     with pytest.raises(millie.errors.NoCellsError, match=r"none of .* fields .* tissue"):
         segment_patient(task)
+
+
+def test_pictures_of_a_slide_may_be_drawn_again_under_pseudonyms(
+    drawn_slide: DrawnSlide, tmp_path: Path
+) -> None:
+    config = Config().with_settings([*AS_SLIDES, "reading.slide_cells=2"])
+    for _ in range(2):
+        millie.detect(
+            drawn_slide.path, config=config, overlay=tmp_path / "drawn",
+            pseudonyms=tmp_path / "names.csv",
+        )  # fmt: skip
+    drawn = list((tmp_path / "drawn").glob("*.jpg"))
+    assert drawn
+    assert not any("slide" in path.name for path in drawn)

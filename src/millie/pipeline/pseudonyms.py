@@ -28,7 +28,8 @@ COHORT = "pseudonyms"
 
 _LETTERS = "23456789abcdefghjkmnpqrstuvwxyz"  # none that is read for another
 _LENGTH = 8  # 8e11 pseudonyms; one that is taken is drawn again
-_OURS = re.compile(rf"(patient|image)-[{_LETTERS}]{{{_LENGTH}}}")
+_OF_SLIDE = r"(_at_\d+_\d+\.[0-9a-f]+)?"  # a picture of a field of a whole slide
+_OURS = re.compile(rf"(patient|image)-[{_LETTERS}]{{{_LENGTH}}}{_OF_SLIDE}")
 _OWNER_ONLY = 0o600
 _WAIT_S = 30.0  # parts of one cohort (--shard) begin together, each holds the table for a moment
 

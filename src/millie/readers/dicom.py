@@ -20,6 +20,7 @@ from millie.readers.colour import Colours, to_srgb
 from millie.readers.content import sha256_of
 from millie.readers.decoding import decoder_boundary
 from millie.readers.metadata import StatedScale, scale_of_sides
+from millie.readers.spelling import exists
 from millie.types import Field
 
 if TYPE_CHECKING:
@@ -57,13 +58,15 @@ _OF_PIXELS = (
 
 def is_directory(path: Path) -> bool:
     """Whether a path is that of a folder's DICOM table of contents."""
-    return path.name.upper() == DIRECTORY and path.is_file()
+    return path.name.upper() == DIRECTORY and exists(path) and path.is_file()
 
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM by its first bytes; one of another ending is not opened."""
     ending = path.suffix.lower()
-    if (ending != ".dcm" and ending[1:].isalpha()) or is_directory(path) or not path.is_file():
+    if (ending != ".dcm" and ending[1:].isalpha()) or path.name.upper() == DIRECTORY:
+        return False
+    if not (exists(path) and path.is_file()):  # a pipe would be waited for
         return False
     with suppress(OSError), path.open("rb") as stream:
         return stream.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
@@ -77,13 +80,12 @@ def is_whole_slide(path: Path, name: str) -> bool:
         MissingPackageError: the extra is not installed.
         ImageError: it shows the label or an overview of a slide, or is no DICOM that can be read.
     """
-    with decoder_boundary(name):
+    with decoder_boundary(name):  # pydicom converts elements when they are asked for
         head = _read(path, name, _OF_KIND)
-    if head.get("SOPClassUID") != WHOLE_SLIDE:
-        return False
-    if shown := _beside(head):
+        is_slide, shown = bool(head.get("SOPClassUID") == WHOLE_SLIDE), _beside(head)
+    if is_slide and shown:
         raise ImageError(f"{name}: shows the {shown} of a slide, not its cells; leave it out")
-    return True
+    return is_slide
 
 
 def once_a_slide(paths: Sequence[Path]) -> list[Path]:
@@ -183,22 +185,22 @@ def _level_of(path: Path) -> _Level | None:
     try:
         with decoder_boundary(path.name):
             head = _read(path, path.name, (*_OF_KIND, *_OF_OWNER))
+            if head.get("SOPClassUID") != WHOLE_SLIDE:
+                return None
+            size = [head.get(f"TotalPixelMatrix{side}") or 0 for side in ("Columns", "Rows")]
+            n_pixels = 0 if _beside(head) else int(size[0]) * int(size[1])
+            return _Level(path, str(head.get("SeriesInstanceUID")), n_pixels)
     except (ImageError, MissingPackageError):
         return None
-    if head.get("SOPClassUID") != WHOLE_SLIDE:
-        return None
-    size = head.get("TotalPixelMatrixColumns") or 0, head.get("TotalPixelMatrixRows") or 0
-    n_pixels = 0 if _beside(head) else int(size[0]) * int(size[1])
-    return _Level(path, str(head.get("SeriesInstanceUID")), n_pixels)
 
 
 def _owner_of(path: Path) -> str:
     try:
         with decoder_boundary(path.name):
             head = _read(path, path.name, _OF_OWNER)
+            return str(head.get("PatientID") or head.get("StudyInstanceUID") or "")
     except (ImageError, MissingPackageError):
         return ""
-    return str(head.get("PatientID") or head.get("StudyInstanceUID") or "")
 
 
 def _beside(head: Any) -> str:

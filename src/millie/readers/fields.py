@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from millie.readers.dicom import is_dicom, is_whole_slide, read_dicom
 from millie.readers.images import SLIDE_EXTENSIONS, read_bytes, read_image
 from millie.readers.slides import field_at, fields_of
+from millie.readers.spelling import exists
 from millie.readers.tiff import is_tiff, tiled_pixels
 from millie.types import ImageKind, ImageSource, PixelSize
 
@@ -76,7 +77,7 @@ def is_slide(source: ImageSource, config: ReadingConfig) -> bool:
         ImageError: a DICOM file that shows the label of a slide, or cannot be read.
     """
     path = source.path
-    if not path.is_file():
+    if not (exists(path) and path.is_file()):
         return False
     if path.suffix.lower() in SLIDE_EXTENSIONS:
         return True

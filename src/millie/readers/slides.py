@@ -117,8 +117,9 @@ def open_slide(path: Path, name: str) -> Iterator[Slide]:
         except openslide.OpenSlideUnsupportedFormatError as error:
             raise ImageError(f"{name}: not a whole slide of a known format; {_CONVERT}") from error
         except openslide.OpenSlideError as error:
+            why = str(error).replace(f"{path.parent}/", "")  # files beside it, without their place
             raise ImageError(
-                f"{name}: the slide cannot be opened ({error}); copy it again, with all of its "
+                f"{name}: the slide cannot be opened ({why}); copy it again, with all of its "
                 f"files, or {_CONVERT}"
             ) from error
     with handle:
