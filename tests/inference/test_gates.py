@@ -161,7 +161,8 @@ def test_a_disease_is_named_only_where_health_is_excluded() -> None:
     assert state(probabilities) == ("ALL", ())
     found, (reason,) = state(probabilities, normal=(0.1, 0.6))
     assert found == "INDETERMINATE"
-    assert reason.text.startswith("leukaemia is not certain: probability between 0.40 and 0.90")
+    assert reason.text.startswith("leukaemia is not certain: probability 0.70, between 0.40 and ")
+    assert state(probabilities, normal=(0.1, 0.45)) == ("ALL", ())  # likelier than not, always
     strict = CONFIG.model_copy(update={"min_disease_probability": 0.8})
     ranges = points(probabilities)
     assert decide(probabilities, RULE, GOOD, (), strict, ranges)[0] == "INDETERMINATE"

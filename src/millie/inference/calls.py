@@ -8,7 +8,7 @@ module owns the limits' meaning and the states; measures are the gates' business
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from millie.config import PredictionConfig
@@ -20,6 +20,9 @@ from millie.types import Reason
 NO_SIGNAL = "NO_SIGNAL"
 INDETERMINATE = "INDETERMINATE"
 URGENT = "URGENT_INDETERMINATE"
+
+EVEN = 0.5
+"""Probability of one of two that no draw of the cells may take away."""
 
 _URGENT_LABEL = "APL"
 
@@ -150,18 +153,20 @@ def _named(urgent: str, apl: Code, positive: Code) -> Code:
     return apl if urgent == _URGENT_LABEL else positive
 
 
-def _healthy(
+def is_seen(
     probabilities: Mapping[str, float],
     ranges: Mapping[str, tuple[float, float]],
-    negative: Sequence[str],
-) -> tuple[float, float] | None:
-    """Ends of the probability of no disease; None where the model knows no such class."""
-    names = [label for label in probabilities if state_of(label, negative) == NO_SIGNAL]
-    if not names:
-        return None
-    ends = (sum(ranges[label][i] for label in names) for i in (0, 1))
-    low, high = (min(1.0, end) for end in ends)
-    return low, high
+    others: Sequence[str],
+    needed: float,
+) -> bool:
+    """Whether something else than some classes is seen.
+
+    Its probability reaches what is needed, and whichever cells are drawn it is likelier than not.
+    """
+    return (
+        1 - sum(probabilities[label] for label in others) >= needed
+        and 1 - sum(ranges[label][1] for label in others) >= EVEN
+    )
 
 
 def _why_not_disease(
@@ -174,11 +179,15 @@ def _why_not_disease(
 
     The positive class is named by its threshold, any other one by being the likeliest disease.
     """
-    healthy = _healthy(probabilities, ranges, config.negative_labels)
+    negative = _negative(probabilities, config)
     needed = config.min_disease_probability
-    if healthy is not None and 1 - healthy[1] < needed:
-        ends = _between((1 - healthy[1], 1 - healthy[0]), rule)
-        text = f"leukaemia is not certain: probability {ends}, at least {needed:.2f} to name one"
+    if negative and not is_seen(probabilities, ranges, negative, needed):
+        value = in_words(1 - sum(probabilities[x] for x in negative), rule.supported)
+        low, high = (max(0.0, 1 - sum(ranges[x][i] for x in negative)) for i in (1, 0))
+        text = (
+            f"leukaemia is not certain: probability {value}, {_between((low, high), rule)} when "
+            f"cells are drawn anew; {needed:.2f} and never below {EVEN:.2f} needed to name one"
+        )
         return (reason(Code.LEUKAEMIA_NOT_CERTAIN, text),)
     called = rule.called(probabilities)
     rivals = [label for label in probabilities
@@ -204,16 +213,22 @@ def _why_not_negative(
     if (missing := needed - quality.n_usable) > 0:
         text = f"too few cells: {quality.n_usable} usable, at least {needed} needed for NO_SIGNAL"
         reasons.append(reason(Code.TOO_FEW_CELLS_FOR_NO_SIGNAL, text, missing=missing))
-    healthy = _healthy(probabilities, ranges, config.negative_labels)
     least = config.min_negative_probability
-    if healthy is not None and healthy[0] <= least:
-        ends = _between(healthy, rule)
+    low, high = (
+        min(1.0, sum(ranges[x][i] for x in _negative(probabilities, config))) for i in (0, 1)
+    )
+    if low <= least:
         text = (
-            f"leukaemia is not excluded: probability of no disease {ends}, "
+            f"leukaemia is not excluded: probability of no disease {_between((low, high), rule)}, "
             f"more than {least:.2f} needed for NO_SIGNAL"
         )
         reasons.append(reason(Code.LEUKAEMIA_NOT_EXCLUDED, text))
     return tuple(reasons)
+
+
+def _negative(labels: Iterable[str], config: PredictionConfig) -> list[str]:
+    """Those that mean no disease."""
+    return [label for label in labels if state_of(label, config.negative_labels) == NO_SIGNAL]
 
 
 def state_of(label: str, negative: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from millie.inference.calls import NO_SIGNAL, state_of
+from millie.inference.calls import EVEN, NO_SIGNAL, is_seen, state_of
 from millie.inference.reasons import Code, reason
 from millie.inference.resampling import probability_ranges
 from millie.statistics.conformal import in_words
@@ -44,10 +44,6 @@ def can_screen(screen: Bundle, bundle: Bundle, config: PredictionConfig) -> bool
         and not any(healthy[label] for label in bundle.labels)
         and set(bundle.labels) < set(screen.labels)
     )
-
-
-_RULED_OUT = 0.5
-"""Probability of all else that the interval must stay above where a disease is ruled out."""
 
 
 class Answer(NamedTuple):
@@ -86,14 +82,13 @@ class Screen:
         ranges = probability_ranges(bundle.networks, [cells], bundle.probabilities, point)
         others = [label for label in bundle.labels if label not in labels]
         needed = bundle.config.prediction.min_disease_probability
-        most = sum(ranges[label][1] for label in others)
-        if 1 - most >= needed:
+        if is_seen(point, ranges, others, needed):
             return Answer((), ())
         likeliest = max(others, key=lambda label: point[label])
         told = f"{likeliest} {in_words(point[likeliest])}"
         name = bundle.manifest.name
         seen = f"{name} does not see {' or '.join(labels)} for certain ({told})"
         text = f"{seen}: this model only tells {' from '.join(labels)}"
-        if sum(ranges[label][0] for label in others) > _RULED_OUT:
+        if sum(ranges[label][0] for label in others) > EVEN:
             return Answer((), (reason(Code.NOT_THIS_DISEASE, text, screen=name),))
         return Answer((reason(Code.DISEASE_NOT_CONFIRMED, text, screen=name),), ())
