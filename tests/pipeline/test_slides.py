@@ -188,6 +188,17 @@ def test_a_slide_of_tissue_is_told_after_a_few_fields(
         segment_patient(task)
 
 
+def test_outlines_of_a_slide_are_refused_and_not_laid_over_each_field(
+    drawn_slide: DrawnSlide, slide_config: Config, tmp_path: Path
+) -> None:
+    patient = one_slide(drawn_slide)
+    image = replace(patient.images[0], outlines=tmp_path / "cells.geojson")
+    image.outlines.write_text("{}")
+    task = PatientTask(replace(patient, images=(image,)), tmp_path / "store", slide_config)
+    with pytest.raises(millie.errors.NoCellsError, match="outlines of a whole slide cannot be"):
+        segment_patient(task)
+
+
 def test_pictures_of_a_slide_may_be_drawn_again_under_pseudonyms(
     drawn_slide: DrawnSlide, tmp_path: Path
 ) -> None:
