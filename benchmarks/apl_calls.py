@@ -3,8 +3,9 @@
 `python benchmarks/apl_calls.py STORE --repeats 3` cross-validates the default recipe and lets the
 rule of `millie predict` decide about each test patient, at each operating point: limits from the
 training part and the interval of the probability under new draws of the patient's cells. Quality
-gates take no part. Prints counts with exact intervals (a patient is counted once in each repeat, so
-intervals are for single repeats), the coverage of conformal sets, what the calls of the surest
+gates take no part; "screened" asks `acute-leukaemia` first, as `millie predict apl-blood` does (it
+has learnt from these patients). Prints counts with exact intervals (a patient is counted once in
+each repeat, so intervals are for single repeats), the coverage of conformal sets, what the calls of the surest
 patients are worth (risk and coverage), and how the rates move with the number of cells.
 """
 
@@ -26,12 +27,14 @@ from millie.inference.calls import CallRule, decide
 from millie.inference.operating import call_rule
 from millie.inference.quality import SampleQuality
 from millie.inference.resampling import probability_ranges
+from millie.inference.screen import Screen
 from millie.learning.ensemble import Cast, fit_ensemble
 from millie.learning.fit import held_out
 from millie.learning.material import participants
 from millie.learning.sampling import whole_bag
 from millie.learning.splits import make_splits
 from millie.learning.train import silent
+from millie.models.bundle import load_bundle
 from millie.models.golden import ensemble_probabilities
 from millie.statistics.conformal import p_values
 from millie.statistics.intervals import clopper_pearson
@@ -63,7 +66,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     called = out_of_fold(Store(arguments.store), load(), arguments.repeats)
-    for point in (*POINTS, "threshold alone"):
+    for point in (*POINTS, "sensitive, screened", "threshold alone"):
         print_states(called, point)
     print_sets(called)
     print_risk(called)
@@ -75,6 +78,7 @@ def out_of_fold(store: Store, config: Config, repeats: int) -> list[Called]:
     who = participants(store)
     study = open_study(store, who, config, "APL", silent)
     source, found = study.material.source, []
+    screen = Screen(load_bundle("acute-leukaemia"))
     for fold in make_splits(who.labels, 3, repeats, config.evaluation.seed).assignments:
         train = tuple(sorted({*fold.train, *fold.validation}))
         seed = config.training.seed + fold.repeat * 100 + fold.fold
@@ -106,6 +110,11 @@ def out_of_fold(store: Store, config: Config, repeats: int) -> list[Called]:
                 for name, rule in rules.items()
             }
             plain = CallRule("APL", fitted.threshold, fitted.threshold, {})
+            doubt, ruled_out = screen.ask([cells], study.classes)
+            states["sensitive, screened"] = decide(
+                point_of, rules["sensitive"], GOOD, doubt, settings["sensitive"], ranges,
+                elsewhere=ruled_out,
+            )[0]  # fmt: skip
             states["threshold alone"] = decide(point_of, plain, GOOD, (), config.prediction, alone)[
                 0
             ]

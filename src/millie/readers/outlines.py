@@ -24,7 +24,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.path import Path as Curve
 from numpy.typing import NDArray
 
 from millie.errors import ConfigError, DataError, MissingFileError
@@ -278,6 +277,8 @@ def _mask(polygon: Polygon, shape: tuple[int, int]) -> tuple[tuple[int, int], ND
 def _inside(ring: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.bool_]:
     if not len(centres):
         return np.zeros(0, np.bool_)
+    from matplotlib.path import Path as Curve  # noqa: PLC0415 - half a second, for outlines alone
+
     return np.asarray(Curve(ring, closed=True).contains_points(centres), np.bool_)
 
 
