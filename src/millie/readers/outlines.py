@@ -277,7 +277,7 @@ def _mask(polygon: Polygon, shape: tuple[int, int]) -> tuple[tuple[int, int], ND
 def _inside(ring: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.bool_]:
     if not len(centres):
         return np.zeros(0, np.bool_)
-    from matplotlib.path import Path as Curve  # noqa: PLC0415 - half a second, for outlines alone
+    from matplotlib.path import Path as Curve  # noqa: PLC0415 - slow to load
 
     return np.asarray(Curve(ring, closed=True).contains_points(centres), np.bool_)
 
