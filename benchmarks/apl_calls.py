@@ -5,9 +5,8 @@ rule of `millie predict` decide about each test patient, at each operating point
 training part and the interval of the probability under new draws of the patient's cells. Quality
 gates take no part; "screened" asks `acute-leukaemia` first, as `millie predict apl-blood` does (it
 has learnt from these patients). Prints counts with exact intervals (a patient is counted once in
-each repeat, so intervals are for single repeats), the coverage of conformal sets, what the calls of the
-surest
-patients are worth (risk and coverage), and how the rates move with the number of cells.
+each repeat, so intervals are for single repeats), the coverage of conformal sets, what the calls of
+the surest patients are worth (risk and coverage), and how the rates move with the number of cells.
 """
 
 from __future__ import annotations
