@@ -14,7 +14,10 @@ from millie.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-COMMANDS = sorted(command.callback.__name__ for command in cli.app.registered_commands)  # type: ignore[union-attr]
+COMMANDS = sorted(
+    command.name or command.callback.__name__  # type: ignore[union-attr]
+    for command in cli.app.registered_commands
+)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ OTHERS = {
     "training.momentum": 0.5, "training.weight_decay": 0.5, "training.max_epochs": 3,
     "training.patience": 2, "training.validation_fraction": 0.3, "training.class_weights": False,
     "training.exact_gradient": True, "training.colour_transfer": True, "training.ensemble": 2,
-    "training.seed": 5, "training.log": "tensorboard", "prediction.winners": 3,
+    "training.soften_only": True, "training.seed": 5, "training.log": "tensorboard", "prediction.winners": 3,
 }  # fmt: skip
 """Another value of each setting that may change a fold."""
 
@@ -47,6 +47,8 @@ WITHOUT_EFFECT = {
     "prediction.min_cells_negative": 3,
     "prediction.min_disease_probability": 0.7,
     "prediction.min_negative_probability": 0.7,
+    "prediction.operating_point": "specific",
+    "prediction.target_sensitivity": 0.9,
     "prediction.negative_labels": ["AML"],
 }
 """The same of settings that do not: a fold that is there must not be run again for them."""
