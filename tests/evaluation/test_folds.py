@@ -36,7 +36,8 @@ OTHERS = {
     "training.momentum": 0.5, "training.weight_decay": 0.5, "training.max_epochs": 3,
     "training.patience": 2, "training.validation_fraction": 0.3, "training.class_weights": False,
     "training.exact_gradient": True, "training.colour_transfer": True, "training.ensemble": 2,
-    "training.soften_only": True, "training.seed": 5, "training.log": "tensorboard", "prediction.winners": 3,
+    "training.soften_only": True, "training.seed": 5, "training.log": "tensorboard",
+    "prediction.winners": 3,
 }  # fmt: skip
 """Another value of each setting that may change a fold."""
 
