@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,6 +42,7 @@ class Answers:
     def __init__(self, *probabilities: float) -> None:
         self.labels = FOUR
         self.manifest = SimpleNamespace(name="four")
+        self.held_out = np.zeros((0, 4)), np.zeros(0, np.int64)
         self.config = Config().with_settings(["prediction.min_disease_probability=0.85"])
         self._logits = torch.tensor(probabilities).log()
         self.networks = [self]
@@ -79,7 +81,8 @@ def test_the_reason_says_what_was_seen_instead() -> None:
     found = screen(0.05, 0.1, 0.05, 0.8).ask([torch.zeros(9, DIM)], ("AML", "APL"))
     (reason,) = found.ruled_out
     assert reason.text == (
-        "four does not see AML or APL for certain (normal 0.80): this model only tells AML from APL"
+        "four does not see AML or APL for certain (normal 0.80): this model only tells "
+        "APL from other AML"
     )
     assert "predict four" in reason.remedy
 

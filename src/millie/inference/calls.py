@@ -52,10 +52,6 @@ class CallRule:
         others = {k: p for k, p in probabilities.items() if k != self.positive}
         return max(others, key=lambda label: others[label])
 
-    def must_not_wait(self, labels: Container[str]) -> str:
-        """The class that must not wait: APL, else the positive one."""
-        return must_not_wait(labels, self.positive)
-
 
 def must_not_wait(labels: Container[str], positive: str) -> str:
     """The class that must not wait: APL, else the positive one."""
@@ -93,7 +89,7 @@ def decide(
         ``URGENT_INDETERMINATE``; and the reasons: none for a call, at least one else, and one that
         names the class that must not wait where the state is urgent.
     """
-    urgent = rule.must_not_wait(probabilities)
+    urgent = must_not_wait(probabilities, rule.positive)
     called = rule.called(probabilities)
     state = state_of(called, config.negative_labels)
     if elsewhere and probabilities[urgent] < rule.excluded_below:
@@ -124,7 +120,7 @@ def urgent_open(
     Errors do not weigh alike: the class is excluded only where its whole interval lies below the
     limit, and suspected where its probability reaches the upper one, whatever the interval says.
     """
-    urgent = rule.must_not_wait(probabilities)
+    urgent = must_not_wait(probabilities, rule.positive)
     if called == urgent:
         return ()
     if urgent == max(probabilities, key=lambda label: probabilities[label]):

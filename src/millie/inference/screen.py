@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from millie.inference.calls import EVEN, NO_SIGNAL, is_seen, state_of
+from millie.inference.operating import supported_by
 from millie.inference.reasons import Code, reason
 from millie.inference.resampling import probability_ranges
+from millie.inference.scope import listed, told_apart
 from millie.statistics.conformal import in_words
 
 if TYPE_CHECKING:
@@ -85,10 +87,10 @@ class Screen:
         if is_seen(point, ranges, others, needed):
             return Answer((), ())
         likeliest = max(others, key=lambda label: point[label])
-        told = f"{likeliest} {in_words(point[likeliest])}"
+        told = f"{likeliest} {in_words(point[likeliest], supported_by(*bundle.held_out))}"
         name = bundle.manifest.name
-        seen = f"{name} does not see {' or '.join(labels)} for certain ({told})"
-        text = f"{seen}: this model only tells {' from '.join(labels)}"
+        seen = f"{name} does not see {listed(labels, 'or')} for certain ({told})"
+        text = f"{seen}: this model only tells {told_apart(labels)}"
         if sum(ranges[label][0] for label in others) > EVEN:
             return Answer((), (reason(Code.NOT_THIS_DISEASE, text, screen=name),))
         return Answer((reason(Code.DISEASE_NOT_CONFIRMED, text, screen=name),), ())
