@@ -131,7 +131,7 @@ def test_the_operating_point_is_an_option_and_is_recorded(
         outs, ([], ["--operating-point", "specific"]), two_folders, strict=True
     ):
         words += ["--set", "segmentation.um_px=0.12", "--set", "prediction.batch_size=4"]
-        assert command("predict", bundle, folder, "--out", out, "--workers", "1", *words) == 0
+        assert command("predict", bundle, folder, "--out", out, "--engine", "serial", *words) == 0
     assert "This model tells normal and APL apart; it cannot say ALL or AML" in _words(capsys)
     cards = [json.loads((out / "predictions.json").read_bytes())["model"] for out in outs]
     assert [card["operating_point"] for card in cards] == ["sensitive", "specific"]
