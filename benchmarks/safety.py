@@ -21,7 +21,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from acute_leukaemia import mixtures
 from cell_sources import UM_PX, aria, bcisc, lmu
 from cohort import mixtures
 from numpy.typing import NDArray

@@ -133,15 +133,16 @@ def urgent_open(
 
 
 def _not_excluded(urgent: str, ends: tuple[float, float], limit: float, rule: CallRule) -> Reason:
+    told = _between(ends, rule.supported)
     text = (
-        f"{urgent} is not excluded: its probability lies {_between(ends, rule)} when cells are "
-        f"drawn anew, excluded below {limit:.2f}"
+        f"{urgent} is not excluded: its probability lies {told} when cells are drawn anew, "
+        f"excluded below {limit:.2f}"
     )
     return reason(_named(urgent, Code.APL_NOT_EXCLUDED, Code.POSITIVE_NOT_EXCLUDED), text)
 
 
-def _between(ends: tuple[float, float], rule: CallRule) -> str:
-    low, high = (in_words(end, rule.supported) for end in ends)
+def _between(ends: tuple[float, float], most: float) -> str:
+    low, high = (in_words(end, most) for end in ends)
     return f"at {low}" if low == high else f"between {low} and {high}"
 
 
@@ -165,6 +166,22 @@ def is_seen(
     )
 
 
+def how_sure(
+    probabilities: Mapping[str, float],
+    ranges: Mapping[str, tuple[float, float]],
+    others: Sequence[str],
+    needed: float,
+    most: float,
+) -> str:
+    """What :func:`is_seen` looked at, in words, no probability surer than ``most``."""
+    value = in_words(1 - sum(probabilities[label] for label in others), most)
+    low, high = (max(0.0, 1 - sum(ranges[label][i] for label in others)) for i in (1, 0))
+    return (
+        f"probability {value}, {_between((low, high), most)} when cells are drawn anew; "
+        f"{needed:.2f} and never below {EVEN:.2f} needed to name one"
+    )
+
+
 def _why_not_disease(
     probabilities: Mapping[str, float],
     ranges: Mapping[str, tuple[float, float]],
@@ -178,12 +195,8 @@ def _why_not_disease(
     negative = _negative(probabilities, config)
     needed = config.min_disease_probability
     if negative and not is_seen(probabilities, ranges, negative, needed):
-        value = in_words(1 - sum(probabilities[x] for x in negative), rule.supported)
-        low, high = (max(0.0, 1 - sum(ranges[x][i] for x in negative)) for i in (1, 0))
-        text = (
-            f"leukaemia is not certain: probability {value}, {_between((low, high), rule)} when "
-            f"cells are drawn anew; {needed:.2f} and never below {EVEN:.2f} needed to name one"
-        )
+        told = how_sure(probabilities, ranges, negative, needed, rule.supported)
+        text = f"leukaemia is not certain: {told}"
         return (reason(Code.LEUKAEMIA_NOT_CERTAIN, text),)
     called = rule.called(probabilities)
     rivals = [label for label in probabilities
@@ -191,7 +204,7 @@ def _why_not_disease(
               and state_of(label, config.negative_labels) != NO_SIGNAL]  # fmt: skip
     if not rivals:
         return ()
-    told = ", ".join(f"{x} {_between(ranges[x], rule)}" for x in (called, *rivals))
+    told = ", ".join(f"{x} {_between(ranges[x], rule.supported)}" for x in (called, *rivals))
     text = f"which disease is not settled: probability of {told}"
     return (reason(Code.DISEASE_NOT_SETTLED, text),)
 
@@ -214,9 +227,10 @@ def _why_not_negative(
         min(1.0, sum(ranges[x][i] for x in _negative(probabilities, config))) for i in (0, 1)
     )
     if low <= least:
+        told = _between((low, high), rule.supported)
         text = (
-            f"leukaemia is not excluded: probability of no disease {_between((low, high), rule)}, "
-            f"more than {least:.2f} needed for NO_SIGNAL"
+            f"leukaemia is not excluded: probability of no disease {told}, more than {least:.2f} "
+            "needed for NO_SIGNAL"
         )
         reasons.append(reason(Code.LEUKAEMIA_NOT_EXCLUDED, text))
     return tuple(reasons)

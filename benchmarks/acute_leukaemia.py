@@ -1,6 +1,6 @@
 """What `acute-leukaemia` is worth elsewhere: leave one source out.
 
-`python benchmarks/sources_left_out.py STORE OUT --fold WEIGHTS SITE...`, a fold each. STORE is the
+`python benchmarks/acute_leukaemia.py STORE OUT --fold WEIGHTS SITE...`, a fold each. STORE is the
 cohort of ``benchmarks/training/acute_leukaemia.py`` cut by `millie segment`, WEIGHTS the encoder of
 ``blasts.py --without SITE...``. Prints, for each left-out site and class, the lowest, median and
 highest probability of any leukaemia and which class is the likeliest, and AUCs with DeLong
