@@ -1,9 +1,9 @@
 """From probabilities to a state: what may be called, and what moves a sample to a person.
 
-A call stands where every gate is passed and where the interval of each probability, under new draws
-of the patient's cells, lies on one side of the limits; the class that must not wait is suspected by
-its probability alone, and where it is neither suspected nor excluded, the state is urgent. This
-module owns the limits' meaning and the states; measures are the gates' business.
+A call stands where every gate is passed, where its probability reaches the limits, and where no new
+draw of the patient's cells would overturn it; the class that must not wait is suspected by its
+probability alone, and where it is neither suspected nor excluded, the state is urgent. This module
+owns the limits' meaning and the states; measures are the gates' business.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def decide(
 ) -> tuple[str, tuple[Reason, ...]]:
     """The state a prediction ends in, and why.
 
-    A class is named or excluded for the whole interval of its probability only, so that another
-    film of the same patient would have ended alike; suspicion of the class that must not wait alone
-    needs no more than its probability.
+    A class is named or excluded only where no new draw of the cells would overturn it, so that
+    another film of the same patient would have ended alike; suspicion of the class that must not
+    wait alone needs no more than its probability.
 
     Args:
         probabilities: calibrated, by class.
