@@ -19,16 +19,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from millie.bags.store import Store
-from millie.config import Config, load
-from millie.evaluation.crossval import open_study
+from millie.config import Config, PredictionConfig, load
+from millie.evaluation.crossval import Study, open_study
 from millie.inference.calls import CallRule, decide
 from millie.inference.operating import call_rule
 from millie.inference.quality import SampleQuality
 from millie.inference.resampling import probability_ranges
 from millie.inference.screen import Screen
-from millie.learning.ensemble import Cast, fit_ensemble
+from millie.learning.ensemble import Cast, Ensemble, fit_ensemble
 from millie.learning.fit import held_out
 from millie.learning.material import participants
 from millie.learning.sampling import whole_bag
@@ -65,12 +66,32 @@ def main() -> None:
     parser.add_argument("store", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
-    called = out_of_fold(Store(arguments.store), load(), arguments.repeats)
+    found = out_of_fold(Store(arguments.store), load(), arguments.repeats)
     for point in (*POINTS, "sensitive, screened", "threshold alone"):
-        print_states(called, point)
-    print_sets(called)
-    print_risk(called)
-    print_parts(called)
+        print_states(found, point)
+    print_sets(found)
+    print_risk(found)
+    print_parts(found)
+
+
+class Fold(NamedTuple):
+    """A trained ensemble with its rules and settings by operating point, and who was held out."""
+
+    fitted: Ensemble
+    classes: tuple[str, ...]
+    held: tuple[NDArray[np.float64], NDArray[np.int64]]
+    rules: Mapping[str, CallRule]
+    settings: Mapping[str, PredictionConfig]
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Calibrated (n, C) of logits (M, n, C)."""
+        return ensemble_probabilities(logits, self.fitted.temperature)
+
+    @torch.no_grad()
+    def of_bags(self, bags: torch.Tensor) -> NDArray[np.float64]:
+        """Probabilities (B, C) of bags (B, N, D)."""
+        logits = torch.stack([network.bag_logits(bags) for network in self.fitted.networks])
+        return self.probabilities(logits).numpy()
 
 
 def out_of_fold(store: Store, config: Config, repeats: int) -> list[Called]:
@@ -79,57 +100,62 @@ def out_of_fold(store: Store, config: Config, repeats: int) -> list[Called]:
     study = open_study(store, who, config, "APL", silent)
     source, found = study.material.source, []
     screen = Screen(load_bundle("acute-leukaemia"))
-    for fold in make_splits(who.labels, 3, repeats, config.evaluation.seed).assignments:
-        train = tuple(sorted({*fold.train, *fold.validation}))
-        seed = config.training.seed + fold.repeat * 100 + fold.fold
-        cast = Cast(study.classes, "APL", study.labels, train, seed)
-        fitted = fit_ensemble(study.material, cast, config)
-        held = held_out(fitted, cast)
-        settings = {
-            point: config.with_settings([f"prediction.operating_point={point}"]).prediction
-            for point in POINTS
-        }
-        rules = {
-            point: call_rule("APL", fitted.threshold, study.classes, held, own, {})
-            for point, own in settings.items()
-        }
-
-        def probabilities(logits: torch.Tensor, by: float = fitted.temperature) -> torch.Tensor:
-            return ensemble_probabilities(logits, by)
-
-        for patient in fold.test:
+    for split in make_splits(who.labels, 3, repeats, config.evaluation.seed).assignments:
+        train = tuple(sorted({*split.train, *split.validation}))
+        seed = config.training.seed + split.repeat * 100 + split.fold
+        fold = fitted_fold(study, Cast(study.classes, "APL", study.labels, train, seed), config)
+        for patient in split.test:
             cells = source.cells(patient, whole_bag(source, patient).indices)
-            with torch.no_grad():
-                logits = torch.stack([n.bag_logits(cells[None])[0] for n in fitted.networks])
-            p = probabilities(logits).numpy()
-            point_of = dict(zip(study.classes, p.tolist(), strict=True))
-            ranges = probability_ranges(fitted.networks, [cells], probabilities, point_of)
-            alone = {label: (value, value) for label, value in point_of.items()}
-            states = {
-                name: decide(point_of, rule, GOOD, (), settings[name], ranges)[0]
-                for name, rule in rules.items()
-            }
-            plain = CallRule("APL", fitted.threshold, fitted.threshold, {})
-            doubt, ruled_out = screen.ask([cells], study.classes)
-            states["sensitive, screened"] = decide(
-                point_of, rules["sensitive"], GOOD, doubt, settings["sensitive"], ranges,
-                elsewhere=ruled_out,
-            )[0]  # fmt: skip
-            states["threshold alone"] = decide(point_of, plain, GOOD, (), config.prediction, alone)[
-                0
-            ]
-            values = dict(zip(study.classes, p_values(*held, p).tolist(), strict=True))
-            parts = {}
-            for size in PARTS if len(cells) >= max(PARTS) else ():
-                rng = np.random.default_rng(0)
-                drawn = [rng.permutation(len(cells))[:size] for _ in range(DRAWS)]
-                with torch.no_grad():
-                    bags = cells[torch.from_numpy(np.stack(drawn))]
-                    own = torch.stack([n.bag_logits(bags) for n in fitted.networks])
-                parts[size] = float((probabilities(own)[:, 1] >= fitted.threshold).double().mean())
-            found.append(
-                Called(study.labels[patient], fold.repeat, states, values, point_of["APL"], parts)
-            )
+            found.append(called(fold, screen, cells, study.labels[patient], split.repeat))
+    return found
+
+
+def fitted_fold(study: Study, cast: Cast, config: Config) -> Fold:
+    """Train on a training part and work out the limits of each operating point."""
+    fitted = fit_ensemble(study.material, cast, config)
+    held = held_out(fitted, cast)
+    settings = {
+        point: config.with_settings([f"prediction.operating_point={point}"]).prediction
+        for point in POINTS
+    }
+    rules = {
+        point: call_rule("APL", fitted.threshold, cast.classes, held, own, {})
+        for point, own in settings.items()
+    }
+    return Fold(fitted, cast.classes, held, rules, settings)
+
+
+def called(fold: Fold, screen: Screen, cells: torch.Tensor, label: str, repeat: int) -> Called:
+    """What is said of a test patient."""
+    p = fold.of_bags(cells[None])[0]
+    point_of = dict(zip(fold.classes, p.tolist(), strict=True))
+    ranges = probability_ranges(fold.fitted.networks, [cells], fold.probabilities, point_of)
+    states = {
+        name: decide(point_of, rule, GOOD, (), fold.settings[name], ranges)[0]
+        for name, rule in fold.rules.items()
+    }
+    doubt, ruled_out = screen.ask([cells], fold.classes)
+    states["sensitive, screened"] = decide(
+        point_of, fold.rules["sensitive"], GOOD, doubt, fold.settings["sensitive"], ranges,
+        elsewhere=ruled_out,
+    )[0]  # fmt: skip
+    plain = CallRule("APL", fold.fitted.threshold, fold.fitted.threshold, {})
+    alone = {x: (value, value) for x, value in point_of.items()}
+    states["threshold alone"] = decide(
+        point_of, plain, GOOD, (), fold.settings["balanced"], alone
+    )[0]  # fmt: skip
+    values = dict(zip(fold.classes, p_values(*fold.held, p).tolist(), strict=True))
+    return Called(label, repeat, states, values, point_of["APL"], parts_called(fold, cells))
+
+
+def parts_called(fold: Fold, cells: torch.Tensor) -> dict[int, float]:
+    """Share of sub-bags called APL, by number of cells; none of patients with fewer."""
+    found = {}
+    for size in PARTS if len(cells) >= max(PARTS) else ():
+        rng = np.random.default_rng(0)
+        drawn = np.stack([rng.permutation(len(cells))[:size] for _ in range(DRAWS)])
+        own = fold.of_bags(cells[torch.from_numpy(drawn)])[:, fold.classes.index("APL")]
+        found[size] = float((own >= fold.fitted.threshold).mean())
     return found
 
 

@@ -124,6 +124,7 @@ def not_blood() -> Iterator[Sample]:
         "text": lambda: _text(rng),
         "stripes": lambda: _stripes(rng),
         "purple discs": lambda: _discs(rng),
+        "textured discs": lambda: _textured(photographs[int(rng.integers(2))], rng),
     }
     for name, make in makers.items():
         for number in range(3):
@@ -155,6 +156,15 @@ def _discs(rng: np.random.Generator) -> Pixels:
         cv2.circle(image, place, int(rng.integers(30, 50)), (225, 170, 180), -1)
     cv2.circle(image, (180, 180), int(rng.integers(60, 110)), (110, 60, 140), -1)
     return np.asarray(cv2.GaussianBlur(image, (0, 0), 1.5), np.uint8)
+
+
+def _textured(photograph: Pixels, rng: np.random.Generator) -> Pixels:
+    """A disc with the texture of a photograph, in the purple of a nucleus."""
+    image, mask = np.full((360, 360, 3), 232, np.uint8), np.zeros((360, 360), np.uint8)
+    cv2.circle(mask, (180, 180), int(rng.integers(60, 100)), 1, -1)
+    grey = _crop(photograph, rng).mean(axis=2, keepdims=True) / 255
+    image[mask > 0] = (np.array([60, 20, 90]) + grey * np.array([130, 110, 110]))[mask > 0]
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 1), np.uint8)
 
 
 def counted(data: Path) -> Iterator[Sample]:

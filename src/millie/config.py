@@ -296,6 +296,16 @@ class Config(_Stage):
         data = self.model_dump(mode="json", include=set(stages or STAGES))
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
+    def differences(self, other: Config) -> dict[str, Any]:
+        """Settings, as ``stage.field``, that are not those of another configuration."""
+        own, others = self.model_dump(mode="json"), other.model_dump(mode="json")
+        return {
+            f"{stage}.{name}": value
+            for stage, values in own.items()
+            for name, value in values.items()
+            if value != others[stage][name]
+        }
+
     def with_settings(self, words: list[str]) -> Config:
         """Return a copy changed by ``stage.field=value`` words.
 

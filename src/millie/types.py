@@ -418,8 +418,8 @@ class Prediction:
 
     Attributes:
         patient: pseudonym.
-        state: ``NO_SIGNAL``, a disease label of the bundle, ``INDETERMINATE`` or
-            ``URGENT_INDETERMINATE``.
+        state: ``NO_SIGNAL``, a disease label of the bundle (APL as ``APL_SUSPECT``),
+            ``INDETERMINATE`` or ``URGENT_INDETERMINATE``.
         reasons: why no call was made; empty for a call.
         label: the class with the highest probability, whatever the state.
         probabilities: calibrated probability of each class, in the bundle's order; sums to 1.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,6 +42,7 @@ class Answers:
     def __init__(self, *probabilities: float) -> None:
         self.labels = FOUR
         self.manifest = SimpleNamespace(name="four")
+        self.held_out = np.zeros((0, 4)), np.zeros(0, np.int64)
         self.config = Config().with_settings(["prediction.min_disease_probability=0.85"])
         self._logits = torch.tensor(probabilities).log()
         self.networks = [self]
@@ -79,9 +81,14 @@ def test_the_reason_says_what_was_seen_instead() -> None:
     found = screen(0.05, 0.1, 0.05, 0.8).ask([torch.zeros(9, DIM)], ("AML", "APL"))
     (reason,) = found.ruled_out
     assert reason.text == (
-        "four does not see AML or APL for certain (normal 0.80): this model only tells AML from APL"
+        "four sees normal (0.80) rather than AML or APL; this model only tells APL from other AML"
     )
     assert "predict four" in reason.remedy
+    (reason,) = screen(0.1, 0.5, 0.3, 0.1).ask([torch.zeros(9, DIM)], ("AML", "APL")).doubt
+    assert reason.text == (
+        "four is not certain of AML or APL: probability 0.80, at 0.80 when cells are drawn anew; "
+        "0.85 and never below 0.50 needed to name one; this model only tells APL from other AML"
+    )
 
 
 def test_a_screened_sample_gets_no_name(
@@ -92,6 +99,6 @@ def test_a_screened_sample_gets_no_name(
     held = predict_bag(bundle, reader, runtime, CONFIG, screen=screen(0.1, 0.1, 0.1, 0.7))
     assert held.probabilities == free.probabilities
     assert held.state in {"INDETERMINATE", "URGENT_INDETERMINATE"}
-    assert any(reason.text.startswith("four does not see AML or APL") for reason in held.reasons)
+    assert any(reason.text.startswith("four sees normal") for reason in held.reasons)
     urgent = held.probabilities["APL"] >= bundle.manifest.threshold
     assert (held.state == "URGENT_INDETERMINATE") == urgent

@@ -39,6 +39,7 @@ CARD: dict[str, Any] = {
     "threshold": 0.45,
     "urgent": "APL",
     "excluded_below": 0.0625,
+    "scope": "This model tells APL from other AML; it cannot say normal or ALL.",
 }
 CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SIZE_PX = 48

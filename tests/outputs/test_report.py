@@ -118,6 +118,20 @@ def test_patient_page_says_what_would_resolve_it_and_the_interval(run_folder: Pa
     assert "APL is excluded where the whole line lies below 0.062" in table
 
 
+def test_every_page_says_what_the_model_tells_and_what_few_cells_miss(run_folder: Path) -> None:
+    pages = [run_folder / "report.html", *(run_folder / "patients").glob("*.html")]
+    assert len(pages) == 5
+    for path in pages:
+        assert CARD["scope"] in Page(path).text
+    content = json.loads((run_folder / "predictions.json").read_text(encoding="utf-8"))
+    shares = {one["patient"]: one["missed_share"] for one in content["patients"]}
+    assert shares["p1"] == pytest.approx(1 - 0.05 ** (1 / 6))
+    assert shares["p4"] is None
+    told = "With 6 usable cells, abnormal cells up to 39.3% of the film’s white cells can be missed"
+    assert told in Page(run_folder / "patients" / "p1.html").text
+    assert "can be missed" not in Page(run_folder / "patients" / "p4.html").text
+
+
 def test_patient_page_says_call_model_quality_and_evidence(run_folder: Path) -> None:
     page = Page(run_folder / "patients" / "p1.html")
     check_page(page)

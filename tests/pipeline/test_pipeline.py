@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import pytest
 
 from millie import pipeline
 from millie.bags.store import Store
+from millie.cli import commands as cli
 from millie.engines.seam import ProcessEngine, SerialEngine
 from millie.errors import ConfigError, ImageError, MissingFileError, NoCellsError
 from millie.outputs.report import rewrite_report, write_report
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from millie.config import Config
+    from millie.engines.seam import Engine
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -84,6 +87,71 @@ def test_a_store_predicts_like_its_images(
     assert [p.probabilities for p in from_store.predictions] == [
         p.probabilities for p in calls.predictions
     ]
+
+
+def test_calls_are_the_same_bytes_whatever_order_batches_and_workers(
+    bundle: Path, films: Path, tmp_path: Path
+) -> None:
+    """Two patients of two fields each; the second run also meets the fields in another order."""
+    fields = [p.images[0].path for p in pipeline.read_cohort([films]).patients[:4]]
+
+    def calls(name: str, order: int, engine: Engine, batch_size: int) -> list[bytes]:
+        folders = [tmp_path / name / patient for patient in ("a", "b")]
+        for folder, own in zip(folders, (fields[:2], fields[2:]), strict=True):
+            folder.mkdir(parents=True)
+            for number, field in enumerate(own[::order]):
+                shutil.copy(field, folder / f"{number}.jpg")
+        words = ["segmentation.um_px=0.12", f"prediction.batch_size={batch_size}"]
+        out = pipeline.predict(
+            str(bundle), folders[::order], tmp_path / name / "out", settings=words, engine=engine
+        ).out
+        rows = (out / "cells.csv").read_bytes().splitlines()
+        cells = sorted(row.rpartition(b"jpg")[2] for row in rows)  # names and order of fields apart
+        return [(out / "predictions.csv").read_bytes(), *cells]
+
+    once = calls("one", 1, SerialEngine(), 32)
+    assert calls("two", -1, ProcessEngine(2), 3) == once
+
+
+def test_the_operating_point_is_an_option_and_is_recorded(
+    bundle: Path,
+    two_folders: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def command(*words: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["millie", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0)
+
+    outs = [tmp_path / "stated", tmp_path / "specific"]
+    for out, words, folder in zip(
+        outs, ([], ["--operating-point", "specific"]), two_folders, strict=True
+    ):
+        words += ["--set", "segmentation.um_px=0.12", "--set", "prediction.batch_size=4"]
+        assert command("predict", bundle, folder, "--out", out, "--engine", "serial", *words) == 0
+    assert "This model tells normal and APL apart; it cannot say ALL or AML" in _words(capsys)
+    cards = [json.loads((out / "predictions.json").read_bytes())["model"] for out in outs]
+    assert [card["operating_point"] for card in cards] == ["sensitive", "specific"]
+    assert cards[1]["settings"] == cards[0]["settings"] | {"prediction.operating_point": "specific"}
+    page = next((outs[1] / "patients").glob("*.html")).read_text(encoding="utf-8")
+    assert "specific" in page
+    assert "This model tells normal and APL apart" in page
+    assert command("verify", *outs) == 0
+    assert command("report", outs[1]) == 0
+    assert command("monitor", *outs, "--out", tmp_path / "monitor") == 0
+    told = _words(capsys)
+    for point in ("", ", prediction.operating_point=specific"):
+        assert f"1 (segmentation.um_px=0.12{point}): 1 run" in told
+    assert command("predict", bundle, two_folders[0], "--out", tmp_path / "no",
+                   "--operating-point", "sharp") == 2  # fmt: skip
+    assert "'sensitive', 'balanced' or 'specific'" in " ".join(capsys.readouterr().err.split())
+
+
+def _words(capsys: pytest.CaptureFixture[str]) -> str:
+    return " ".join(capsys.readouterr().out.split())
 
 
 def test_a_folder_of_images_without_label_is_enough(

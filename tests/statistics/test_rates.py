@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millie.statistics.rates import Counts, predictive_values, rate
+from millie.statistics.rates import Counts, missed_share, predictive_values, rate
 
 
 @settings(deadline=None)  # the first call imports SciPy
@@ -19,6 +19,12 @@ def test_exact_interval_holds_the_share(k: int, n: int) -> None:
     assert found.high is not None
     assert 0 <= found.low <= found.value <= found.high <= 1
     assert f"{found.successes}/{found.n}" in found.text
+
+
+@pytest.mark.parametrize("n", [1, 50, 200])
+def test_what_cells_can_miss_is_the_exact_limit_of_none(n: int) -> None:
+    assert rate(0, n, confidence=0.9).high == pytest.approx(missed_share(n))  # 5 % on either side
+    assert missed_share(n) <= 3 / n  # the rule of three
 
 
 def test_share_of_nobody_is_a_dash() -> None:

@@ -116,6 +116,15 @@ def predict(
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for tables, images and report.")],
     root: Root = None,
+    operating_point: Annotated[
+        str | None,
+        typer.Option(
+            "--operating-point",
+            metavar="sensitive|balanced|specific",
+            help="Where APL is called and where it is excluded (default: as the model states).",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
     workers: Workers = None,
@@ -129,6 +138,10 @@ def predict(
     Without a model's name, acute-leukaemia answers: normal, ALL, AML or APL.
     `millie predict apl-blood ...` asks another shipped one.
 
+    --operating-point is a clinical decision. sensitive: fewest APL excluded
+    wrongly, more samples for a person to read. specific: fewest false alarms of
+    APL. balanced: both errors weigh alike. The model card says what is assured.
+
     Writes predictions.csv, cells.csv, predictions.json, overlays/ and
     report.html. Results of an earlier run in the folder are replaced once the
     new ones are complete; your own files there stay. No labels are needed. For
@@ -139,6 +152,7 @@ def predict(
     from millie.engines.table import open_engine
 
     words = list(settings or [])
+    words += [f"prediction.operating_point={operating_point}"] if operating_point else []
     bundle, named = model_and_inputs(inputs)
     with (
         open_engine(engine, engine_address, workers, out) as opened,
@@ -148,7 +162,7 @@ def predict(
             bundle, named, out, config, words, opened, progress, root, pseudonyms
         )
     show.prediction_table(result.predictions, result.problems)
-    show.say(f"Report -> {result.report}")
+    show.say(f"{result.scope}\nReport -> {result.report}")
     finish(result.problems, every=every)
 
 

@@ -61,7 +61,7 @@ def monitor(
     each state and reason are tested against the first runs (--baseline) or
     against known rates (--expected); scores and images against the first runs,
     and by an online test that may be looked at after every run. Runs of
-    different models are never mixed.
+    different models, or with different settings, are never mixed.
 
     Writes report.html, rates.csv, patients.csv and monitor.json. An alarm says
     that something has changed, not which calls are wrong. Exit code 0: no

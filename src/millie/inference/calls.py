@@ -1,9 +1,9 @@
 """From probabilities to a state: what may be called, and what moves a sample to a person.
 
-A call stands where every gate is passed and where the interval of each probability, under new draws
-of the patient's cells, lies on one side of the limits; the class that must not wait is suspected by
-its probability alone, and where it is neither suspected nor excluded, the state is urgent. This
-module owns the limits' meaning and the states; measures are the gates' business.
+A call stands where every gate is passed, where its probability reaches the limits, and where no new
+draw of the patient's cells would overturn it; the class that must not wait is suspected by its
+probability alone, and where it is neither suspected nor excluded, the state is urgent. This module
+owns the limits' meaning and the states; measures are the gates' business.
 """
 
 from __future__ import annotations
@@ -52,10 +52,6 @@ class CallRule:
         others = {k: p for k, p in probabilities.items() if k != self.positive}
         return max(others, key=lambda label: others[label])
 
-    def must_not_wait(self, labels: Container[str]) -> str:
-        """The class that must not wait: APL, else the positive one."""
-        return must_not_wait(labels, self.positive)
-
 
 def must_not_wait(labels: Container[str], positive: str) -> str:
     """The class that must not wait: APL, else the positive one."""
@@ -74,9 +70,9 @@ def decide(
 ) -> tuple[str, tuple[Reason, ...]]:
     """The state a prediction ends in, and why.
 
-    A class is named or excluded for the whole interval of its probability only, so that another
-    film of the same patient would have ended alike; suspicion of the class that must not wait alone
-    needs no more than its probability.
+    A class is named or excluded only where no new draw of the cells would overturn it, so that
+    another film of the same patient would have ended alike; suspicion of the class that must not
+    wait alone needs no more than its probability.
 
     Args:
         probabilities: calibrated, by class.
@@ -93,7 +89,7 @@ def decide(
         ``URGENT_INDETERMINATE``; and the reasons: none for a call, at least one else, and one that
         names the class that must not wait where the state is urgent.
     """
-    urgent = rule.must_not_wait(probabilities)
+    urgent = must_not_wait(probabilities, rule.positive)
     called = rule.called(probabilities)
     state = state_of(called, config.negative_labels)
     if elsewhere and probabilities[urgent] < rule.excluded_below:
@@ -124,7 +120,7 @@ def urgent_open(
     Errors do not weigh alike: the class is excluded only where its whole interval lies below the
     limit, and suspected where its probability reaches the upper one, whatever the interval says.
     """
-    urgent = rule.must_not_wait(probabilities)
+    urgent = must_not_wait(probabilities, rule.positive)
     if called == urgent:
         return ()
     if urgent == max(probabilities, key=lambda label: probabilities[label]):
@@ -137,15 +133,16 @@ def urgent_open(
 
 
 def _not_excluded(urgent: str, ends: tuple[float, float], limit: float, rule: CallRule) -> Reason:
+    told = _between(ends, rule.supported)
     text = (
-        f"{urgent} is not excluded: its probability lies {_between(ends, rule)} when cells are "
-        f"drawn anew, excluded below {limit:.2f}"
+        f"{urgent} is not excluded: its probability lies {told} when cells are drawn anew, "
+        f"excluded below {limit:.2f}"
     )
     return reason(_named(urgent, Code.APL_NOT_EXCLUDED, Code.POSITIVE_NOT_EXCLUDED), text)
 
 
-def _between(ends: tuple[float, float], rule: CallRule) -> str:
-    low, high = (in_words(end, rule.supported) for end in ends)
+def _between(ends: tuple[float, float], most: float) -> str:
+    low, high = (in_words(end, most) for end in ends)
     return f"at {low}" if low == high else f"between {low} and {high}"
 
 
@@ -169,6 +166,22 @@ def is_seen(
     )
 
 
+def how_sure(
+    probabilities: Mapping[str, float],
+    ranges: Mapping[str, tuple[float, float]],
+    others: Sequence[str],
+    needed: float,
+    most: float,
+) -> str:
+    """What :func:`is_seen` looked at, in words, no probability surer than ``most``."""
+    value = in_words(1 - sum(probabilities[label] for label in others), most)
+    low, high = (max(0.0, 1 - sum(ranges[label][i] for label in others)) for i in (1, 0))
+    return (
+        f"probability {value}, {_between((low, high), most)} when cells are drawn anew; "
+        f"{needed:.2f} and never below {EVEN:.2f} needed to name one"
+    )
+
+
 def _why_not_disease(
     probabilities: Mapping[str, float],
     ranges: Mapping[str, tuple[float, float]],
@@ -182,12 +195,8 @@ def _why_not_disease(
     negative = _negative(probabilities, config)
     needed = config.min_disease_probability
     if negative and not is_seen(probabilities, ranges, negative, needed):
-        value = in_words(1 - sum(probabilities[x] for x in negative), rule.supported)
-        low, high = (max(0.0, 1 - sum(ranges[x][i] for x in negative)) for i in (1, 0))
-        text = (
-            f"leukaemia is not certain: probability {value}, {_between((low, high), rule)} when "
-            f"cells are drawn anew; {needed:.2f} and never below {EVEN:.2f} needed to name one"
-        )
+        told = how_sure(probabilities, ranges, negative, needed, rule.supported)
+        text = f"leukaemia is not certain: {told}"
         return (reason(Code.LEUKAEMIA_NOT_CERTAIN, text),)
     called = rule.called(probabilities)
     rivals = [label for label in probabilities
@@ -195,7 +204,7 @@ def _why_not_disease(
               and state_of(label, config.negative_labels) != NO_SIGNAL]  # fmt: skip
     if not rivals:
         return ()
-    told = ", ".join(f"{x} {_between(ranges[x], rule)}" for x in (called, *rivals))
+    told = ", ".join(f"{x} {_between(ranges[x], rule.supported)}" for x in (called, *rivals))
     text = f"which disease is not settled: probability of {told}"
     return (reason(Code.DISEASE_NOT_SETTLED, text),)
 
@@ -218,9 +227,10 @@ def _why_not_negative(
         min(1.0, sum(ranges[x][i] for x in _negative(probabilities, config))) for i in (0, 1)
     )
     if low <= least:
+        told = _between((low, high), rule.supported)
         text = (
-            f"leukaemia is not excluded: probability of no disease {_between((low, high), rule)}, "
-            f"more than {least:.2f} needed for NO_SIGNAL"
+            f"leukaemia is not excluded: probability of no disease {told}, more than {least:.2f} "
+            "needed for NO_SIGNAL"
         )
         reasons.append(reason(Code.LEUKAEMIA_NOT_EXCLUDED, text))
     return tuple(reasons)

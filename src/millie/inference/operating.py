@@ -58,8 +58,12 @@ def call_rule(
         excluded_below = min(threshold, exclusion(having, config.target_sensitivity).limit)
     if config.operating_point == "specific" and len(others) and labels[urgent] == positive:
         called_from = max(threshold, 1 - exclusion(1 - others, config.target_sensitivity).limit)
-    fewest = min((int((truth == c).sum()) for c in range(len(labels))), default=0)
-    return CallRule(positive, called_from, excluded_below, limits, supported(fewest))
+    return CallRule(positive, called_from, excluded_below, limits, supported_by(p, truth))
+
+
+def supported_by(p: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
+    """The highest probability to be told, by the held-out patients (H, C) of the rarest class."""
+    return supported(min((int((truth == c).sum()) for c in range(p.shape[1])), default=0))
 
 
 def promise(
@@ -70,7 +74,7 @@ def promise(
 ) -> str:
     """What the limits of an operating point assure, in words for a model card."""
     p, truth = held_out
-    urgent = rule.must_not_wait(labels)
+    urgent = must_not_wait(labels, rule.positive)
     own = p[truth == labels.index(urgent), labels.index(urgent)]
     stands = (
         f"Operating point `{config.operating_point}`: {urgent} is suspected at a probability of "

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from millie.inference.calls import EVEN, NO_SIGNAL, is_seen, state_of
+from millie.inference.calls import EVEN, NO_SIGNAL, how_sure, is_seen, state_of
+from millie.inference.operating import supported_by
 from millie.inference.reasons import Code, reason
 from millie.inference.resampling import probability_ranges
+from millie.inference.scope import listed, told_apart
 from millie.statistics.conformal import in_words
 
 if TYPE_CHECKING:
@@ -84,11 +86,13 @@ class Screen:
         needed = bundle.config.prediction.min_disease_probability
         if is_seen(point, ranges, others, needed):
             return Answer((), ())
-        likeliest = max(others, key=lambda label: point[label])
-        told = f"{likeliest} {in_words(point[likeliest])}"
-        name = bundle.manifest.name
-        seen = f"{name} does not see {' or '.join(labels)} for certain ({told})"
-        text = f"{seen}: this model only tells {' from '.join(labels)}"
+        name, sure = bundle.manifest.name, supported_by(*bundle.held_out)
+        asked, only = listed(labels, "or"), f"this model only tells {told_apart(labels)}"
         if sum(ranges[label][0] for label in others) > EVEN:
+            likeliest = max(others, key=lambda label: point[label])
+            seen = f"{likeliest} ({in_words(point[likeliest], sure)})"
+            text = f"{name} sees {seen} rather than {asked}; {only}"
             return Answer((), (reason(Code.NOT_THIS_DISEASE, text, screen=name),))
+        told = how_sure(point, ranges, others, needed, sure)
+        text = f"{name} is not certain of {asked}: {told}; {only}"
         return Answer((reason(Code.DISEASE_NOT_CONFIRMED, text, screen=name),), ())

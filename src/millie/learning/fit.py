@@ -253,7 +253,7 @@ def _made_before(
 
 
 def _limits(store: Store, patients: Sequence[str], progress: Progress) -> dict[str, float]:
-    """From what blur, scale and share of smudge cells on a sample is unlike the training ones."""
+    """From which measured qualities on a sample is unlike the training ones."""
     samples = []
     for number, patient in enumerate(patients, start=1):
         with BagReader(store.path_of(patient)) as reader:

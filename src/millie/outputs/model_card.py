@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from millie.bags.store import Store
+from millie.config import PredictionConfig
 from millie.outputs.page import count, visible
 from millie.outputs.study.bag_facts import BagFacts, StoreFacts, read_store
 from millie.outputs.study.characteristics import characteristics
@@ -92,7 +93,7 @@ def model_card(
 
 def _purpose(facts: CardFacts) -> str:
     names = ", ".join(_text(name) for name in facts.classes)
-    normal = {"normal", "healthy", "control"} & {name.lower() for name in facts.classes}
+    normal = set(PredictionConfig().negative_labels) & {name.lower() for name in facts.classes}
     without = (
         "" if normal else " It was not trained on healthy blood and never reports `NO_SIGNAL`."
     )

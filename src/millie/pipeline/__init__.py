@@ -403,9 +403,10 @@ def predict(
         problems += shared
         predictions, failed = model.predict(bags, chosen, progress)
         problems += failed
+        card = model.card(chosen)
         write_prediction_run(
             results.new,
-            model.card(chosen.prediction),
+            card,
             predictions,
             store,
             problems,
@@ -414,7 +415,9 @@ def predict(
             home=folder,
         )
         results.publish()
-    return PredictResult(folder, folder / "report.html", tuple(predictions), tuple(problems))
+    return PredictResult(
+        folder, folder / "report.html", tuple(predictions), card["scope"], tuple(problems)
+    )
 
 
 def detect(

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from millie.bags.store import BagReader
-from millie.config import Config, PredictionConfig, load
+from millie.config import Config, load
 from millie.engines.seam import Engine, SerialEngine
 from millie.errors import ConfigError, DataError, MissingError
 from millie.models.bundle_folder import (
@@ -42,20 +42,27 @@ class Caller:
     runtimes: Sequence[FeatureRuntime]
     screen: Screen | None = None
 
-    def card(self, config: PredictionConfig) -> dict[str, str | float | list[str]]:
-        """What reports say of the model, with the limits of the operating point."""
+    def card(self, config: Config) -> dict[str, Any]:
+        """What reports say of the model, of the limits that hold, and of all that was set."""
+        from millie.inference.calls import must_not_wait
         from millie.inference.operating import bundle_rule
+        from millie.inference.scope import scope
 
-        manifest, rule = self.bundle.manifest, bundle_rule(self.bundle, config)
+        manifest, stated = self.bundle.manifest, config.prediction
+        rule = bundle_rule(self.bundle, stated)
         return {
             "name": manifest.name,
             "version": manifest.version,
             "sha256": self.bundle.sha256,
             "labels": list(self.bundle.labels),
             "positive": manifest.positive,
+            "urgent": must_not_wait(self.bundle.labels, manifest.positive),
+            "scope": scope(self.bundle.labels, stated.negative_labels),
+            "operating_point": stated.operating_point,
             "threshold": rule.threshold,
-            "urgent": rule.must_not_wait(self.bundle.labels),
             "excluded_below": rule.excluded_below,
+            "settings": config.differences(self.bundle.config),
+            "screen_sha256": self.screen.bundle.sha256 if self.screen else "",
             "fusion": self.bundle.config.model.aggregator,
         }
 

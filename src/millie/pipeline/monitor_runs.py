@@ -36,7 +36,8 @@ def monitor(
     """Compare prediction runs over time: rates of states and reasons, scores, images.
 
     Runs of one model are put in the order of their time; each patient counts once. Runs of another
-    model are a part of their own. No diagnoses are needed, and none are judged.
+    model, or with other settings, are a part of their own. No diagnoses are needed, and none are
+    judged.
 
     Args:
         runs: folders that ``predict`` wrote.

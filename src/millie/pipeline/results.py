@@ -208,12 +208,14 @@ class PredictResult(Result):
         out: folder of tables, pictures and report.
         report: path of ``report.html``.
         predictions: one a patient, with the cells behind it.
+        scope: what the model can tell and what it cannot, in one sentence.
         problems: what could not be used.
     """
 
     out: Path
     report: Path
     predictions: tuple[Prediction, ...] = field(repr=False)
+    scope: str = field(repr=False)
     problems: tuple[Problem, ...] = field(default=(), repr=False)
 
     def rows(self) -> list[dict[str, Any]]:

@@ -110,8 +110,7 @@ def supported(patients: int) -> float:
 
 def in_words(value: float, most: float = CERTAIN) -> str:
     """A probability with two digits, never surer than supported: 0.87, >0.95, <0.05."""
-    if value > most:
-        return f">{math.floor(100 * most + 1e-9) / 100:.2f}"
-    if value < 1 - most:
-        return f"<{math.ceil(100 * (1 - most) - 1e-9) / 100:.2f}"
-    return f"{value:.2f}"
+    high = math.floor(100 * most + 1e-9) / 100
+    if value > high:
+        return f">{high:.2f}"
+    return f"<{1 - high:.2f}" if value < 1 - high else f"{value:.2f}"

@@ -43,6 +43,20 @@ class Rate:
         return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f}; {self.successes}/{self.n})"
 
 
+def missed_share(n: int, risk: float = 0.05) -> float:
+    """Largest share of which n draws can show none at all, with a chance of ``risk``.
+
+    (1 - share) ** n = risk. For 0.05 it is about 3 / n, the "rule of three".
+
+    Args:
+        n: draws, at least 1.
+        risk: chance that none is drawn, between 0 and 1.
+
+    Source: Hanley and Lippman-Hand, JAMA 249:1743 (1983).
+    """
+    return float(1 - risk ** (1 / n))
+
+
 def rate(successes: int, n: int, confidence: float = 0.95) -> Rate:
     """A share with its exact interval, :func:`millie.statistics.intervals.clopper_pearson`.
 

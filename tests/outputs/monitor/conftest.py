@@ -46,6 +46,7 @@ def make_run(
         seed: int | None = None,
         sha256: str = CARD["sha256"],
         p_apl: float = 0.3,
+        settings: Mapping[str, object] | None = None,
     ) -> Path:
         folder = tmp_path / name
         store, predictions = Store(folder / "store"), []
@@ -54,7 +55,8 @@ def make_run(
             make_bag(patient, n=n, into=store)
             predictions.append(make_prediction(patient, state, p_apl, n, reasons))
         write_predictions(
-            folder, ModelFacts.from_card({**CARD, "sha256": sha256}), predictions, store, problems,
+            folder, ModelFacts.from_card({**CARD, "sha256": sha256, "settings": settings or {}}),
+            predictions, store, problems,
             created=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(days=day),
         )  # fmt: skip
         return folder

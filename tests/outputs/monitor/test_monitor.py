@@ -135,7 +135,7 @@ def test_without_the_stores_the_calls_are_still_followed(
     _move_stores(steady)
     found = millie.monitor(steady, tmp_path / "out")
     content = json.loads((found.out / "monitor.json").read_text(encoding="utf-8"))
-    assert [s["name"] for s in content["models"][0]["streams"]] == ["score", "cells", "sharpness"]
+    assert [s["name"] for s in content["models"][0]["streams"]] == ["score", "sharpness"]
 
 
 @pytest.mark.parametrize(

@@ -112,3 +112,18 @@ def test_where_nothing_can_be_used_the_first_error_is_raised(tmp_path: Path) -> 
         read_series([tmp_path / "gone"])
     with pytest.raises(DataError, match="no run is named"):
         read_series([])
+
+
+def test_runs_with_other_settings_are_kept_apart_and_named(make_run: MakeRun) -> None:
+    changed = {"prediction.operating_point": "specific", "prediction.batch_size": 8}
+    first = make_run("a", {"p1": "AML", "p2": "AML"}, settings={"prediction.batch_size": 2})
+    second = make_run("b", {"p1": "AML"}, day=2, settings=changed)
+    plain = make_run("c", {"p3": "AML", "p4": "AML"}, day=3)
+    series, problems = read_series([first, second, plain])
+    assert [[run.name for run in one.runs] for one in series] == [
+        [str(first), str(plain)], [str(second)]
+    ]  # fmt: skip
+    assert [one.title for one in series] == [
+        "apl-blood 0.1.0", "apl-blood 0.1.0 (prediction.operating_point=specific)"
+    ]  # fmt: skip
+    assert not problems

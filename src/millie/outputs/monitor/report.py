@@ -45,7 +45,7 @@ class Monitored:
         line = f"{count(len(runs), 'run')}, {count(self.series.n_patients, 'patient')}, {span}"
         if repeated := sum(len(run.repeated) for run in runs):
             line += f"; {repeated} seen before, counted once"
-        return f"{self.series.model.title}: {line}{self._untested}"
+        return f"{self.series.title}: {line}{self._untested}"
 
     @property
     def _untested(self) -> str:
@@ -67,7 +67,7 @@ class Monitored:
             if p < self.level
         ]
         lines = [*map(self._of_rate, rates), *shifts, *map(self._of_stream, streams)]
-        return [f"{self.series.model.title}: {line}" for line in lines]
+        return [f"{self.series.title}: {line}" for line in lines]
 
     def _of_rate(self, one: Compared) -> str:
         share, expected = one.rate.value or 0.0, one.expected or 0.0
@@ -140,7 +140,7 @@ def rate_rows(found: Sequence[Monitored]) -> list[dict[str, Value]]:
 def _rate_row(series: Series, one: Compared) -> dict[str, Value]:
     run, earlier = series.runs[one.run], one.earlier
     return {
-        "model": series.model.title, "model_sha256": series.model.sha256,
+        "model": series.title, "model_sha256": series.model.sha256,
         "run": run.name, "created": run.when.isoformat(), "kind": one.kind, "name": one.name,
         "count": one.rate.successes, "patients": one.rate.n,
         "rate": one.rate.value, "low": one.rate.low, "high": one.rate.high,
@@ -173,7 +173,7 @@ def _patient_rows(found: Sequence[Monitored]) -> Iterator[list[Value]]:
             for result in run.counted:
                 row: dict[str, Value] = dict.fromkeys(columns)
                 row |= {
-                    "model": model.title, "model_sha256": model.sha256, "run": run.name,
+                    "model": part.series.title, "model_sha256": model.sha256, "run": run.name,
                     "created": run.when.isoformat(), "patient": result.patient,
                     "state": result.state, "codes": " ".join(sorted(codes_of(result))),
                 }  # fmt: skip
@@ -224,6 +224,7 @@ def _shown(part: Monitored, baseline: int) -> dict[str, Any]:
         rates[one.kind].setdefault(one.name, []).append(one)
     return {
         "model": part.series.model,
+        "title": part.series.title,
         "line": part.line,
         "runs": part.series.runs,
         "baseline": min(baseline, len(part.series.runs)),

@@ -1,16 +1,18 @@
 """Prediction runs in the order of time, each patient counted once.
 
-Owns which runs belong together (those of one model) and who is counted where; what is computed from
-them is :mod:`millie.outputs.monitor.rates` and :mod:`millie.outputs.monitor.streams`.
+Owns which runs belong together (one model, the same settings) and who is counted where; what is
+computed from them is :mod:`millie.outputs.monitor.rates` and :mod:`millie.outputs.monitor.streams`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from millie.bags.copies import shared_between
 from millie.bags.store import Store
@@ -54,10 +56,16 @@ class CountedRun:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """All runs of one model, the earliest first."""
+    """All runs of one model with the same settings, the earliest first."""
 
     model: ModelFacts
     runs: tuple[CountedRun, ...]
+
+    @property
+    def title(self) -> str:
+        """The model, and what was set otherwise than it states."""
+        changed = ", ".join(f"{name}={value}" for name, value in own_settings(self.model).items())
+        return f"{self.model.title} ({changed})" if changed else self.model.title
 
     @property
     def n_patients(self) -> int:
@@ -68,7 +76,7 @@ class Series:
 def read_series(
     folders: Sequence[Path], trained_on: Path | None = None
 ) -> tuple[list[Series], list[Problem]]:
-    """Read runs and put those of one model together, most patients first.
+    """Read runs and put those of one model and the same settings together, most patients first.
 
     Args:
         folders: outputs of ``millie predict``.
@@ -87,13 +95,28 @@ def read_series(
     runs, problems = _usable(folders)
     groups: dict[str, list[TimedRun]] = {}
     for run in sorted(runs, key=lambda one: one.when):
-        groups.setdefault(run.run.model.sha256, []).append(run)
+        groups.setdefault(_what_calls(run.run.model), []).append(run)
     found = []
     for group in groups.values():
         series, told = _counted(group, training)
         found.append(series)
         problems += told
     return sorted(found, key=lambda one: -one.n_patients), problems
+
+
+_HOW = frozenset({"prediction.batch_size", "prediction.runtime", "prediction.winners"})
+"""Settings that change no call."""
+
+
+def own_settings(model: ModelFacts) -> dict[str, Any]:
+    """What was set for a run otherwise than its model states, and may change calls."""
+    return {name: value for name, value in model.settings.items() if name not in _HOW}
+
+
+def _what_calls(model: ModelFacts) -> str:
+    """Equal where the same sample would get the same call."""
+    facts = (model.sha256, model.more.get("screen_sha256", ""), own_settings(model))
+    return json.dumps(facts, sort_keys=True)
 
 
 def _usable(folders: Sequence[Path]) -> tuple[list[TimedRun], list[Problem]]:

@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 from millie.bags.store import BagReader
 from millie.errors import DataError, MissingError
 from millie.outputs.monitor.runs import CountedRun, Series, bag_of
+from millie.outputs.patient.quality import measure_title
 from millie.outputs.patient.records import PatientResult
 from millie.statistics.drift import against_values, holm, martingale
 
 Floats = NDArray[np.float64]
 
 SCORE = "score"
-WHOLE = frozenset({"cells", "brightness", "red_blue"})
+WHOLE = frozenset({"usable_cells", "brightness", "red_blue"})
 """Numbers of which nobody needs decimals."""
 _TITLES: Mapping[str, str] = {
-    "cells": "usable cells",
-    "smudge_fraction": "share of smudge cells",
     "brightness": "mean brightness of the cells (0 to 255)",
     "red_blue": "red minus blue of the cells (−255 to 255)",
 }
@@ -35,7 +34,7 @@ class Stream:
     """One number a patient.
 
     Attributes:
-        name: ``score``, ``cells``, a number of the bag or a measured quality of the sample.
+        name: ``score``, a number of the bag or a measured quality of the sample.
         title: the same for people.
         values: by run and patient.
         evidence: (n,) the test martingale after each patient, all runs in a row.
@@ -67,17 +66,17 @@ def streams_of(series: Series, baseline: int, level: float) -> list[Stream]:
         baseline: how many of the first runs later ones are compared with; 0: none.
         level: probability of any false alarm among all numbers, however often one looks.
     """
-    positive = series.model.positive
-    numbers = [_numbers_of(run, positive) for run in series.runs]
+    urgent = series.model.urgent
+    numbers = [_numbers_of(run, urgent) for run in series.runs]
     names = dict.fromkeys(name for run in numbers for own in run.values() for name in own)
     found = {
         name: tuple({p: own[name] for p, own in run.items() if name in own} for run in numbers)
         for name in names
     }
-    titles = {SCORE: f"probability of {positive}" if positive else "highest probability", **_TITLES}
+    titles = {SCORE: f"probability of {urgent}" if urgent else "highest probability", **_TITLES}
     limit, shifts = len(found) / level, _shifts(found, baseline)
     return [
-        _stream(name, titles.get(name, name.replace("_", " ")), values, limit, shifts[name])
+        _stream(name, titles.get(name) or measure_title(name), values, limit, shifts[name])
         for name, values in found.items()
     ]
 
@@ -114,14 +113,14 @@ def _stream(
     return Stream(name, title, values, evidence, limit, alarm, shifts)
 
 
-def _numbers_of(run: CountedRun, positive: str | None) -> dict[str, dict[str, float]]:
+def _numbers_of(run: CountedRun, urgent: str | None) -> dict[str, dict[str, float]]:
     """The numbers of each patient with a result, by name."""
     found: dict[str, dict[str, float]] = {}
     for result in run.counted:
         if not result.failed:
             top = max(result.probabilities.values())
-            score = result.probabilities.get(positive, top) if positive else top
-            own = {SCORE: score, "cells": float(result.n_cells), **_of_bag(run, result)}
+            score = result.probabilities.get(urgent, top) if urgent else top
+            own = {SCORE: score, **_of_bag(run, result)}
             own |= {m.name: m.value for m in result.quality if m.value is not None}
             found[result.patient] = own
     return found
@@ -134,14 +133,12 @@ def _of_bag(run: CountedRun, result: PatientResult) -> dict[str, float]:
         return {}
     try:
         with BagReader(path, verify=False) as bag:
-            smudges = [cell.smudge for cell in bag.cells]
-            if not smudges:
+            if not bag.n_cells:
                 return {}
             colours = bag.rings().reshape(-1, 3).astype(np.float64).mean(axis=0)
     except (DataError, MissingError):
         return {}
     return {
-        "smudge_fraction": float(np.mean(smudges)),
         "brightness": float(colours.mean()),
         "red_blue": float(colours[0] - colours[2]),
     }

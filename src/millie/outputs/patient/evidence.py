@@ -41,8 +41,8 @@ def weigh(result: PatientResult, model: ModelFacts) -> Evidence:
     that must not be missed, for that is the question the reader is called for.
     """
     focus = result.label
-    if is_urgent(result.state) and model.positive in result.probabilities:
-        focus = str(model.positive)
+    if is_urgent(result.state) and model.urgent in result.probabilities:
+        focus = str(model.urgent)
     others = [label for label in result.probabilities if label != focus]
     contrast = max(others, key=lambda label: result.probabilities[label], default=None)
     cells_for = _strongest(result.winners.get(focus, ()))

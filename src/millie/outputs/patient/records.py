@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from millie.outputs.patient.states import FAILED
+from millie.statistics.rates import missed_share
 from millie.types import Measure, Prediction, Problem, Reason, Winner
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class ModelFacts:
         name: the bundle's name; also ``version``.
         sha256: digest of its manifest.
         labels: classes in the order of every table.
-        positive: the class that must not be missed, or None.
+        positive: the class of the threshold, or None.
         more: whatever else the bundle's card says, kept as it is.
     """
 
@@ -65,6 +66,21 @@ class ModelFacts:
     def title(self) -> str:
         """Name and version."""
         return f"{self.name} {self.version}"
+
+    @property
+    def urgent(self) -> str | None:
+        """The class that must not wait, as far as it is known."""
+        return self.more.get("urgent", self.positive)
+
+    @property
+    def scope(self) -> str:
+        """What the model can tell and what it cannot, in one sentence."""
+        return str(self.more.get("scope", ""))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was set otherwise than the model states, as ``stage.field``."""
+        return dict(self.more.get("settings", {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +140,11 @@ class PatientResult:
     def from_problem(cls, problem: Problem) -> Self:
         """A patient without a result."""
         return cls(problem.patient, FAILED, error=f"{problem.error}: {problem.message}")
+
+    @property
+    def missed_share(self) -> float | None:
+        """Share of abnormal cells in the film that so few cells miss altogether in 5 % of films."""
+        return missed_share(self.n_cells) if self.n_cells else None
 
     @property
     def failed(self) -> bool:

@@ -21,9 +21,10 @@ from millie.outputs.gallery import Album, CellPicture, jpeg_uri
 from millie.outputs.overlays import CONTACT_SHEET, overlay_names
 from millie.outputs.page import count, percent, render
 from millie.outputs.patient.evidence import Evidence, weigh
+from millie.outputs.patient.quality import quality_rows
 from millie.outputs.patient.records import ModelFacts, PatientResult, PredictionRun
 from millie.outputs.patient.states import words_for
-from millie.types import Finding, ImageKind, Measure, Problem, Winner
+from millie.types import Finding, ImageKind, Problem, Winner
 
 GALLERY_CELLS = 300
 _GALLERY_PX = 120
@@ -42,16 +43,6 @@ class Fact:
     value: str
     check: bool = False
     note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class QualityRow:
-    """A measured quality in words; ``limit`` is empty where the model states none."""
-
-    name: str
-    value: str
-    limit: str
-    passed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,44 +188,6 @@ def quality_facts(album: Album, result: PatientResult, problems: Sequence[Proble
     return [*facts, Fact("Files not used", f"{len(lost):,}", check=bool(lost), note=note)]
 
 
-def quality_rows(measures: Sequence[Measure]) -> list[QualityRow]:
-    """The measured qualities in words: those with a limit first, even if they have no value."""
-    rows = [_quality_row(measure) for measure in measures]
-    limited = [row for row in rows if row.limit]
-    return limited + [
-        row
-        for row, measure in zip(rows, measures, strict=True)
-        if not row.limit and measure.value is not None
-    ]
-
-
-def _quality_row(measure: Measure) -> QualityRow:
-    name, form = _MEASURE_WORDS.get(measure.name, (measure.name.replace("_", " "), "{:.3g}"))
-    ends = [("at least", measure.low), ("at most", measure.high)]
-    limits = [f"{side} {form.format(end)}" for side, end in ends if end is not None]
-    value = "not measured" if measure.value is None else form.format(measure.value)
-    return QualityRow(name, value, ", ".join(limits), measure.passed)
-
-
-_SHARE, _NUMBER, _WHOLE = "{:.1%}", "{:.3f}", "{:,.0f}"
-_MEASURE_WORDS = {
-    "usable_cells": ("Usable cells", _WHOLE),
-    "smudge_fraction": ("Smudge cells", _SHARE),
-    "sharpness": ("Sharpness, median cell", "{:.4f}"),
-    "sharpness_low": ("Sharpness, lower quartile of cells", "{:.4f}"),
-    "background": ("Brightness of the background", _SHARE),
-    "clipped_fraction": ("Cell pixels lost in white or black", _SHARE),
-    "stain": ("Stain of nuclei, optical density", _NUMBER),
-    "saturation": ("Saturation of the cells' colours", _SHARE),
-    "cell_fraction": ("Size of the cells, share of the crop", _SHARE),
-    "distance": ("Distance from the training patients", _NUMBER),
-    "border_fraction": ("Cells cut by the image's edge", _SHARE),
-    "touching_fraction": ("Cells touching another one", _SHARE),
-    "unoutlined_fraction": ("Cells without an outline", _SHARE),
-    "cells_per_field": ("Cells in a field of view", "{:.1f}"),
-    "copies": ("Images that repeat others", _WHOLE),
-    "unused_files": ("Files that could not be used", _WHOLE),
-}
 _KIND_WORDS = (
     (ImageKind.FIELD, "field"),
     (ImageKind.CELL, "single-cell image"),

@@ -123,7 +123,9 @@ def _to_json(run: PredictionRun, store: str) -> dict[str, Any]:
         "research_use_only": True,
         "model": run.model.to_card(),
         "store": store,
-        "patients": [asdict(result) for result in run.patients],
+        "patients": [
+            asdict(result) | {"missed_share": result.missed_share} for result in run.patients
+        ],
         "problems": [asdict(problem) for problem in run.problems],
     }
 

@@ -55,17 +55,17 @@ class Row:
     probability: float
 
 
-def by_urgency(results: Iterable[PatientResult], positive: str | None) -> list[PatientResult]:
+def by_urgency(results: Iterable[PatientResult], urgent: str | None) -> list[PatientResult]:
     """Patients in the order of a worklist: state, then the score that worries most, then name.
 
     Args:
         results: in any order.
-        positive: the class that must not be missed; None: the highest probability counts.
+        urgent: the class that must not wait; None: the highest probability counts.
     """
 
     def key(result: PatientResult) -> tuple[int, float, str]:
         top = max(result.probabilities.values(), default=0.0)
-        worry = result.probabilities.get(positive, top) if positive else top
+        worry = result.probabilities.get(urgent, top) if urgent else top
         return words_for(result.state).rank, -worry, result.patient
 
     return sorted(results, key=key)
@@ -154,7 +154,7 @@ def index_page(run: PredictionRun, remarks: Mapping[str, Sequence[str]]) -> str:
         run: all patients.
         remarks: by patient the names of quality facts that a person should check.
     """
-    results = by_urgency(run.patients, run.model.positive)
+    results = by_urgency(run.patients, run.model.urgent)
     rows = [_row(run, result, remarks) for result in results if not result.failed]
     failed = [_row(run, result, remarks) for result in results if result.failed]
     tally = Counter(row.words for row in (*rows, *failed))

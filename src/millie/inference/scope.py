@@ -1,0 +1,45 @@
+"""What a model can tell and what it cannot, in one sentence for every page.
+
+A model names one of its classes for any sample, so a reader must know which classes there are. Owns
+the wording; which labels mean no disease is the configuration's business.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from millie.inference.calls import NO_SIGNAL, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_DISEASES = ("ALL", "AML", "APL")
+"""What a reader of this program may expect a model to name, beside normal."""
+
+
+def told_apart(labels: Sequence[str]) -> str:
+    """The classes that a model tells apart: ``APL from other AML``, ``normal, ALL and AML``."""
+    if set(labels) == {"AML", "APL"}:
+        return "APL from other AML"  # APL is one of the AMLs
+    return f"{listed(labels, 'and')} apart"
+
+
+def scope(labels: Sequence[str], negative: Sequence[str]) -> str:
+    """One sentence: the classes of a model, and what it never answers.
+
+    Args:
+        labels: of the model.
+        negative: labels that mean no disease.
+    """
+    healthy = [label for label in labels if state_of(label, negative) == NO_SIGNAL]
+    own = [*healthy, *(label for label in labels if label not in healthy)]
+    never = [*([] if healthy else ["normal"]), *(x for x in _DISEASES if x not in labels)]
+    other = "name any other disease"
+    ends = f"say {listed(never, 'or')}, nor {other}" if never else other
+    return f"This model tells {told_apart(own)}; it cannot {ends}."
+
+
+def listed(names: Sequence[str], word: str) -> str:
+    """``a, b and c`` with the word before the last one."""
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if first else last
