@@ -5,8 +5,9 @@ each group to WORK/images (one folder a sample), calls them with `millie predict
 model, and prints a line a group: how many samples ended in which state, the share in which a
 disease was named with its exact interval, and the codes of the reasons. Groups are healthy donors,
 single types of normal cells, other diseases than a model knows, no blood, too few cells, copies,
-and patients with AML and APL, at their own size, half and twice of it, without a stated scale. The models have learnt from these patients, and from other cells of these
-donors: this shows what they do, not how well they generalise (docs/results.md).
+and patients with AML and APL, at their own size, half and twice of it, without a stated scale. The
+models have learnt from these patients, and from other cells of these donors: this shows what they
+do, not how well they generalise (docs/results.md).
 """
 
 from __future__ import annotations
