@@ -41,8 +41,17 @@ _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", *(f"{d}{i}" for d in ("com", "lpt") for i in range(10))]
 )
 
-LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-"""Names, in lower case, of what file managers leave behind."""
+LITTER = frozenset({
+    "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin",
+    "system volume information",  # Windows
+    "__macosx", "icon\r",  # macOS
+    "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot",  # Synology, QNAP
+    "lost+found",
+})  # fmt: skip
+"""Names, in lower case, of what file managers and storage systems leave behind: thumbnails (which
+are pictures too), deleted files, notes."""
+
+_OFFICE_LOCK = "~$"
 
 Value = str | int | float | bool | None
 
@@ -153,12 +162,12 @@ def is_visible(name: str) -> bool:
 
     The one rule for folders, wildcards and stores: no hidden names, none of :data:`LITTER`.
     """
-    return not name.startswith(".") and name.lower() not in LITTER
+    return not name.startswith((".", _OFFICE_LOCK)) and name.lower() not in LITTER
 
 
 def is_litter(name: str) -> bool:
     """Whether an operating system leaves files of that name: passed over even where named."""
-    return name.lower() in {*LITTER, ".ds_store"} or name.startswith("._")
+    return name.lower() in {*LITTER, ".ds_store"} or name.startswith(("._", _OFFICE_LOCK))
 
 
 def quote_formula(text: str) -> str:

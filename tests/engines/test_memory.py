@@ -109,7 +109,8 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     finally:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
-    wait_for(lambda: [pid for pid in workers if is_alive(pid)], lambda alive: not alive)
+    left = wait_for(lambda: [pid for pid in workers if is_alive(pid)], lambda alive: not alive)
+    assert left == []
 
 
 def working(parent: int) -> list[int]:

@@ -83,17 +83,30 @@ def test_sectors_of_zeros(tmp_path: Path, kind: str, sector: int) -> None:
             read(tmp_path, zeroed)
 
 
+OVERWRITTEN = r"photo\.jpg: part of the picture is lost \(overwritten"
+
+
 @pytest.mark.parametrize("image_format", ["BMP", "TIFF"])
-@pytest.mark.parametrize("lost", [(20, 21), (40, 48), (300, None)])
-def test_sectors_of_zeros_among_uncompressed_pixels(
-    tmp_path: Path, image_format: str, lost: tuple[int, int | None]
+@pytest.mark.parametrize("value", [0, 0xFF])
+@pytest.mark.parametrize("lost", [(20, 21), (40, 48)])
+def test_overwritten_sectors_among_uncompressed_pixels(
+    tmp_path: Path, image_format: str, value: int, lost: tuple[int, int]
 ) -> None:
     data = encoded("RGB", image_format)
-    first = lost[0] * 512
-    stop = (lost[1] or 10_000) * 512
-    zeroed = data[:first] + bytes(len(data[first:stop])) + data[stop:]
-    with pytest.raises(ImageError, match=r"photo\.jpg: part of the picture is lost \(overwritten"):
-        read(tmp_path, zeroed)
+    first, stop = (512 * sector for sector in lost)
+    filled = data[:first] + bytes([value]) * (stop - first) + data[stop:]
+    with pytest.raises(ImageError, match=OVERWRITTEN):
+        read(tmp_path, filled)
+
+
+@pytest.mark.parametrize("image_format", ["BMP", "TIFF"])
+@pytest.mark.parametrize("kept", [20_000, 100_001, 300 * 512])
+def test_an_uncompressed_file_whose_rest_was_never_copied(
+    tmp_path: Path, image_format: str, kept: int
+) -> None:
+    data = encoded("RGB", image_format)
+    with pytest.raises(ImageError, match=OVERWRITTEN):
+        read(tmp_path, data[:kept] + bytes(len(data) - kept))
 
 
 @pytest.mark.parametrize("image_format", ["BMP", "TIFF"])
@@ -168,6 +181,18 @@ def test_jpeg_inside_tiff(tmp_path: Path, quality: int) -> None:
     zeroed = data[:middle] + bytes(start + length - 2 - middle) + data[start + length - 2 :]
     with pytest.raises(ImageError, match="lost"):
         read(tmp_path, zeroed)
+
+
+@pytest.mark.parametrize("value", [0, 0xF6, 0xFF])
+@pytest.mark.parametrize("compression", ["jpeg", "tiff_adobe_deflate"])
+def test_overwritten_sectors_inside_packed_tiff(
+    tmp_path: Path, compression: str, value: int
+) -> None:
+    data = encoded("RGB", "TIFF", compression=compression)
+    for start in range(1024, len(data) - 1024, len(data) // 8):
+        filled = data[:start] + bytes([value]) * 512 + data[start + 512 :]
+        with pytest.raises(ImageError, match=r"photo\.jpg.*(lost|truncated|damaged)"):
+            read(tmp_path, filled)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])

@@ -20,7 +20,7 @@ from millie.errors import (
     MissingPackageError,
 )
 from millie.readers.cohort import read_folders
-from millie.readers.dicom import is_dicom, once_a_slide
+from millie.readers.dicom import is_dicom, once_a_slide, read_dicom
 from millie.readers.fields import read_fields
 from millie.readers.images import find_images
 from millie.readers.manifest import read_manifest
@@ -244,7 +244,7 @@ def test_a_compression_without_a_decoder_is_told(
     decoder = SimpleNamespace(is_available=False)  # of pydicom without pyjpegls
     monkeypatch.setattr(pydicom.pixels, "get_decoder", lambda _: decoder)
     with pytest.raises(ImageError, match=r"a\.dcm: compressed as JPEG-LS Lossless .*gdcmconv"):
-        read(path)
+        read_dicom(ImageSource(path, path.name), path.read_bytes(), READING)
 
 
 def test_a_stated_size_beyond_the_limit_is_not_decoded(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from millie import read_cohort
 from millie.config import Config
-from millie.errors import ManifestError
+from millie.errors import ImageError, ManifestError
 from millie.pipeline import detect
 from millie.readers import content
 from millie.readers.images import MAX_LEVELS, find_images
@@ -122,6 +122,15 @@ def test_detect_goes_on_behind_an_impossible_name(root: Path) -> None:
     found = detect([root / ("n" * 300), root / "A"], config=Config())
     assert found.done == 1
     assert found.failures[0].error == "ImageError"
+
+
+def test_detect_goes_on_behind_a_folder_with_a_link_out_of_it(root: Path) -> None:
+    (root / "B" / "loop").symlink_to(root)
+    found = detect([root / "B", root / "A"], config=Config())
+    assert found.done == 1
+    assert "a link that points outside" in found.failures[0].message
+    with pytest.raises(ImageError, match="a link that points outside"):
+        detect([root / "B"], config=Config())
 
 
 def test_an_unreadable_file_of_equal_size(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

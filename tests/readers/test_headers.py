@@ -45,6 +45,10 @@ def table(folder: Path, header: str, row: str = "p,A,1.jpg", name: str = "m.csv"
         ("patient,label,image_path", "path", "image_path"),
         ("patient,lable,path", "label", "lable"),
         ("patient,label,pathh", "path", "pathh"),
+        ("Fall-ID,label,path", "patient", "fall-id"),
+        ("pat\u00a0id,label,path", "patient", "pat id"),
+        ("patient,dx_final,path", "label", "dx_final"),
+        ("patient,label,image_filename", "path", "image_filename"),
     ],
 )
 def test_a_header_near_ours_is_suggested(
@@ -53,6 +57,11 @@ def test_a_header_near_ours_is_suggested(
     words = rf"line 1: column '{column}' missing; did you mean '{suggested}'\? Rename it"
     with pytest.raises(ManifestError, match=words):
         read_manifest(table(folder, header))
+
+
+def test_a_header_with_invisible_characters_is_ours(folder: Path) -> None:
+    cohort = read_manifest(table(folder, "patient\u200b,label\u00a0,\ufeffpath"))
+    assert (cohort.patients[0].id, cohort.labels) == ("p", ("A",))
 
 
 def test_each_of_several_is_suggested_once(folder: Path) -> None:

@@ -21,8 +21,9 @@ from millie.types import Cohort, Finding, ImageSource
 
 HIDDEN = (
     "._a.jpg", ".a.jpg", ".DS_Store", "Thumbs.db", "THUMBS.DB", "desktop.ini", "__MACOSX", ".git",
+    "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "~$a.jpg",
 )  # fmt: skip
-SHOWN = ("a.jpg", "a", "_a.jpg", "macosx", "thumbs.jpg", "a.ini")
+SHOWN = ("@a", "#1", "~a.jpg", "a.jpg", "a", "_a.jpg", "macosx", "thumbs.jpg", "a.ini")
 
 
 @pytest.fixture

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from millie.config import ReadingConfig
 from millie.errors import ImageError
+from millie.readers.fields import read_fields
 from millie.readers.images import read_image
+from millie.readers.slides import open_slide
 from millie.types import ImageSource
 
 SEEDS: dict[str, list[tuple[str, dict[str, object]]]] = {
@@ -68,32 +72,93 @@ def mutations(data: bytes, rng: np.random.Generator, count: int) -> Iterator[byt
         yield bytes(damaged)
 
 
-def check(image_format: str, count: int, path: Path) -> None:
-    """Each mutated file ends decoded or refused; some of each kind of file are refused."""
-    source, config = ImageSource(path, "mutated"), ReadingConfig()
-    kinds = SEEDS[image_format]
-    for number, (mode, options) in enumerate(kinds):
-        rng = np.random.default_rng(number)
-        refused = 0
-        for damaged in mutations(encoded(mode, image_format, options), rng, count // len(kinds)):
+def dicom(codec: str) -> bytes:
+    """A field of view in DICOM."""
+    pydicom = pytest.importorskip("pydicom", reason="pip install 'millie[slides]'")
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    dataset = pydicom.Dataset()
+    dataset.SOPClassUID = pydicom.uid.VLMicroscopicImageStorage
+    dataset.SOPInstanceUID, dataset.PatientID = "1.2.3", "p"
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel = 24, 32, 3
+    dataset.PhotometricInterpretation = "YBR_FULL_422" if codec else "RGB"
+    dataset.PlanarConfiguration, dataset.PixelRepresentation = 0, 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelSpacing = [1e-4, 1e-4]
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    dataset.PixelData = pixels.tobytes()
+    if codec:
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.JPEGBaseline8Bit
+        dataset.PixelData = pydicom.encaps.encapsulate([encoded("RGB", codec, {})])
+        dataset["PixelData"].is_undefined_length = True
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def slide(compression: str) -> bytes:
+    """A tiled TIFF with a smaller level, as OpenSlide reads them."""
+    buffer = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    layout: dict[str, Any] = {"tile": (256, 256), "photometric": "rgb", "compression": compression}
+    with tifffile.TiffWriter(buffer) as file:
+        file.write(pixels, resolution=(1e5, 1e5), resolutionunit="CENTIMETER", **layout)
+        file.write(np.ascontiguousarray(pixels[::2, ::2]), subfiletype=1, **layout)
+    return buffer.getvalue()
+
+
+def read_file(path: Path) -> None:
+    field = read_image(ImageSource(path, "mutated"), ReadingConfig())
+    assert field.image.dtype == np.uint8
+
+
+def read_field(path: Path) -> None:
+    (field,) = read_fields(ImageSource(path, "mutated"), ReadingConfig())
+    assert field.image.shape[2] == 3
+
+
+def read_slide(path: Path) -> None:
+    pytest.importorskip("openslide", reason="pip install 'millie[slides]'")
+    with open_slide(path, "mutated") as opened:
+        assert opened.read(0, 0, 256, 256, 2).shape == (128, 128, 3)
+
+
+FORMATS: dict[str, tuple[Callable[[Path], None], Callable[[], list[bytes]]]] = {
+    **{
+        name: (read_file, lambda name=name: [encoded(m, name, o) for m, o in SEEDS[name]])
+        for name in SEEDS
+    },
+    "DICOM": (read_field, lambda: [dicom(""), dicom("JPEG")]),
+    "slide": (read_slide, lambda: [slide("zlib"), slide("none")]),
+}
+"""How a file of each format is read, and what is mutated."""
+
+
+def refused(image_format: str, count: int, path: Path) -> list[int]:
+    """How many mutated files of each kind end with a typed error; all others are decoded."""
+    read, seeds = FORMATS[image_format]
+    found = []
+    kinds = seeds()
+    for number, data in enumerate(kinds):
+        path.write_bytes(data)
+        read(path)
+        found.append(0)
+        for damaged in mutations(data, np.random.default_rng(number), count // len(kinds)):
             path.write_bytes(damaged)
             try:
-                field = read_image(source, config)
+                read(path)
             except ImageError:
-                refused += 1
-                continue
-            assert field.image.ndim == 3
-            assert field.image.dtype == np.uint8
-        assert refused > 0
+                found[-1] += 1
+    return found
 
 
-@pytest.mark.parametrize("image_format", SEEDS)
+@pytest.mark.parametrize("image_format", FORMATS)
 def test_mutated_files_end_decoded_or_refused(tmp_path: Path, image_format: str) -> None:
-    check(image_format, SHORT, tmp_path / "mutated")
+    assert min(refused(image_format, SHORT, tmp_path / "mutated.dcm")) > 0
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("image_format", SEEDS)
+@pytest.mark.parametrize("image_format", FORMATS)
 def test_many_mutated_files_end_decoded_or_refused(tmp_path: Path, image_format: str) -> None:
     """By itself: ``pytest -m long tests/readers/test_mutated_files.py``."""
-    check(image_format, LONG, tmp_path / "mutated")
+    assert min(refused(image_format, LONG, tmp_path / "mutated.dcm")) > 0

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from millie import pipeline
 from millie.errors import ConfigError, ManifestError
+from millie.pipeline.inputs import paths_of
 from millie.readers.cohort import read_folders
 from millie.readers.listed import ASH
 from millie.readers.manifest import OF_PATIENT, read_manifest
@@ -106,6 +107,7 @@ def test_a_path_is_found_under_either_form(folder: Path, disk: str, written: str
         assert [i.path for i in cohort.patients[0].images] == [place / f"{disk}.jpg"]
     cohort = pipeline.read_cohort([str(folder / written)])
     assert (cohort.patients[0].id, len(cohort.patients[0].images)) == (NFC, 1)
+    assert paths_of(folder / inner) == [place]
     assert existing(folder, f"{written}/{NFC}/gone") is None
 
 
@@ -144,6 +146,9 @@ WRITTEN = [
     " nan ",
     "\u00a0NA",
     "n/a\u200b",
+    "\uff4e\uff41\uff4e",
+    *("#N/A", "#REF!", "#DIV/0!", "#NAME?", "<NA>", "(null)", "-NaN", "1.#QNAN", "NaT", "--"),
+    *("[Not Available]", "[Unknown]", "Not Reported", "n.d.", "k.A.", "-", "\u2014", "?", "..."),
 ]
 
 
@@ -181,7 +186,13 @@ def test_other_words_are_values(folder: Path, word: str) -> None:
     assert (cohort.labels, cohort.patients[0].site) == ((word,), word)
 
 
-@pytest.mark.parametrize("name", ["nan", "NaN", "#N/A", "<NA>"])
+def test_a_name_read_otherwise_than_written_is_told(folder: Path) -> None:
+    cohort = read_manifest(table(folder, "patient,label,path\nB\u00a0b,A\u200bML,1.jpg\n"))
+    assert (cohort.patients[0].id, cohort.labels) == ("B b", ("AML",))
+    assert [text.partition("read as ")[2] for text in notes(cohort)] == ["'B b'", "'AML'"]
+
+
+@pytest.mark.parametrize("name", ["nan", "NaN", "#N/A", "<NA>", "NaT", "#REF!"])
 def test_no_patient_is_called_missing(folder: Path, name: str) -> None:
     with pytest.raises(ManifestError, match="line 2: column patient is empty"):
         read_manifest(table(folder, f"patient,label,path\n{name},A,1.jpg\n"))

@@ -96,6 +96,19 @@ def test_compressions_are_named(tmp_path: Path, code: int, name: str, big: bool)
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("colours", "name"),
+    [(4, "mask"), (9, "ICC Lab"), (32803, "colour filter array"), (34892, "linear raw"),
+     (77, r"unknown \(77\)")],
+)  # fmt: skip
+def test_kinds_of_colour_are_named(tmp_path: Path, colours: int, name: str) -> None:
+    path = written(tmp_path, RGB, **CHUNKY)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["PhotometricInterpretation"].overwrite(colours)
+    with pytest.raises(ImageError, match=rf"a TIFF with 8-bit {name}.* in 3 channels.*export"):
+        read(path)
+
+
 def test_subsampled_colours_without_jpeg_are_named(tmp_path: Path) -> None:
     path = written(tmp_path, RGB, photometric="ycbcr")
     assert read(path).shape == RGB.shape
@@ -116,7 +129,7 @@ def test_colours_in_three_pages(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 15, 16])
-@pytest.mark.parametrize("flaw", ["none", "hot pixel", "white bar"])
+@pytest.mark.parametrize("flaw", ["none", "hot pixel", "white bar", "pale bar"])
 @pytest.mark.parametrize("grey", [False, True])
 @pytest.mark.parametrize("suffix", ["tif", "png"])
 def test_depth_is_recognised(tmp_path: Path, bits: int, flaw: str, grey: bool, suffix: str) -> None:
@@ -126,6 +139,8 @@ def test_depth_is_recognised(tmp_path: Path, bits: int, flaw: str, grey: bool, s
         pixels[3, 3] = 65_535
     elif flaw == "white bar":
         pixels[-6:] = 65_535
+    elif flaw == "pale bar":
+        pixels[-6:] = 60_000
     path = tmp_path / f"a.{suffix}"
     if suffix == "tif":
         tifffile.imwrite(path, pixels, photometric="minisblack" if grey else "rgb")

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
     from millie.types import Detection, Field
 
+_NO_IMAGE = "no image (JPEG, PNG, TIFF, BMP, whole slide) in what was named; name images or folders"
+
 
 def detect_in_files(
     images: Sequence[Path],
@@ -66,16 +68,14 @@ def detect_in_files(
     if overlay:
         check_kind(overlay, "other")
     images, problems = without_strays(images)
-    problems += _unread(images)
-    images = list(_files(images, overlay))
+    images = list(_files(images, overlay, problems))
     if pseudonyms:
         sources, problems = _renamed(images, problems, pseudonyms, out, overlay)
     else:
         sources = [ImageSource(path, str(path)) for path in images]
     if not images:
-        raise ImageError(
-            "no image (JPEG, PNG, TIFF, BMP, whole slide) in what was named; name images or folders"
-        )
+        why = next((one.message for one in problems if one.fatal), None)
+        raise ImageError(why or _NO_IMAGE)
     rows: list[tuple[str, Cell]] = []
     alone = len({Path(source.name).name for source in sources}) == len(sources)
     search = _Search(sources, config, problems, progress)
@@ -175,14 +175,23 @@ def _placed(cell: Cell, one: Field) -> Cell:
     return cell if one.place is None else one.place.on_slide(cell)
 
 
-def _files(images: Sequence[Path], overlay: Path | None) -> Iterator[Path]:
-    """The named files, and those in named folders but for pictures drawn by an earlier run."""
+def _files(images: Sequence[Path], overlay: Path | None, problems: list[Problem]) -> Iterator[Path]:
+    """The named files, and those in named folders but for pictures drawn by an earlier run.
+
+    Folders that cannot be searched, and pictures whose format is not read, go to ``problems``.
+    """
     for path in images:
-        if exists(path) and (path.is_dir() or is_directory(path)):
-            found = find_images(path if path.is_dir() else path.parent)
-            yield from once_a_slide([p for p in found if not overlay or overlay not in p.parents])
-        else:
+        if not (exists(path) and (path.is_dir() or is_directory(path))):
             yield path
+            continue
+        folder = path if path.is_dir() else path.parent
+        try:
+            unread, found = unread_pictures(folder), find_images(folder)
+        except DataError as error:
+            problems.append(replace(problem("", str(path), error), fatal=True))
+            continue
+        problems += [problem("", str(folder / name), error) for name, error in unread]
+        yield from once_a_slide([p for p in found if not overlay or overlay not in p.parents])
 
 
 def _renamed(
@@ -201,13 +210,3 @@ def _renamed(
     cohort = Cohort("", (Patient("", None, named),), tuple(problems))
     renamed = pseudonymised(cohort, table, places)
     return list(renamed.patients[0].images), list(renamed.problems)
-
-
-def _unread(images: Sequence[Path]) -> list[Problem]:
-    """Pictures in named folders whose format is not read."""
-    return [
-        problem("", str(folder / name), error)
-        for folder in images
-        if exists(folder) and folder.is_dir()
-        for name, error in unread_pictures(folder)
-    ]

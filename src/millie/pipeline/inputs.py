@@ -20,7 +20,7 @@ from millie.readers.cohort import read_folders, read_manifest
 from millie.readers.content import problem
 from millie.readers.fields import read_again
 from millie.readers.manifest import is_manifest
-from millie.readers.spelling import existing, exists
+from millie.readers.spelling import exists, named
 from millie.readers.stray import without_strays
 from millie.readers.table import SPREADSHEETS
 from millie.types import Cohort, Field, Problem, SourceRecord
@@ -36,7 +36,7 @@ _TABLES = frozenset({".csv", ".tsv", ".txt"}) | SPREADSHEETS
 
 
 def paths_of(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
-    """One path or several, as paths.
+    """One path or several, as paths, with accents as they are on the disk.
 
     Raises:
         ConfigError: an empty text, which would mean the whole folder that one is in.
@@ -44,7 +44,7 @@ def paths_of(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
     several = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     if "" in several:
         raise ConfigError("an input is an empty text: name folders, images or a manifest")
-    return [Path(each) for each in several]
+    return [named(each) for each in several]
 
 
 def settings_of(config: Config | None) -> Config:
@@ -75,7 +75,6 @@ def cohort_of(inputs: Sequence[Path], root: Path | None = None) -> Cohort:
         ManifestError: the manifest breaks its rules, or nothing usable is there.
         ConfigError: a manifest beside other inputs, or a root without a manifest.
     """
-    inputs = [existing(Path(), str(path)) or path for path in inputs]
     missing = [path for path in inputs if not exists(path)]
     dead = [path for path in missing if os.path.islink(path)]  # noqa: PTH114 - of any length
     misspelt = [path for path in missing if path not in dead or missing == inputs]

@@ -1,9 +1,10 @@
 """Images decoded in a process of their own, under limits on processor time and memory.
 
 What a decoder does with a large or odd file can't be told from its header: it may take minutes,
-gigabytes, or crash. Such files (:func:`millie.readers.limits.is_ordinary` says which) are read by
-one helper process, started when the first of them comes and replaced when a limit ends it. This
-module owns the side that asks, and the watchdog; the helper and its limits are decoder_process.py.
+gigabytes, or crash. Such files (:func:`millie.readers.limits.is_ordinary` says which; all fields in
+DICOM, which may hold any of a dozen codes) are read by one helper process, started when the first
+of them comes and replaced when a limit ends it. This module owns the side that asks, and the
+watchdog; the helper and its limits are decoder_process.py.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ WATCH_S = 120.0
 
 _PROGRAM = "millie.readers.decoder_process"
 _KILLED = -9
-_ANSWERS = frozenset({"ImageError", "ImageTooLargeError", "MissingFileError"})
+_ANSWERS = frozenset({
+    "ImageError", "ImageTooLargeError", "MissingFileError", "MissingPackageError",
+})  # fmt: skip
 
 
 class Helper:

@@ -97,14 +97,12 @@ def _patient(name: str, place: Path, files: Sequence[Path]) -> Patient:
     if not files:
         kinds = sorted({path.suffix or path.name for path in other_files(place)})
         holds = f"holds only {', '.join(kinds[:8])}" if kinds else "is empty"
-        remedy = "Give a folder with the images of one patient"
         lost = unread_pictures(place)
         if lost and lost[0][0] == ".":  # the folder itself
             raise ManifestError(str(lost[0][1]))
+        remedy = "Give a folder with the images of one patient"
         if lost:
             remedy = "Export its images as JPEG, PNG, TIFF or BMP"
-        elif unread := unread_pictures(place):
-            remedy = str(unread[0][1])
         raise ManifestError(
             f"{place}: no images (JPEG, PNG, TIFF, BMP, whole slides); the folder {holds}. {remedy}"
         )

@@ -1,14 +1,15 @@
 """Damage that a decoder forgives: lost data that would come out as grey, black or shifted cells.
 
 Owns what is checked beside decoding: the end of the file, PNG's check sums, the scans of a JPEG,
-a second look at its entropy-coded data by a decoder that reports what libjpeg only warns of, and
-sectors of a disk that came back as zeros where pixels lie uncompressed.
+a second look at coded data by decoders that report what libjpeg only warns of and libtiff does not
+check, and sectors of a disk that came back as one value where pixels lie uncompressed.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,15 +35,19 @@ _ZEROS = bytes(32)
 NOTES = frozenset({*range(0xE0, 0xF0), 0xFE})
 """APPn and COM: profiles, EXIF, comments."""
 _SECTOR_BYTES = 512
-_FILM = 32  # of 255; eyepieces, bars and frames are darker
+_APART = 32  # levels between what was overwritten and film; eyepieces, bars, frames are darker
+_LEAST_ABOVE, _MOSTLY = 16, 0.9  # bytes of film above lost pixels; their share
 _UNCOMPRESSED = 1  # TIFF 6.0, tag 259
+_DEFLATE = frozenset({8, 32946})
+_STEP_BYTES = 1 << 20
+_PADDING_BYTES = 16 << 20  # of tiles beyond the edges of a picture
 
 _LOST = re.compile(r"Corrupt JPEG data|Premature end of JPEG")
 """Warnings of libjpeg after which pixels are made up; others concern headers."""
 _PADDING = re.compile(r": ([1-4]) extraneous bytes before marker 0xd9")
 """Some cameras pad the data before the end marker: nothing is lost."""
 
-_JPEG_TABLES, _COMPRESSION = 347, 259  # TIFF 6.0 and Technical Note 2
+_JPEG_TABLES, _COMPRESSION, _BITS, _PLANAR = 347, 259, 258, 284  # TIFF 6.0 and Technical Note 2
 _PLACES = ((273, 279), (324, 325))  # offsets and byte counts of strips, of tiles
 _JPEG_IN_TIFF = 7
 
@@ -63,10 +68,11 @@ def check_structure(data: bytes, kind: str, name: str) -> None:
 
 
 def check_sectors(image: Image.Image, data: bytes, name: str) -> None:
-    """Look for zeros that begin and end with sectors, within film, in uncompressed pixels.
+    """Look for overwritten sectors of a disk, and for a lost end, in uncompressed pixels.
 
-    Black that belongs to a picture (the surround of an eyepiece, a bar, a frame) ends where it
-    likes, or with rows. What was overwritten elsewhere cannot be told from it.
+    Sectors come back filled with one byte; what was never copied is zeros to the end. What belongs
+    to a picture (the surround of an eyepiece, a bar, a frame) is so in the rows beside it too, and
+    ends where it likes. What was overwritten otherwise cannot be told from a picture.
 
     Args:
         image: the opened file.
@@ -74,32 +80,71 @@ def check_sectors(image: Image.Image, data: bytes, name: str) -> None:
         name: the file, for the message.
 
     Raises:
-        ImageError: there are such zeros.
+        ImageError: there is such a part.
     """
-    compression = getattr(image, "tag_v2", {}).get(_COMPRESSION, _UNCOMPRESSED)
-    raw = image.format == "TIFF" and compression == _UNCOMPRESSED
-    if not raw and not (image.format == "BMP" and image.info.get("compression") == 0):
+    pixels = _pixels_as_stored(image, data)
+    if pixels is None or not (_lost_sectors(data, *pixels) or _lost_end(data, *pixels)):
         return
-    place = getattr(image, "tag_v2", {}).get(_PLACES[0][0], (0,))[0]
-    first = place if raw else int.from_bytes(data[10:14], "little")
-    row = image.width * len(image.getbands())
-    end = len(data.rstrip(b"\0"))
+    raise ImageError(
+        f"{name}: part of the picture is lost (overwritten with one value); copy it again"
+    )
+
+
+def _pixels_as_stored(image: Image.Image, data: bytes) -> tuple[int, int, int] | None:
+    """Where pixels that are not packed begin and end, and bytes a row; None: they are packed."""
+    if image.format == "BMP" and image.info.get("compression") == 0:
+        bits, first = (int.from_bytes(data[at : at + n], "little") for at, n in ((28, 2), (10, 4)))
+        row = (image.width * bits + 31) // 32 * 4  # rows are padded to four bytes
+        return first, min(len(data), first + row * image.height), row
+    tags = getattr(image, "tag_v2", {})
+    if image.format != "TIFF" or tags.get(_COMPRESSION, _UNCOMPRESSED) != _UNCOMPRESSED:
+        return None
+    starts, lengths = (tags.get(tag, ()) for tag in _PLACES[0])
+    if not starts or len(starts) != len(lengths):
+        return None
+    bits = tags.get(_BITS, (8,))
+    bits_a_pixel = sum(bits) if tags.get(_PLANAR, 1) == 1 else bits[0]
+    end = max(start + length for start, length in zip(starts, lengths, strict=True))
+    return min(starts), min(len(data), end), max(1, image.width * bits_a_pixel // 8)
+
+
+def _lost_sectors(data: bytes, first: int, end: int, row: int) -> bool:
+    """Whether a run of one byte begins and ends with sectors, unlike all that is around it."""
     count = len(data) // _SECTOR_BYTES
     sectors = np.frombuffer(data, np.uint8, count * _SECTOR_BYTES).reshape(count, _SECTOR_BYTES)
-    empty = ~sectors.any(axis=1)
-    edges = np.flatnonzero(np.diff(empty, prepend=False, append=False))
-    for start, stop in (edges.reshape(-1, 2) * _SECTOR_BYTES).tolist():
-        if start < first or (start - first) % row == 0:
-            continue
-        before, behind = data[start - 4 : start], data[stop : stop + 4]
-        if min(before) >= _FILM and (stop >= end or min(behind) >= _FILM):
-            raise ImageError(
-                f"{name}: part of the picture is lost (overwritten with zeros); copy it again"
-            )
+    even = (sectors == sectors[:, :1]).all(axis=1)
+    fills = np.where(even, sectors[:, 0].astype(int), -1)
+    edges = np.flatnonzero(np.diff(fills, prepend=-1, append=-1))
+    runs = ((a, b) for a, b in pairwise(edges.tolist()) if even[a])
+    return any(
+        _is_apart(data, a * _SECTOR_BYTES, min(b * _SECTOR_BYTES, end), first, end, row)
+        for a, b in runs
+    )
 
 
-def check_entropy(image: Image.Image, data: bytes, name: str) -> None:
-    """Follow the coded data of a JPEG, or of JPEG inside TIFF, to its end.
+def _is_apart(data: bytes, start: int, stop: int, first: int, end: int, row: int) -> bool:
+    """Whether a run of one byte is unlike the bytes before and behind it and the rows beside it."""
+    if start - row < first or (start - first) % row == 0:
+        return False
+    value, behind = data[start], data[stop : min(stop + 4, end)]
+    above = data[start - row : min(stop - row, start)]
+    below = data[max(start + row, stop) : min(stop + row, end)]
+    alike = any(part.count(value) > len(part) / 2 for part in (above, below))
+    return not alike and all(abs(b - value) >= _APART for b in data[start - 4 : start] + behind)
+
+
+def _lost_end(data: bytes, first: int, end: int, row: int) -> bool:
+    """Whether zeros to the end begin within a row, below pixels that are not black."""
+    start = first + len(data[first:end].rstrip(b"\0"))
+    past = (start - first) % row
+    above = np.frombuffer(data[start - row : start - past], np.uint8)
+    if end - start < _SECTOR_BYTES or past == 0 or len(above) < _LEAST_ABOVE or start - row < first:
+        return False
+    return bool((above >= _APART).mean() > _MOSTLY)
+
+
+def check_coded(image: Image.Image, data: bytes, name: str) -> None:
+    """Follow the coded data of a JPEG, or of JPEG or Deflate inside TIFF, to its end.
 
     Args:
         image: the opened file.
@@ -107,9 +152,11 @@ def check_entropy(image: Image.Image, data: bytes, name: str) -> None:
         name: the file, for the message.
 
     Raises:
-        ImageError: libjpeg reports lost data, for which it would make up pixels.
+        ImageError: data are lost, for which a decoder would make up pixels.
     """
     for stream in _jpeg_streams(image, data):
+        if image.format == "TIFF":
+            check_structure(stream, "JPEG", name)
         try:
             simplejpeg.decode_jpeg(
                 stream, "GRAY", fastdct=True, fastupsample=True, min_height=1, min_width=1,
@@ -121,6 +168,25 @@ def check_entropy(image: Image.Image, data: bytes, name: str) -> None:
                     f"{name}: part of the picture is lost ({error}): the file was cut short or "
                     "overwritten; copy it again"
                 ) from None
+
+    if getattr(image, "tag_v2", {}).get(_COMPRESSION) in _DEFLATE:
+        _check_deflated(image, data, name)
+
+
+def _check_deflated(image: Image.Image, data: bytes, name: str) -> None:
+    """Check sums of strips and tiles (RFC 1950), which libtiff does not ask for."""
+    left = 2 * image.width * image.height * len(image.getbands()) * 2 + _PADDING_BYTES
+    for strip in _strips(image, data):
+        unpacker, rest = zlib.decompressobj(), strip
+        try:
+            while rest and not unpacker.eof and left > 0:
+                left -= len(unpacker.decompress(rest, _STEP_BYTES))
+                rest = unpacker.unconsumed_tail
+        except zlib.error as error:
+            raise ImageError(
+                f"{name}: part of the picture is lost ({error}): the file was cut short or "
+                "overwritten; copy it again"
+            ) from None
 
 
 def is_cut_short(data: bytes, image_format: str) -> bool:
@@ -264,10 +330,16 @@ def _jpeg_streams(image: Image.Image, data: bytes) -> Iterator[bytes]:
     if image.format != "TIFF" or tags.get(_COMPRESSION) != _JPEG_IN_TIFF:
         return
     tables = tags.get(_JPEG_TABLES, b"")
+    for strip in _strips(image, data):
+        yield tables[:-2] + strip[2:] if tables else strip
+
+
+def _strips(image: Image.Image, data: bytes) -> Iterator[bytes]:
+    """Strips and tiles of a TIFF, as they are stored."""
+    tags = getattr(image, "tag_v2", {})
     for offsets, counts in _PLACES:
         for start, length in zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False):
-            strip = data[start : start + length]
-            yield tables[:-2] + strip[2:] if tables else strip
+            yield data[start : start + length]
 
 
 def _without_notes(data: bytes) -> bytes:

@@ -15,15 +15,21 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, NoReturn, TextIO
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TextIO
 
 import numpy as np
 
 from millie.config import ReadingConfig
 from millie.errors import MillieError
 from millie.readers.apart import CPU_S, CPU_S_PER_MEGAPIXEL
-from millie.readers.images import read_here
+from millie.readers.dicom import is_dicom, read_dicom
+from millie.readers.images import read_bytes, read_here
 from millie.types import ImageSource, PixelSize
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from millie.types import Field
 
 if sys.platform != "win32":
     import resource
@@ -77,7 +83,7 @@ def serve(questions: TextIO, answers: IO[bytes]) -> None:
         allowance = Allowance(file_bytes)
         try:
             config = ReadingConfig(**asked["config"])
-            found = read_here(source, config, opened=allowance.set)
+            found = _read(source, config, allowance.set)
         except MillieError as error:
             _answer(answers, {"error": type(error).__name__, "message": str(error)})
             continue
@@ -86,6 +92,12 @@ def serve(questions: TextIO, answers: IO[bytes]) -> None:
         _answer(answers, {"shape": found.image.shape[:2], **facts})
         answers.write(memoryview(np.ascontiguousarray(found.image).data).cast("B"))
         answers.flush()
+
+
+def _read(source: ImageSource, config: ReadingConfig, opened: Callable[[int], None]) -> Field:
+    if is_dicom(source.path):
+        return read_dicom(source, read_bytes(source.path, source.name, config), config, opened)
+    return read_here(source, config, opened=opened)
 
 
 def _answer(answers: IO[bytes], facts: dict[str, Any]) -> None:

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from millie.errors import ImageError, ImageTooLargeError, MillieError, no_warnings
 from millie.readers.colour import stated_colours, to_srgb
-from millie.readers.damage import check_entropy, check_sectors, check_structure
+from millie.readers.damage import check_coded, check_sectors, check_structure
 from millie.readers.limits import check_cost, coded_bytes
-from millie.readers.tiff import MAX_PAGES, check_layout
+from millie.readers.tiff import EXPORT, MAX_PAGES, check_layout, layout_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,8 @@ HARMLESS_BYTES = 1_000_000
 
 _COLOURED = frozenset({"RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "P", "LAB"})
 _LIT_SHARE = 0.01
-"""Share of a film's pixels that is brighter than half, pure white left out; it is most of them."""
+"""Share of a film's pixels that is brighter than half, pure white and the most frequent of these
+colours left out; it is most of them."""
 _NEW_SUBFILE_TYPE, _BITS_PER_SAMPLE = 254, 258  # TIFF 6.0 tags
 
 
@@ -107,7 +108,7 @@ def open_checked(data: bytes, name: str, config: ReadingConfig) -> Image.Image:
     check_structure(data, kind, name)
     if kind == "TIFF":
         check_layout(data, name)
-    image = Image.open(io.BytesIO(data), formats=[kind])
+    image = _opened(data, kind, name)
     _check_limits(image, data, name, config)
     if image.mode in {"F", "I"}:
         raise ImageError(
@@ -117,6 +118,18 @@ def open_checked(data: bytes, name: str, config: ReadingConfig) -> Image.Image:
     if kind == "TIFF":
         _check_pages(image, name)
     return image
+
+
+def _opened(data: bytes, kind: str, name: str) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=[kind])
+    except UnidentifiedImageError:
+        layout = layout_name(data) if kind == "TIFF" else None
+        if layout is None:
+            raise ImageError(
+                f"{name}: the {kind} file is damaged in its header: copy it again"
+            ) from None
+        raise ImageError(f"{name}: a TIFF with {layout}: not supported; {EXPORT}") from None
 
 
 def _check_limits(image: Image.Image, data: bytes, name: str, config: ReadingConfig) -> None:
@@ -197,7 +210,7 @@ def to_rgb(image: Image.Image, data: bytes, name: str) -> tuple[NDArray[np.uint8
     Raises:
         ImageError: lost data in a JPEG, or a 16 bit file that uses only its lower bits.
     """
-    check_entropy(image, data, name)
+    check_coded(image, data, name)
     check_sectors(image, data, name)
     deep = _is_16_bit(image, data)
     image.load()
@@ -223,9 +236,12 @@ def _is_16_bit(image: Image.Image, data: bytes) -> bool:
 
 
 def _uses_16_bits(pixels: NDArray[np.uint8]) -> bool:
-    """Whether more than hot pixels and a white bar lie above half of the range."""
+    """Whether more than hot pixels and a bar of one colour lie above half of the range."""
     brightest = pixels.max(axis=2)
-    return float(((brightest >= 128) & (brightest < 255)).mean()) > _LIT_SHARE
+    lit = pixels[(brightest >= 128) & (brightest < 255)]
+    codes = lit.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
+    bar = np.unique(codes, return_counts=True)[1].max(initial=0)
+    return len(lit) - int(bar) > int(_LIT_SHARE * brightest.size)
 
 
 def _flatten(image: Image.Image) -> Image.Image:

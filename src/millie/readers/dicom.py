@@ -8,6 +8,7 @@ slides.py. Needs the extra ``slides``; pydicom is imported late.
 from __future__ import annotations
 
 import importlib
+import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from millie.readers.spelling import exists
 from millie.types import Field
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from millie.config import ReadingConfig
@@ -121,13 +122,19 @@ def check_one_patient(place: Path, paths: Sequence[Path]) -> None:
         )
 
 
-def read_dicom(source: ImageSource, data: bytes, config: ReadingConfig) -> Field:
-    """Decode one field of view.
+def read_dicom(
+    source: ImageSource,
+    data: bytes,
+    config: ReadingConfig,
+    opened: Callable[[int], None] | None = None,
+) -> Field:
+    """Decode one field of view, in this process.
 
     Args:
         source: the file; its pixel size, if known, goes before the file's.
         data: its bytes, for their digest.
         config: limit on pixels.
+        opened: called with the number of pixels before they are decoded.
 
     Raises:
         ImageError: another kind of DICOM file, damaged, or compressed in a way that is not read.
@@ -139,6 +146,8 @@ def read_dicom(source: ImageSource, data: bytes, config: ReadingConfig) -> Field
         dataset = _read(source.path, name, _OF_PIXELS)
         _check(dataset, name, config)
         _check_syntax(dataset.file_meta.get("TransferSyntaxUID"), name)
+        if opened is not None:
+            opened(int(dataset.Rows) * int(dataset.Columns))
         pixels = importlib.import_module("pydicom.pixels").pixel_array(dataset)
         if pixels.dtype != np.uint8 or pixels.shape != (dataset.Rows, dataset.Columns, 3):
             raise ImageError(f"{name}: its pixels are not those that it states; send it again")
@@ -163,6 +172,8 @@ class _Level:
 
 
 def _pydicom() -> Any:
+    # Its warnings quote what a file says, of patients too.
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     try:
         return importlib.import_module("pydicom")
     except ImportError as error:
@@ -172,7 +183,10 @@ def _pydicom() -> Any:
 
 
 def _read(path: Path, name: str, wanted: Sequence[str]) -> Any:
-    """The wanted elements of a file and nothing else of it; a deflated one is never unpacked."""
+    """The wanted elements of a file and nothing else of it; a deflated one is never unpacked.
+
+    Values are parsed when they are asked for: ask within :func:`decoder_boundary`.
+    """
     pydicom = _pydicom()
     syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID")
     if syntax == _DEFLATED:

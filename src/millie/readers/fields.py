@@ -10,8 +10,9 @@ import mmap
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from millie.readers.dicom import is_dicom, is_whole_slide, read_dicom
-from millie.readers.images import SLIDE_EXTENSIONS, read_bytes, read_image
+from millie.readers.apart import HELPER
+from millie.readers.dicom import is_dicom, is_whole_slide
+from millie.readers.images import SLIDE_EXTENSIONS, read_image
 from millie.readers.slides import field_at, fields_of
 from millie.readers.spelling import exists
 from millie.readers.tiff import is_tiff, tiled_pixels
@@ -46,7 +47,7 @@ def read_fields(
     if is_slide(source, config):
         yield from fields_of(source, config, assumed)
     elif is_dicom(source.path):
-        yield read_dicom(source, read_bytes(source.path, source.name, config), config)
+        yield HELPER.read(source, config)
     else:
         yield read_image(source, config)
 

@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 ALSO_CALLED: Mapping[str, str] = {
     "patient": (
         "patientid patientno patientnumber patientname patientennummer patients pat patid pid "
-        "pseudonym case caseid caseno subject subjectid donor donorid sample sampleid mrn id"
+        "pseudonym case caseid caseno subject subjectid donor donorid sample sampleid mrn fall "
+        "fallid fallnummer probe probenid id"
     ),
     "label": (
         "diagnosis diagnoses diagnose diagnostic dx class classname classlabel target category "
-        "disease subtype labels groundtruth truth befund"
+        "disease subtype labels groundtruth truth diagnosen befund"
     ),
     "path": (
         "filepath imagepath imgpath filename file files fname imagefile imagename image images img "
-        "picture photo folder directory dir location paths datei bild pfad"
+        "picture photo folder directory dir location paths datei dateiname bild pfad"
     ),
     "um_px": "mpp umperpx umperpixel micronsperpixel pixelsize pixelsizeum scale resolution",
     "site": "hospital center centre clinic institution laboratory lab klinik",
@@ -47,16 +48,30 @@ _NOT_LETTERS = re.compile(r"[\W_]+")
 
 def meant(column: str, found: Sequence[str]) -> str | None:
     """The header of a table that probably means a column of ours; None: none does."""
-    words = ALSO_CALLED.get(column, "").split()
-    plain = {_NOT_LETTERS.sub("", header.lower()): header for header in found if header}
-    named = next((plain[word] for word in words if word in plain), None)
-    near = difflib.get_close_matches(_NOT_LETTERS.sub("", column), plain, n=1, cutoff=0.75)
-    return named or (plain[near[0]] if near else None)
+    return _as_a_whole(column, found) or _by_a_part(column, found)
 
 
 def column_meant(header: str, columns: Sequence[str]) -> str | None:
     """The column of ours that a header probably means; None: none."""
-    return next((column for column in columns if meant(column, [header])), None)
+    whole = (column for column in columns if _as_a_whole(column, [header]))
+    part = (column for column in columns if _by_a_part(column, [header]))
+    return next(whole, None) or next(part, None)
+
+
+def _as_a_whole(column: str, found: Sequence[str]) -> str | None:
+    plain = {_NOT_LETTERS.sub("", header.lower()): header for header in found if header}
+    own = _NOT_LETTERS.sub("", column)
+    words = (own, *ALSO_CALLED.get(column, "").split())
+    named = next((plain[word] for word in words if word in plain), None)
+    near = difflib.get_close_matches(own, plain, n=1, cutoff=0.75)
+    return named or (plain[near[0]] if near else None)
+
+
+def _by_a_part(column: str, found: Sequence[str]) -> str | None:
+    """``dx_final`` for a diagnosis, ``image_filename`` for a path."""
+    parts = {part: header for header in reversed(found) for part in _NOT_LETTERS.split(header)}
+    words = (column, *ALSO_CALLED.get(column, "").split())
+    return next((parts[word] for word in words if word in parts), None)
 
 
 def missing_text(required: Sequence[str], found: Sequence[str], ours: Sequence[str]) -> str | None:

@@ -33,7 +33,7 @@ from millie.readers.content import note, problem
 from millie.readers.dicom import check_one_patient, is_directory, once_a_slide
 from millie.readers.headers import column_meant, missing_text
 from millie.readers.images import find_images, unread_pictures
-from millie.readers.spelling import NO_NAMES, Spellings, existing, exists, tidy
+from millie.readers.spelling import Spellings, existing, exists, is_no_name, tidy
 from millie.readers.table import MAX_AGE_YEARS, Row, read_table
 from millie.readers.wildcard import LeavesRootError, matching
 from millie.types import Cohort, ImageKind, ImageSource, Patient, PixelSize, Problem
@@ -153,7 +153,7 @@ class _Reader:
             ManifestError: the row breaks a rule.
         """
         patient = self.spellings.name(row, "patient")
-        if not patient or patient in NO_NAMES:
+        if is_no_name(patient):
             raise row.fail(self.manifest, "column patient is empty; every row needs a patient")
         self._add_facts(patient, row)
         images = self.images.setdefault(patient, [])

@@ -6,6 +6,8 @@ search for a path under the other form of its accents. Whether capitals count is
 
 from __future__ import annotations
 
+import os
+import re
 from collections import defaultdict
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -20,14 +22,20 @@ if TYPE_CHECKING:
     from millie.types import Problem
 
 MISSING = frozenset({
-    "nan", "<na>", "#n/a", "#na", "#null!", "n/a", "n.a.", "na", "nil", "null", "none", "-", "--",
-    "\N{EN DASH}", "\N{EM DASH}", "?", "??", "unknown", "missing", "not available", "not known",
+    "nan", "1 ind", "1 qnan", "nat", "na", "n a", "pd na", "np nan", "nil", "null", "none", "blank",
+    "empty", "undefined", "unknown", "unk", "missing", "tbd", "n d", "not available", "not known",
+    "not applicable", "not reported", "not specified", "not stated", "not determined", "not done",
+    "no data", "no information", "k a", "keine angabe", "unbekannt", "inconnu", "non disponible",
+    "desconocido", "no disponible",
 })  # fmt: skip
-"""Words that stand for an empty cell, in lower case. 'unknown' is one of them: what is not known is
-no diagnosis, no site and no sex."""
+"""Words that stand for an empty cell, in lower case, with spaces for all that is no letter or digit
+(``#N/A``, ``<NA>``, ``[Not Available]``). 'unknown' is one of them: what is not known is no
+diagnosis, no site and no sex."""
 
-NO_NAMES = frozenset({"nan", "NaN", "<NA>", "#N/A", "#NA"})
-"""What programs write for an empty cell: no patient is called so. Other words might be a name."""
+_NOTHING = re.compile(r"[-\N{HYPHEN}-\N{HORIZONTAL BAR}.?_/*'\"\N{HORIZONTAL ELLIPSIS} ]+")
+_FAULT = re.compile(r"#[A-Z/0]+[!?]")  # what spreadsheets show for a faulty formula: #REF!, #NAME?
+_NOT_WORDS = re.compile(r"[\W_]+")
+_WRITTEN_BY_PROGRAMS = frozenset({"nan", "NaN", "<NA>", "#N/A", "#NA", "NaT"})
 
 _INVISIBLE = dict.fromkeys([
     0x00AD, 0x034F, 0x180E, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065),
@@ -42,9 +50,19 @@ def tidy(text: str) -> str:
 
 
 def is_missing(text: str) -> bool:
-    """Whether a cell is empty or holds one of :data:`MISSING`."""
-    name = tidy(text)
-    return not name or name.lower() in MISSING
+    """Whether a cell is empty, or holds dashes or dots alone, or one of :data:`MISSING`."""
+    name = normalize("NFKC", tidy(text))
+    if not name or _NOTHING.fullmatch(name) or _FAULT.fullmatch(name):
+        return True
+    return _NOT_WORDS.sub(" ", name).strip().lower() in MISSING
+
+
+def is_no_name(text: str) -> bool:
+    """Whether a patient's cell is empty, or holds what programs write for that.
+
+    No patient is called so; other words for "missing" might be a name.
+    """
+    return not text or text in _WRITTEN_BY_PROGRAMS or _FAULT.fullmatch(text) is not None
 
 
 class Spellings:
@@ -73,6 +91,7 @@ class Spellings:
 
     def notes(self) -> Iterator[Problem]:
         """What was read otherwise than it is written."""
+        changed: dict[str, list[str]] = defaultdict(list)
         for (column, name), spelt in self._lines.items():
             if len(spelt) > 1:
                 lines = ", ".join(map(str, list(spelt.values())[:_SHOWN]))
@@ -80,6 +99,15 @@ class Spellings:
                     f"column {column}: '{name}' is written in {len(spelt)} ways that look alike "
                     f"(lines {lines}; spaces, invisible characters or accents differ): read as one"
                 )
+            elif name not in spelt:
+                changed[column].append(name)
+        for column, names in changed.items():
+            some = ", ".join(f"'{name}'" for name in names[:_SHOWN])
+            yield self._note(
+                f"column {column}: {len(names):,} {'name' if len(names) == 1 else 'names'} written "
+                f"with invisible characters, odd spaces or accents apart: read as {some}"
+                + (", ..." if len(names) > _SHOWN else "")
+            )
         for column, words in self._empty.items():
             some = ", ".join(f"'{word}'" for word in list(dict.fromkeys(words.values()))[:_SHOWN])
             yield self._note(
@@ -114,3 +142,8 @@ def existing(base: Path, text: str) -> Path | None:
             return None
         place = found
     return place
+
+
+def named(text: str | os.PathLike[str]) -> Path:
+    """A path as it is written, or as it exists with its accents encoded otherwise."""
+    return existing(Path(), os.fspath(text)) or Path(text)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from millie.errors import ManifestError, MissingFileError
 from millie.files import as_named, quote_formula, spelt_out, unquote_formula
+from millie.readers.spelling import tidy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -64,7 +65,7 @@ def read_table(path: Path) -> tuple[list[str], list[Row]]:
     if told:
         next(reader)
     try:
-        columns = [column.strip().lower() for column in next(reader, [])]
+        columns = [tidy(column).lower() for column in next(reader, [])]
         _check_twice(path, columns)
         rows = []
         for cells in reader:

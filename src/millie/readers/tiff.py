@@ -52,7 +52,14 @@ _COMPRESSIONS = {
     34934: "JPEG XR", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
 _FORMATS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex floating-point"}
-_EXPORT = "export as 8-bit or 16-bit RGB, uncompressed or with LZW"
+_COLOUR_NAMES = {
+    -1: "unstated", 0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr",
+    8: "CIE Lab", 9: "ICC Lab", 10: "ITU Lab", 32803: "colour filter array (raw camera)",
+    32844: "LogL", 32845: "LogLuv", 34892: "linear raw",
+}  # fmt: skip
+"""PhotometricInterpretation: TIFF 6.0, TIFF/EP, DNG, SGI."""
+EXPORT = "export as 8-bit or 16-bit RGB, uncompressed or with LZW"
+"""What to do with a layout that is not read."""
 
 
 def check_layout(data: bytes, name: str) -> None:
@@ -70,7 +77,21 @@ def check_layout(data: bytes, name: str) -> None:
     if why is None and big and order == ">":
         why = "a big-endian BigTIFF"
     if why is not None:
-        raise ImageError(f"{name}: a TIFF with {why}: not supported; {_EXPORT}")
+        raise ImageError(f"{name}: a TIFF with {why}: not supported; {EXPORT}")
+
+
+def layout_name(data: bytes) -> str | None:
+    """What kind of pixels the first directory states; None where it states no picture."""
+    try:
+        tags = _first_values(data, _DEFAULTS | {_WIDTH: 0, _LENGTH: 0})
+    except struct.error:
+        return None
+    if not (tags[_WIDTH] and tags[_LENGTH]):
+        return None
+    colours = _COLOUR_NAMES.get(tags[_COLOURS], f"unknown ({tags[_COLOURS]})")
+    n, channels = tags[_SAMPLES], "channel" if tags[_SAMPLES] == 1 else "channels"
+    planes = " in separate planes" if tags[_PLANAR] == 2 else ""
+    return f"{tags[_BITS]}-bit {colours} pixels in {n} {channels}{planes}"
 
 
 def check_directories(data: bytes, name: str) -> None:
