@@ -1,7 +1,7 @@
 """What spoiled images do to a model, and how many of them its gates refuse.
 
 `python benchmarks/spoiled_images.py STORE --model apl-blood` changes the crops of all patients of a
-store by degrees (blur, light, hue, JPEG), and lets the model call them. Prints for each degree the
+store by degrees (blur, hue, JPEG), and lets the model call them. Prints for each degree the
 ROC AUC of the model's positive class, the share of patients whom a gate of quality refuses, and
 what became of calls: kept, withheld, or another one. The shipped models have learnt from these
 patients, so AUC is too high; what counts is where it falls, and whether gates speak before.
@@ -35,10 +35,6 @@ def blurred(sigma_px: float) -> Callable[[Pixels], Pixels]:
     return lambda image: np.asarray(cv2.GaussianBlur(image, (0, 0), sigma_px), np.uint8)
 
 
-def lit(factor: float) -> Callable[[Pixels], Pixels]:
-    return lambda image: np.clip(image * factor, 0, 255).astype(np.uint8)
-
-
 def turned(by: float) -> Callable[[Pixels], Pixels]:
     def change(image: Pixels) -> Pixels:
         hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
@@ -51,7 +47,6 @@ def turned(by: float) -> Callable[[Pixels], Pixels]:
 DEGREES: dict[str, Callable[[Pixels], Pixels]] = {
     "as they are": lambda image: image,
     **{f"blur, sd {s} px": blurred(s) for s in (1, 2, 3, 5)},
-    **{f"light x {f}": lit(f) for f in (0.5, 1.15, 1.3, 1.5)},
     **{f"hue + {h}": turned(h) for h in (0.05, 0.1, 0.2)},
     **{f"JPEG {q}": jpeg(q) for q in (50, 20, 10)},
 }

@@ -115,7 +115,8 @@ def test_patient_page_says_what_would_resolve_it_and_the_interval(run_folder: Pa
     assert "left:38.4%;width:14.1%" in page.values("span", "style")
     for limit in ("left:45.0%", "left:6.2%"):  # called from, excluded below; at APL alone
         assert page.values("span", "style").count(limit) == 1
-    assert "APL is excluded where the whole line lies below 0.062" in table
+    assert "cells. Marks: APL is not called below 0.45" in table
+    assert "APL is excluded where the whole line lies below 0.062." in table
 
 
 def test_every_page_says_what_the_model_tells_and_what_few_cells_miss(run_folder: Path) -> None:
@@ -138,7 +139,8 @@ def test_patient_page_says_call_model_quality_and_evidence(run_folder: Path) -> 
     for words in (
         "Suspected APL", "A suggestion, not a diagnosis", "0.90", "apl-blood", "9f" * 32, "6 cells",
         "0.1 µm/px", "smudge", "Against APL: for AML", "broken.jpg",
-        "slide/im0.jpg", "scale bar: 10 µm", "Not excluded at 95 %: APL, by the patients held out",
+        "slide/im0.jpg", "scale bar: 10 µm",
+        "Not excluded at 95 % by the patients held out of training: APL.",
     ):  # fmt: skip
         assert words in re.sub(r"\s+", " ", page.text), words
     # 2 + 2 in the strip, 6 in the gallery, a field, a histogram

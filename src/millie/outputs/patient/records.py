@@ -139,7 +139,7 @@ class PatientResult:
     @classmethod
     def from_problem(cls, problem: Problem) -> Self:
         """A patient without a result."""
-        return cls(problem.patient, FAILED, error=f"{problem.error}: {problem.message}")
+        return cls(problem.patient, FAILED, error=problem.message)
 
     @property
     def missed_share(self) -> float | None:
