@@ -74,7 +74,7 @@ def test_the_caller_is_the_same_whoever_cuts(
     predictions, problems = model.predict(bags, config, lambda *_: None)
     assert reported == [("segment", 1, 2)]
     assert not problems
-    assert json.dumps(model.card(config.prediction))
+    assert json.loads(json.dumps(model.card(config)))["settings"] == {}
     with loading(bundle, config, None, lambda *_: None) as (nobody, _):
         expected, _ = nobody().predict(bags, config, lambda *_: None)
     assert [as_data(p) for p in predictions] == [as_data(p) for p in expected]
