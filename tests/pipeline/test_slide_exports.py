@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +9,6 @@ import pytest
 
 from millie.bags.store import BagReader, Store
 from millie.config import Config
-from millie.errors import NoCellsError
 from millie.outputs.exports.outlines import cell_outlines
 from millie.outputs.exports.samples import Sample
 from millie.outputs.patient.records import PatientResult
@@ -56,16 +53,3 @@ def test_the_fields_of_a_slide_are_one_image(sample: Sample) -> None:
     for cell in sample.cells:
         assert left <= cell.x_px < left + width
         assert top <= cell.y_px < top + height
-
-
-def test_outlines_of_a_whole_slide_are_refused_once(
-    drawn_slide: DrawnSlide, tmp_path: Path
-) -> None:
-    drawn = tmp_path / "slide.geojson"
-    drawn.write_text(json.dumps({"type": "FeatureCollection", "features": []}))
-    source = ImageSource(drawn_slide.path, "slide.tif", outlines=drawn)
-    task = PatientTask(
-        Patient("p1", None, (source,)), tmp_path / "store", Config().with_settings(SETTINGS)
-    )
-    with pytest.raises(NoCellsError, match="outlines of a whole slide cannot be read"):
-        segment_patient(task)

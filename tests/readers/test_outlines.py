@@ -84,6 +84,30 @@ def test_frames_and_calls_are_no_cells_and_strange_ids_are_told(tmp_path: Path) 
     assert len(read(tmp_path, [feature(SQUARE)])[0]) == 1, "a bare list, as older QuPath writes"
 
 
+def test_an_annotation_around_two_outlines_is_no_cell(tmp_path: Path) -> None:
+    drawn = {"properties": {"objectType": "annotation"}}
+    around = [[2, 2], [78, 2], [78, 58], [2, 58], [2, 2]]
+    far = feature(shifted(SQUARE, 40, 0), **drawn)
+    regions, notes = read(tmp_path, collection(feature(around, **drawn), feature(SQUARE), far))
+    assert [region.cell.left_px for region in regions] == [10, 50]
+    assert not any(region.cell.in_clump for region in regions)
+    assert notes == ("outlines of a.jpg: 1 annotations go around other outlines and are no cells",)
+    corrected, _ = read(tmp_path, collection(feature(around, **drawn), feature(SQUARE)))
+    assert len(corrected) == 2  # around one outline: another opinion of the same cell
+
+
+def test_masks_do_not_depend_on_how_many_points_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kite = [[5, 3], [70.5, 20], [40, 55.25], [12, 40], [5, 3]]
+    hole = [[30, 20], [40, 20], [40, 30], [30, 20]]
+    (whole,), _ = read(tmp_path, collection(feature(kite, hole)))
+    monkeypatch.setattr("millie.readers.outlines._MOST_POINTS", 150)
+    (banded,), _ = read(tmp_path, collection(feature(kite, hole)))
+    assert np.array_equal(whole.cell_mask, banded.cell_mask)
+    assert 0 < whole.cell_mask.sum() < whole.cell_mask.size
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

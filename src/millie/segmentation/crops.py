@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     from millie.types import CellRegion
 
 
+def crop_window(centre_xy: tuple[float, float], side_px: float) -> tuple[int, int, int]:
+    """Left, top and side of the window in whole pixels, which crop and mask are cut from.
+
+    Args:
+        centre_xy: as for :func:`cut_crop`.
+        side_px: as for :func:`cut_crop`.
+    """
+    side = max(1, round(side_px))
+    left = int(np.floor(centre_xy[0] + 1.0 - side / 2))
+    top = int(np.floor(centre_xy[1] + 1.0 - side / 2))
+    return left, top, side
+
+
 def cut_crop(
     image: NDArray[np.uint8],
     centre_xy: tuple[float, float],
@@ -45,7 +58,8 @@ def cut_crop(
     Raises:
         ConfigError: a side is not positive.
     """
-    left, top, side = _window(centre_xy, side_px, size_px)
+    _check_sides(side_px, size_px)
+    left, top, side = crop_window(centre_xy, side_px)
     canvas = np.empty((side, side, 3), dtype=np.uint8)
     canvas[:] = np.asarray(background_rgb, dtype=np.uint8)
     _paste(canvas, image, left, top)
@@ -71,7 +85,8 @@ def cut_mask(
     Returns:
         uint8 (size_px, size_px): 0 outside the cell, 1 cytoplasm, 2 nucleus.
     """
-    left, top, side = _window(centre_xy, side_px, size_px)
+    _check_sides(side_px, size_px)
+    left, top, side = crop_window(centre_xy, side_px)
     cell = region.cell
     height = min(cell.height_px, image_shape[0] - cell.top_px)
     width = min(cell.width_px, image_shape[1] - cell.left_px)
@@ -87,14 +102,9 @@ def cut_mask(
     return values
 
 
-def _window(centre_xy: tuple[float, float], side_px: float, size_px: int) -> tuple[int, int, int]:
-    """Left, top and side of the window in whole pixels."""
+def _check_sides(side_px: float, size_px: int) -> None:
     if side_px <= 0 or size_px <= 0:
         raise ConfigError(f"crop side {side_px} px, size {size_px} px: both must be positive")
-    side = max(1, round(side_px))
-    left = int(np.floor(centre_xy[0] + 1.0 - side / 2))
-    top = int(np.floor(centre_xy[1] + 1.0 - side / 2))
-    return left, top, side
 
 
 def _paste(canvas: NDArray[np.uint8], source: NDArray[np.uint8], left: int, top: int) -> None:

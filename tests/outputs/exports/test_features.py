@@ -23,7 +23,7 @@ from millie.outputs.exports.feature_bags import (
     write_stamp,
     write_trident,
 )
-from millie.outputs.exports.outlines import crop_window
+from millie.outputs.exports.outlines import crop_place
 from millie.outputs.exports.samples import read_run
 
 DIM = 5
@@ -41,7 +41,7 @@ def bags(called: Path) -> list[Embedded]:
 
 def corners(bag: Embedded) -> np.ndarray[Any, Any]:
     sample = bag.sample
-    return np.array([crop_window(c, sample.sources[c.source], sample.meta)[0]
+    return np.array([crop_place(c, sample.sources[c.source], sample.meta)[0]
                      for c in sample.cells])  # fmt: skip
 
 

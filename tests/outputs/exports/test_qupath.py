@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from millie.errors import ConfigError, DataError, MissingFileError
-from millie.outputs.exports.outlines import crop_window, rings_of
+from millie.outputs.exports.outlines import crop_place, rings_of
 from millie.outputs.exports.qupath import export_qupath, file_names
 from millie.outputs.exports.samples import Exported, read_run
 from millie.outputs.exports.target import new_folder
@@ -63,7 +63,7 @@ def test_rings_are_valid_and_lie_around_their_cells(called: Path, folder: Path) 
     _, samples = read_run(called)
     cells = iter(
         [
-            (cell, crop_window(cell, sample.sources[cell.source], sample.meta)[1])
+            (cell, crop_place(cell, sample.sources[cell.source], sample.meta)[1])
             for sample in samples
             for cell in sample.cells
         ]

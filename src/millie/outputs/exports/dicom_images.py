@@ -90,7 +90,6 @@ def wrapped(
     made.PlanarConfiguration = 0
     made.BitsAllocated = made.BitsStored = 8
     made.HighBit, made.PixelRepresentation = 7, 0
-    made.BurnedInAnnotation = "NO"
     made.LossyImageCompression = "00"
     if data.startswith(_JPEG):
         made.LossyImageCompression = "01"
@@ -166,6 +165,7 @@ def _as_slide(made: Dataset, study: Study, index: int, um_px: float) -> None:
     made.ImagedVolumeDepth = _THICKNESS_MM * 1000
     made.ImageOrientationSlide = [0, 1, 0, 1, 0, 0]
     made.VolumetricProperties = "VOLUME"
+    made.BurnedInAnnotation = "NO"  # demanded of slides; of photographs it is not known
     made.SpecimenLabelInImage = made.ExtendedDepthOfField = "NO"
     made.FocusMethod = "MANUAL"
     origin = Dataset()

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from millie import __version__
 from millie.errors import ConfigError
 from millie.files import safe_id, write_bytes, write_csv
-from millie.outputs.exports.outlines import crop_window
+from millie.outputs.exports.outlines import crop_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,7 +58,7 @@ class Embedded:
         """Left top corners (n, 2) of crops, x and y, px of their image."""
         sample = self.sample
         cells = [sample.cells[n] for n in numbers]
-        found = [crop_window(c, sample.sources[c.source], sample.meta)[0] for c in cells]
+        found = [crop_place(c, sample.sources[c.source], sample.meta)[0] for c in cells]
         return np.array(found, np.int64).reshape(-1, 2)
 
 

@@ -1,8 +1,8 @@
 """Outlines of cells as rings in pixels of the full-resolution image, out of the masks of a bag.
 
-Owns the way back from a crop to the image it was cut from. Rings run along the borders between
-pixels and never cross themselves: corners are cut, so that pixels that meet at a corner do not
-touch.
+Owns the way back from a crop to the image it was cut from; the window itself is segmentation's.
+Rings run along the borders between pixels and never cross themselves: corners are cut, so that
+pixels that meet at a corner do not touch.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from millie.bags.store import BagReader
+from millie.segmentation import crop_window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,18 +41,17 @@ def cell_outlines(sample: Sample) -> Iterator[Outline]:
         for start in range(0, bag.n_cells, _BATCH):
             masks = bag.masks(start, start + _BATCH)
             for cell, mask in zip(sample.cells[start : start + _BATCH], masks, strict=True):
-                window = crop_window(cell, sample.sources[cell.source], sample.meta)
+                window = crop_place(cell, sample.sources[cell.source], sample.meta)
                 outer = rings_of(mask > 0, *window)
                 yield outer[0] if outer else box_ring(cell), rings_of(mask == 2, *window)
 
 
-def crop_window(
+def crop_place(
     cell: Cell, source: SourceRecord, meta: BagMeta
 ) -> tuple[tuple[float, float], float]:
     """Left top corner of a cell's crop in its image, and pixels of the image per crop pixel.
 
-    The geometry is that of :func:`millie.segmentation.cut_crop`, in the pixels of the field where
-    one was cut from a whole slide.
+    Cells of a whole slide were cut from a field; their corner is given in pixels of level 0.
     """
     place = source.place
     if place is not None:
@@ -62,15 +62,12 @@ def crop_window(
         side = meta.size_um / source.um_px
     else:  # a single-cell crop of unknown scale was taken whole
         side = float(max(source.height_px, source.width_px))
-    whole = max(1, round(side))
-    corner = (
-        float(np.floor(cell.x_px + 1.0 - whole / 2)),
-        float(np.floor(cell.y_px + 1.0 - whole / 2)),
-    )
-    if place is not None:
-        corner = (place.left_px + corner[0] * place.step, place.top_px + corner[1] * place.step)
-        return corner, whole / meta.size_px * place.step
-    return corner, whole / meta.size_px
+    left, top, whole = crop_window((cell.x_px, cell.y_px), side)
+    scale = whole / meta.size_px
+    if place is None:
+        return (left, top), scale
+    corner = (place.left_px + left * place.step, place.top_px + top * place.step)
+    return corner, scale * place.step
 
 
 def rings_of(mask: NDArray[np.bool_], corner_xy: tuple[float, float], scale: float) -> list[Ring]:
