@@ -86,8 +86,8 @@ def decide(
 
     Returns:
         ``NO_SIGNAL``, a disease label (APL as ``APL_SUSPECT``), ``INDETERMINATE`` or
-        ``URGENT_INDETERMINATE``; and the reasons: none for a call, at least one else, and one that
-        names the class that must not wait where the state is urgent.
+        ``URGENT_INDETERMINATE``; and the reasons: none for a call, at least one else, and first the
+        one that names the class that must not wait where the state is urgent.
     """
     urgent = must_not_wait(probabilities, rule.positive)
     called = rule.called(probabilities)
@@ -95,7 +95,7 @@ def decide(
     if elsewhere and probabilities[urgent] < rule.excluded_below:
         return INDETERMINATE, (*failed, *elsewhere)
     open_ended = urgent_open(probabilities, ranges, rule, called)
-    reasons = (*failed, *elsewhere, *open_ended)
+    reasons = (*open_ended, *failed, *elsewhere)
     if not reasons and state == NO_SIGNAL:
         reasons = _why_not_negative(probabilities, ranges, quality, rule, config)
     elif not reasons:
@@ -105,7 +105,7 @@ def decide(
     if open_ended:
         return URGENT, reasons
     if ranges[urgent][1] >= rule.excluded_below:
-        return URGENT, (*reasons, _not_excluded(urgent, ranges[urgent], rule.excluded_below, rule))
+        return URGENT, (_not_excluded(urgent, ranges[urgent], rule.excluded_below, rule), *reasons)
     return INDETERMINATE, reasons
 
 
