@@ -91,7 +91,7 @@ def others(data: Path, work: Path) -> Iterator[tuple[str, Iterator[Sample], floa
     marrow = np.random.default_rng(2).permutation(
         np.array(find_images(data / "bone_marrow_cells"), object)
     )
-    parts = np.array_split(marrow[: 8 * SAMPLE], 4)
+    parts = np.array_split(marrow, 2)
     yield "bone marrow, pooled", ((f"marrow-{i}", [*map(read, part)])
                                   for i, part in enumerate(parts)), 0.1  # fmt: skip
     blasts = [path for _, path, kind in lmu(data) if kind == "myeloblast"]
