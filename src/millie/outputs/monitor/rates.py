@@ -74,9 +74,7 @@ def compare(
 
 
 def codes_of(result: PatientResult) -> frozenset[str]:
-    """What was noted of a patient, one word each; of a failed one the class of its error."""
-    if result.error is not None:
-        return frozenset({result.error.partition(":")[0]})
+    """Codes of a patient's reasons; a failed one has none, its state says it."""
     return frozenset(reason.code for reason in result.reasons)
 
 
