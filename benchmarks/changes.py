@@ -61,6 +61,17 @@ def darkened(share: float) -> Callable[[Pixels], Pixels]:
     )
 
 
+def turned(by: float) -> Callable[[Pixels], Pixels]:
+    """Hue turned by a share of the circle."""
+
+    def change(image: Pixels) -> Pixels:
+        hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
+        hsv[..., 0] = (hsv[..., 0] + 360 * by) % 360
+        return np.clip(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255, 0, 255).astype(np.uint8)
+
+    return change
+
+
 def jpeg(quality: int) -> Callable[[Pixels], Pixels]:
     def change(image: Pixels) -> Pixels:
         buffer = io.BytesIO()

@@ -28,7 +28,7 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_images
 
 import millie
-from changes import scaled
+from changes import scaled, turned
 from millie.models.bundle_folder import shipped_bundles
 from millie.readers.apl_aml import prepare as prepare_apl_aml
 from millie.readers.images import find_images
@@ -45,14 +45,6 @@ CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
 PATIENTS = 12
 SAMPLE = 60
 """Cells of a made sample."""
-
-
-def turned(image: Pixels, by: float, strength: float = 1.0) -> Pixels:
-    """Hue turned by a share of the circle, saturation times a factor."""
-    hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
-    hsv[..., 0] = (hsv[..., 0] + 360 * by) % 360
-    hsv[..., 1] = np.clip(hsv[..., 1] * strength, 0, 1)
-    return np.clip(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255, 0, 255).astype(np.uint8)
 
 
 def read(path: Path) -> Pixels:
@@ -106,8 +98,8 @@ def not_blood() -> Iterator[Sample]:
     photographs = load_sample_images().images
     makers: dict[str, Callable[[], Pixels]] = {
         "photograph": lambda: _crop(photographs[int(rng.integers(2))], rng),
-        "photograph in purple": lambda: turned(
-            _crop(photographs[int(rng.integers(2))], rng), rng.random()
+        "photograph in purple": lambda: turned(rng.random())(
+            _crop(photographs[int(rng.integers(2))], rng)
         ),
         "noise": lambda: rng.integers(0, 256, (360, 360, 3)).astype(np.uint8),
         "soft noise": lambda: cv2.resize(

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from changes import jpeg
+from changes import jpeg, turned
 from millie.bags.store import BagReader, Store
 from millie.inference.predict import bundle_runtimes, predict_bag
 from millie.models.bundle import load_bundle
@@ -33,15 +33,6 @@ GATES = frozenset({
 
 def blurred(sigma_px: float) -> Callable[[Pixels], Pixels]:
     return lambda image: np.asarray(cv2.GaussianBlur(image, (0, 0), sigma_px), np.uint8)
-
-
-def turned(by: float) -> Callable[[Pixels], Pixels]:
-    def change(image: Pixels) -> Pixels:
-        hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
-        hsv[..., 0] = (hsv[..., 0] + 360 * by) % 360
-        return np.clip(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255, 0, 255).astype(np.uint8)
-
-    return change
 
 
 DEGREES: dict[str, Callable[[Pixels], Pixels]] = {

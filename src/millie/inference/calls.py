@@ -125,7 +125,7 @@ def urgent_open(
         return ()
     if urgent == max(probabilities, key=lambda label: probabilities[label]):
         text = f"{urgent} is the most likely class but below its threshold"
-        return (reason(_named(urgent, Code.APL_NOT_EXCLUDED, Code.POSITIVE_NOT_EXCLUDED), text),)
+        return (reason(_not_excluded_code(urgent), text),)
     limit = min(rule.excluded_below, ranges[called][0])
     if ranges[urgent][1] >= limit:
         return (_not_excluded(urgent, ranges[urgent], limit, rule),)
@@ -138,7 +138,7 @@ def _not_excluded(urgent: str, ends: tuple[float, float], limit: float, rule: Ca
         f"{urgent} is not excluded: its probability lies {told} when cells are drawn anew, "
         f"excluded below {limit:.2f}"
     )
-    return reason(_named(urgent, Code.APL_NOT_EXCLUDED, Code.POSITIVE_NOT_EXCLUDED), text)
+    return reason(_not_excluded_code(urgent), text)
 
 
 def _between(ends: tuple[float, float], most: float) -> str:
@@ -146,8 +146,9 @@ def _between(ends: tuple[float, float], most: float) -> str:
     return f"at {low}" if low == high else f"between {low} and {high}"
 
 
-def _named(urgent: str, apl: Code, positive: Code) -> Code:
-    return apl if urgent == _URGENT_LABEL else positive
+def _not_excluded_code(urgent: str) -> Code:
+    apl = urgent == _URGENT_LABEL
+    return Code.APL_NOT_EXCLUDED if apl else Code.POSITIVE_NOT_EXCLUDED
 
 
 def is_seen(
