@@ -1,0 +1,1 @@
+"""The door: uploads, archives, a watched folder; what comes in is checked and renamed here."""

@@ -1,0 +1,1 @@
+"""What a person sees: the views, each guarded by :func:`millie.review.roles.requires`."""

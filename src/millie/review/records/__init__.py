@@ -1,0 +1,1 @@
+"""What is kept for good: the audit trail, signatures, second reviews, escalations."""

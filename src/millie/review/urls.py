@@ -1,0 +1,10 @@
+"""Which address leads to which view."""
+
+from django.contrib.auth import views as auth
+from django.urls import include, path
+
+urlpatterns = [
+    path("login", auth.LoginView.as_view(template_name="review/login.html"), name="login"),
+    path("logout", auth.LogoutView.as_view(), name="logout"),
+    path("", include("millie.review.pages.urls")),
+]

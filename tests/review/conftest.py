@@ -1,0 +1,96 @@
+"""A data folder of the session's own; Django is set up before any module of the app is imported."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    from millie.review.models import Sample
+
+pytest.importorskip("django", reason="needs the extra millie[review]")
+pytest.importorskip("pytest_django", reason="needs the extra millie[review]")
+
+_folder = tempfile.TemporaryDirectory(prefix="millie-review-tests-")
+os.environ.setdefault("MILLIE_REVIEW_DATA", _folder.name)
+os.environ["DJANGO_SETTINGS_MODULE"] = "millie.review.settings"
+
+import django  # noqa: E402
+
+django.setup()
+
+PASSWORD = "correct horse battery staple"  # noqa: S105
+
+
+@pytest.fixture
+def make_user(db: None) -> Callable[..., User]:
+    """Makes a user with roles: ``make_user("ann", "reviewer")``."""
+    from django.contrib.auth.models import Group, User
+
+    def make(name: str, *roles: str) -> User:
+        user = User.objects.create_user(name, password=PASSWORD)
+        for role in roles:
+            user.groups.add(Group.objects.get_or_create(name=role)[0])
+        return user
+
+    return make
+
+
+@pytest.fixture
+def reviewer(make_user: Callable[..., User], client: Client) -> Client:
+    """A client that is logged in as a reviewer."""
+    client.force_login(make_user("rita", "reviewer"))
+    return client
+
+
+@pytest.fixture(scope="session")
+def run_of_one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of one sample as the worker leaves it: drawn images, and calls of a shipped model.
+
+    ``images/S-drawn`` holds ``image-1.jpg`` and on; ``samples/S-drawn/calls`` is the run.
+    """
+    import millie
+    from millie.synthetic import write_cohort
+
+    root = tmp_path_factory.mktemp("one-sample")
+    films = write_cohort(root / "films", 1, 5, cells_per_patient=60).parent
+    patient = root / "images" / "S-drawn"
+    patient.mkdir(parents=True)
+    for position, path in enumerate(sorted(films.glob("images/P001/*.jpg")), start=1):
+        (patient / f"image-{position}.jpg").write_bytes(path.read_bytes())
+    millie.predict("acute-leukaemia", patient, root / "samples" / "S-drawn" / "calls")
+    return root
+
+
+@pytest.fixture
+def analysed(run_of_one: Path, db: None) -> Sample:
+    """That sample in the database, with its images and its first analysis."""
+    from hashlib import sha256
+
+    from millie.review.jobs.results import store_analysis
+    from millie.review.models import OriginalName, Sample
+
+    sample = Sample.objects.create(pseudonym="S-drawn", submitted_by="rita")
+    OriginalName.objects.create(sample=sample, patient="Jane Doe")
+    for position, path in enumerate(images_of(run_of_one), start=1):
+        content = path.read_bytes()
+        sample.images.create(
+            position=position, name=path.name, sha256=sha256(content).hexdigest(),
+            n_bytes=len(content),
+        )  # fmt: skip
+    store_analysis(sample, run_of_one / "samples" / "S-drawn" / "calls", run_of_one)
+    return sample
+
+
+def images_of(root: Path) -> list[Path]:
+    """In the order of their numbers."""
+    return sorted(root.glob("images/S-drawn/*.jpg"), key=lambda p: int(p.stem.split("-")[1]))
