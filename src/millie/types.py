@@ -173,6 +173,14 @@ class Problem:
     fatal: bool = False
     note: bool = False
 
+    @property
+    def text(self) -> str:
+        """The message without the names at its start, for where they stand beside it."""
+        text = self.message
+        for known in (self.source, self.patient):
+            text = text.removeprefix(f"{known}: ") if known else text
+        return text
+
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
@@ -371,11 +379,13 @@ class Winner:
         cell: index of the cell in its bag.
         contribution: share of the evidence for the class that this cell carries, 0 to 1.
         features: number of features for which the cell is the maximum.
+        looks_like: type of cell that it looks most like; empty where the encoder knows no types.
     """
 
     cell: int
     contribution: float
     features: int
+    looks_like: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,6 +443,8 @@ class Prediction:
         p_values: conformal p-value of each class: those above alpha form a set that holds the true
             class with probability 1 - alpha; empty where the bundle keeps no held-out patients.
         supported: the highest probability to be told, by the number of training patients.
+        cell_types: (N,), the type that each cell looks most like to the encoder, which learnt types
+            of normal cells from labels and blasts from diagnoses; empty where it knows none.
     """
 
     patient: str
@@ -449,3 +461,4 @@ class Prediction:
     quality: tuple[Measure, ...] = ()
     p_values: dict[str, float] = field(default_factory=dict)
     supported: float = 0.99
+    cell_types: tuple[str, ...] = ()

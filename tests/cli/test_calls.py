@@ -94,6 +94,20 @@ def test_a_wide_screen_has_reasons_beside_the_call() -> None:
     assert row.endswith(f"1,256  {REASONS[0].text}. {REASONS[0].remedy}")
 
 
+def test_what_to_check_stands_behind_the_reasons() -> None:
+    calls, remarks = (
+        [_call("P1", "INDETERMINATE", REASONS[:1])],
+        {"P1": ("40% of the cells touch",)},
+    )
+    below = call_lines(calls, None, 80, remarks)
+    assert [line.strip() for line in below[2:]] == [
+        REASONS[0].text, REASONS[0].remedy, "check: 40% of the cells touch",
+    ]  # fmt: skip
+    assert call_lines(calls, None, 200, remarks)[1].endswith(
+        f"{REASONS[0].remedy} check: 40% of the cells touch."
+    )
+
+
 def test_classes_with_long_names_shrink_to_the_most_likely_one() -> None:
     calls = [_call("P0", "AML RUNX1::RUNX1T1", (), SUBTYPES)]
     head, row = call_lines(calls, None, 80)

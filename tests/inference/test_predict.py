@@ -15,6 +15,7 @@ from millie.inference.predict import bundle_runtimes, predict_bag, sample_qualit
 from millie.inference.runtime import FeatureRuntime
 from millie.models.aggregators import AGGREGATORS
 from millie.models.bundle import Bundle, BundleDescription, save_bundle
+from millie.models.encoder import CellTypes
 from millie.models.encoders import new_encoder, weights_digest
 from millie.models.network import build_network
 from millie.types import Prediction
@@ -74,6 +75,21 @@ def test_batch_size_and_order_of_cells_do_not_matter(
         own = {w.cell: w.contribution for w in first.winners[label]}
         renamed = {int(order[w.cell]): w.contribution for w in other.winners[label]}
         assert renamed == pytest.approx(own, abs=1e-4)
+
+
+def test_cells_are_named_by_what_the_encoder_takes_them_for(
+    make_bundle: MakeBundle, make_bag: MakeBag, runtime: FeatureRuntime
+) -> None:
+    reader = make_bag(20)
+    features = torch.from_numpy(runtime(reader.images(0, 20)))
+    types = CellTypes(features.shape[1], torch.eye(3, 2), torch.tensor([1.0, 0.0]), ("a", "b", "c"))
+    found = predict_bag(make_bundle(), reader, runtime, CONFIG, types=types)
+    expected = ["abc"[i] for i in types(features).argmax(dim=1)]
+    assert list(found.cell_types) == expected
+    winners = [w for own in found.winners.values() for w in own]
+    assert [w.looks_like for w in winners] == [expected[w.cell] for w in winners]
+    assert types.mature_names == ("a",)
+    assert predict_bag(make_bundle(), reader, runtime, CONFIG).cell_types == ()
 
 
 def test_repeats_are_identical(

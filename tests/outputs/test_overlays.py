@@ -135,6 +135,22 @@ def test_fields_get_overlays_and_crops_one_contact_sheet(tmp_path: Path, make_ba
         assert opened.size == (400, 300)
 
 
+def test_pictures_are_those_of_winners_or_none(tmp_path: Path, make_bag: MakeBag) -> None:
+    kinds = (ImageKind.FIELD, ImageKind.FIELD, ImageKind.CELL, ImageKind.CELL)
+    store = make_bag("p", n=8, kinds=kinds)
+    marks = {1: Mark("1", supports=True), 2: Mark("A", supports=False)}  # of im1 and of a crop
+    with BagReader(store.path_of("p")) as bag:
+        album = Album(bag)
+        for wanted in ("none", "winners", "all"):
+            write_overlays(tmp_path / wanted, album, marks, range(8), read_field, wanted)
+    names = {w.name: sorted(p.name for p in w.iterdir()) for w in tmp_path.iterdir() if w.is_dir()}
+    assert names["winners"] == ["cells.jpg", "im1.jpg"]
+    assert names["all"] == ["cells.jpg", "im0.jpg", "im1.jpg"]
+    assert "none" not in names
+    sizes = [(tmp_path / w / "cells.jpg").stat().st_size for w in ("winners", "all")]
+    assert sizes[0] < sizes[1]  # one crop has a mark, of four
+
+
 def test_fields_that_are_gone_or_have_changed_are_named(tmp_path: Path, make_bag: MakeBag) -> None:
     store = make_bag("p", kinds=(ImageKind.FIELD,) * 3)
 

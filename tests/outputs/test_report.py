@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from millie.types import (
     Cell,
     Finding,
     ImageKind,
+    Measure,
     Patient,
     Prediction,
     Problem,
@@ -95,12 +97,79 @@ def test_index_lists_by_urgency_with_links_and_remedies(run_folder: Path) -> Non
     page = Page(run_folder / "report.html")
     check_page(page)
     links = [href for href in page.values("a", "href") if not href.startswith("#")]
-    assert [Path(href).stem for href in links] == ["p1", "p3", "p2", "p4"]
+    tables, patients = links[:2], links[2:]
+    assert tables == ["predictions.csv", "cells.csv"]
+    assert [Path(href).stem for href in patients] == ["p1", "p3", "p2", "p4"]
     assert all((run_folder / href).is_file() for href in links)
     assert "take other fields" in page.text
-    assert "broken.jpg: cut short; export it again" in page.text
+    assert re.search(r"broken.jpg\s*cut short; export it again", page.text)
     assert "Treat as not examined" in page.text
     assert f"{TOO_FEW.text}{TOO_FEW.remedy}" in page.text
+
+
+def test_the_worklist_has_a_column_for_each_class_whatever_is_called(run_folder: Path) -> None:
+    raw = (run_folder / "report.html").read_text(encoding="utf-8")
+    rows = re.findall(r'data-label="(AML|APL)">([^<]+)<', raw)
+    assert [label for label, _ in rows] == ["AML", "APL"] * 3
+    assert [value for label, value in rows if label == "APL"] == ["0.90", "0.40", "&lt;0.07"]
+
+
+def test_notes_stand_apart_from_what_could_not_be_used(
+    tmp_path: Path, make_bag: MakeBag, make_prediction: MakePrediction
+) -> None:
+    problems = [
+        Problem("p1", "a.jpg", "ImageError", "a.jpg: cut short"),
+        Problem("p1", "b.jpg", Finding.DUPLICATE, "shows the same cell as c.jpg", note=True),
+    ]
+    store, out = make_bag("p1"), tmp_path / "run"
+    write_prediction_run(out, CARD, [make_prediction("p1")], store, problems, created=CREATED)
+    for path in (out / "report.html", out / "patients" / "p1.html"):
+        text = re.sub(r"\s+", " ", Page(path).text)
+        lost, notes = text.split("Could not be used (1)")[1].split("Notes: nothing was lost (1)")
+        assert "cut short" in lost
+        assert "a.jpg: cut short" not in lost  # the file stands in a column of its own
+        assert "shows the same cell as c.jpg" in notes
+
+
+def test_alone_is_the_probability_of_the_class_above_the_cell(run_folder: Path) -> None:
+    raw = (run_folder / "patients" / "p1.html").read_text(encoding="utf-8")
+    told = re.findall(r'alone <span class="num">([^<]+)</span>', raw)
+    # cells 5 and 4 for APL, as likely as their own probability of it; 0 and 1 for AML, of AML
+    assert told == ["&gt;0.93", "0.77", "&gt;0.93", "0.77"]
+
+
+def test_a_field_leads_to_its_picture_at_full_size(run_folder: Path) -> None:
+    page = Page(run_folder / "patients" / "p1.html")
+    (href,) = [h for h in page.values("a", "href") if h.startswith("../overlays")]
+    assert (run_folder / "patients" / href).is_file()
+
+
+def test_a_page_says_what_the_cells_look_like_and_what_to_check(
+    tmp_path: Path, make_bag: MakeBag, make_prediction: MakePrediction
+) -> None:
+    store, out = make_bag("p1"), tmp_path / "run"
+    looks = ("myeloblast", "lymphocyte", "lymphocyte", "basophil", "lymphocyte", "lymphocyte")
+    one = make_prediction("p1")
+    winners = {
+        label: tuple(replace(w, looks_like=looks[w.cell]) for w in cells)
+        for label, cells in one.winners.items()
+    }
+    touching = (Measure("touching_fraction", 0.5),)
+    one = replace(one, cell_types=looks, winners=winners, quality=touching)
+    card = CARD | {
+        "cell_types": ["lymphocyte", "basophil", "myeloblast", "monocyte"],
+        "mature_types": ["lymphocyte"],
+    }
+    write_prediction_run(out, card, [one], store, created=CREATED)
+    text = re.sub(r"\s+", " ", Page(out / "patients" / "p1.html").text)
+    counts = text.split("What the cells look like")[1]
+    assert "Not a differential count" in counts
+    assert "Lymphocyte4 (67%) Basophil1 (17%) Myeloblast1 (17%)" in counts
+    assert "Monocyte" not in counts
+    assert "50% of the cells touch another one" in text
+    assert "100% of the evidence shown for APL lies in cells that look mature" in text
+    index = re.sub(r"\s+", " ", Page(out / "report.html").text)
+    assert "check touching another cell, strongest evidence" in index
 
 
 def test_patient_page_says_what_would_resolve_it_and_the_interval(run_folder: Path) -> None:

@@ -40,7 +40,10 @@ class _Column:
 
 
 def call_lines(
-    results: Sequence[PatientResult], truth: Mapping[str, str] | None, width: int
+    results: Sequence[PatientResult],
+    truth: Mapping[str, str] | None,
+    width: int,
+    remarks: Mapping[str, Sequence[str]] | None = None,
 ) -> list[str]:
     """The table as lines of at most ``width`` columns.
 
@@ -48,6 +51,7 @@ def call_lines(
         results: of one model.
         truth: what is known of each patient; None: nothing.
         width: of the screen.
+        remarks: what to check of a patient.
     """
     if not results:
         return ["No patient could be called."]
@@ -57,7 +61,13 @@ def call_lines(
     if width - _width_of(columns) < min(longest, _NAME):
         columns = _columns(results, truth, [_most_likely(results)])
     name_width = min(longest, max(width - _width_of(columns), len("patient")))
-    reasons = [" ".join(printable(f"{r.text}. {r.remedy}") for r in p.reasons) for p in results]
+    checks = [[f"check: {text}" for text in (remarks or {}).get(p.patient, ())] for p in results]
+    reasons = [
+        " ".join(
+            [*(printable(f"{r.text}. {r.remedy}") for r in p.reasons), *(f"{c}." for c in own)]
+        )
+        for p, own in zip(results, checks, strict=True)
+    ]
     room = width - name_width - _width_of(columns) - len(_GAP)
     beside = any(reasons) and max(map(cell_len, reasons)) <= room
     lines = [_row("patient", [c.heading for c in columns], columns, name_width)]
@@ -68,7 +78,8 @@ def call_lines(
         row = _row(names[i] if fits else "", [c.cells[i] for c in columns], columns, name_width)
         lines.append(f"{row}{_GAP}{reasons[i]}".rstrip() if beside else row)
         if not beside:
-            lines += [line for told in _below(one) for line in wrapped(told, width)]
+            below = [*_below(one), *(Line(text, 1) for text in checks[i])]
+            lines += [line for told in below for line in wrapped(told, width)]
     return lines
 
 

@@ -72,9 +72,10 @@ def prediction_table(
     predictions: Sequence[Prediction],
     problems: Sequence[Problem] = (),
     truth: Mapping[str, str] | None = None,
+    remarks: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
     """Print the rows of ``predictions.csv``, beside the true diagnosis where that is known."""
-    lines = call_lines(results_of(predictions, problems), truth, _width())
+    lines = call_lines(results_of(predictions, problems), truth, _width(), remarks)
     _print("\n".join([RESEARCH_USE_ONLY, "", *lines, ""]))
 
 

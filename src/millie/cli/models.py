@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -131,6 +131,14 @@ def predict(
     engine: EngineName = "process",
     engine_address: EngineAddress = None,
     pseudonyms: Pseudonyms = None,
+    pictures: Annotated[
+        Literal["none", "winners", "all"],
+        typer.Option(
+            "--pictures",
+            help="Fields to draw with their cells boxed: those that hold evidence (winners), all, "
+            "or none.",
+        ),
+    ] = "winners",
     every: Verbose = False,
 ) -> None:
     """Call each patient and show the cells behind the call.
@@ -159,9 +167,10 @@ def predict(
         show.progress_bars() as progress,
     ):
         result = pipeline.predict(
-            bundle, named, out, config, words, opened, progress, root, pseudonyms
-        )
-    show.prediction_table(result.predictions, result.problems)
+            bundle, named, out, config, words, opened, progress, root, pseudonyms,
+            pictures=pictures,
+        )  # fmt: skip
+    show.prediction_table(result.predictions, result.problems, remarks=result.remarks)
     show.say(f"{result.scope}\nReport -> {result.report}")
     finish(result.problems, every=every)
 

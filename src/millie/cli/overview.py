@@ -47,7 +47,7 @@ def demo(
             out, patients, seed, chosen_config(config, "default", settings), progress
         )
     calls = result.prediction
-    show.prediction_table(calls.predictions, calls.problems, result.truth)
+    show.prediction_table(calls.predictions, calls.problems, result.truth, calls.remarks)
     show.say("Cross-validation on synthetic films (shows that it runs, not how well):")
     for line in result.study.lines:
         show.say(f"  {line}")

@@ -105,9 +105,7 @@ def _listing(
 
 def _named(problem: Problem, depth: int) -> Iterator[Line]:
     """Whom it concerns, and below it what happened."""
-    message = problem.message
-    for known in (problem.source, problem.patient):
-        message = message.removeprefix(f"{known}: ") if known else message
+    message = problem.text
     ours = problem.error in set(Finding) or hasattr(errors, problem.error)
     text = message if ours and message else f"{problem.error}: {message}".rstrip(": ")
     where = "  ".join(filter(None, (problem.patient, problem.source)))

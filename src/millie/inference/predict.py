@@ -8,7 +8,7 @@ and the runtime have their own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from millie.inference.resampling import probability_ranges
 from millie.inference.runtime import FeatureRuntime, feature_runtime
 from millie.inference.screen import Screen
 from millie.models.bundle import Bundle
+from millie.models.encoder import CellTypes
 from millie.types import Prediction, Winner
 
 
@@ -58,6 +59,7 @@ def predict_bag(
     config: PredictionConfig,
     progress: Progress | None = None,
     screen: Screen | None = None,
+    types: CellTypes | None = None,
 ) -> Prediction:
     """Call a patient.
 
@@ -68,6 +70,7 @@ def predict_bag(
         config: batch size, gates, winners.
         progress: called after each batch of cells.
         screen: asked first whether any of the model's diseases is there; None: nobody is.
+        types: of the encoder; None: it is not told what a cell looks like.
 
     Raises:
         NoCellsError: the bag is empty.
@@ -89,6 +92,7 @@ def predict_bag(
     state, reasons = decide(
         probabilities, rule, quality, failed, config, ranges, elsewhere=ruled_out
     )
+    looks = types.looks_like(seen.features[0]) if types else ()
     return Prediction(
         patient=reader.patient_id,
         state=state,
@@ -97,14 +101,27 @@ def predict_bag(
         probabilities=probabilities,
         ranges=ranges,
         cell_probabilities=seen.cell_probabilities,
-        winners=seen.winners,
+        winners=_named(seen.winners, looks),
         n_cells=quality.n_usable,
         model=bundle.name,
         model_sha256=bundle.sha256,
         quality=measures(quality, manifest.qc, config, bundle.reference),
         p_values=not_excluded(bundle, probabilities),
         supported=rule.supported,
+        cell_types=looks,
     )
+
+
+def _named(
+    winners: dict[str, tuple[Winner, ...]], looks: Sequence[str]
+) -> dict[str, tuple[Winner, ...]]:
+    """Winners with the type of cell that each looks like, where that is known."""
+    if not looks:
+        return winners
+    return {
+        label: tuple(replace(w, looks_like=looks[w.cell]) for w in cells)
+        for label, cells in winners.items()
+    }
 
 
 def sample_quality(

@@ -108,7 +108,7 @@ class BloodCellEncoder(Encoder):
         self.whitening = nn.Linear(dim, dim)
         lines = [[float(name in types) for types in LINES.values()] for name in TYPES]
         mature = torch.tensor([float(name in MATURE) for name in LINES])
-        self.types = CellTypes(dim, torch.tensor(lines), mature)
+        self.types = CellTypes(dim, torch.tensor(lines), mature, TYPES)
 
     def forward(self, images: Tensor) -> Tensor:
         """Vectors (N, 274), centred on blood cells.

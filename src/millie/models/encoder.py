@@ -24,16 +24,33 @@ class CellTypes(nn.Linear):
         lines: (T, K), 1 where a type belongs to a line of blood cells; a type of none of them (rare
             ones, red cells) has a row of zeros.
         mature: (K,), 1 for lines of mature cells that hardly a patient has none of.
+        names: of the T types, for people; may be missing.
     """
 
     lines: Tensor
     mature: Tensor
 
-    def __init__(self, dim: int, lines: Tensor, mature: Tensor) -> None:
+    def __init__(
+        self, dim: int, lines: Tensor, mature: Tensor, names: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(dim, len(lines))
+        self.names = names
         self.register_buffer("lines", lines, persistent=False)
         self.register_buffer("mature", mature, persistent=False)
         self.requires_grad_(requires_grad=False)
+
+    @property
+    def mature_names(self) -> tuple[str, ...]:
+        """Types of mature cells."""
+        mature = (self.lines @ self.mature > 0).tolist()
+        return tuple(name for name, own in zip(self.names, mature, strict=False) if own)
+
+    @torch.no_grad()
+    def looks_like(self, vectors: Tensor) -> tuple[str, ...]:
+        """The type that each cell (N, D) looks most like; nothing where types have no names."""
+        if not self.names:
+            return ()
+        return tuple(self.names[i] for i in self(vectors).argmax(dim=1).tolist())
 
 
 class Encoder(nn.Module, ABC):

@@ -247,12 +247,15 @@ def scatter_figure(points: Mapping[str, Floats], axis_names: tuple[str, str], ti
 
 
 def histogram_figure(values: Floats, xlabel: str) -> Figure:
-    """How many cells have which score between 0 and 1; a small figure."""
+    """How many cells have which score between 0 and 1; a small figure.
+
+    Its colour is that of evidence for the class.
+    """
     figure = Figure(figsize=(4.2, 1.7), layout="constrained")
     axes = figure.add_subplot()
     _plain(axes)
     axes.hist(
-        values, bins=list(np.linspace(0, 1, 21)), color=OKABE_ITO[0], edgecolor="white",
+        values, bins=list(np.linspace(0, 1, 21)), color=OKABE_ITO[1], edgecolor="white",
         linewidth=0.8,
     )  # fmt: skip
     axes.set_xlim(0, 1)

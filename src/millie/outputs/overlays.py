@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import matplotlib as mpl
@@ -25,6 +26,9 @@ from millie.types import Cell, CellRegion, Field, ImageKind, SourceRecord
 
 FieldReader = Callable[[str, SourceRecord], Field]
 """Decodes an image of a patient again, within the limits; raises DataError or MissingError."""
+
+Pictures = Literal["none", "winners", "all"]
+"""What is drawn of a patient: all fields and cells, those with winners, or none."""
 
 CONTACT_SHEET = "cells.jpg"
 LONGEST_SIDE_PX = 4096
@@ -130,8 +134,9 @@ def write_overlays(
     marks: Mapping[int, Mark],
     order: Sequence[int],
     read_field: FieldReader | None,
+    pictures: Pictures = "all",
 ) -> list[str]:
-    """Write every field with its boxes, and one contact sheet of the single-cell crops.
+    """Write fields with their boxes, and one contact sheet of the single-cell crops.
 
     Args:
         folder: where the pictures go.
@@ -139,12 +144,18 @@ def write_overlays(
         marks: of the cells that carry one, by index in the bag.
         order: indices of all cells, strongest evidence first.
         read_field: gives the fields' pixels; None: only the contact sheet is drawn.
+        pictures: ``winners``: only fields and crops with marked cells.
 
     Returns:
         names of the fields that could not be read again or have changed since.
     """
+    if pictures == "none":
+        return []
+    winning = {album.cells[number].source for number in marks}
     lost = []
     for index, name in overlay_names(album.sources).items():
+        if pictures == "winners" and index not in winning:
+            continue
         record = album.sources[index]
         image = _unchanged(album.bag.patient_id, record, read_field)
         if image is None:
@@ -153,7 +164,9 @@ def write_overlays(
         cells = {n: _drawn(c, record) for n, c in enumerate(album.cells) if c.source == index}
         _save(folder / name, draw_boxes(image, cells, marks, record.um_px))
     crops = {i for i, s in enumerate(album.sources) if s.kind is ImageKind.CELL}
-    single = [n for n in order if album.cells[n].source in crops]
+    single = [
+        n for n in order if album.cells[n].source in crops and (n in marks or pictures == "all")
+    ]
     if single:
         _save(folder / CONTACT_SHEET, contact_sheet(album, single[:_SHEET_CELLS], marks))
     return lost

@@ -15,7 +15,7 @@ from typing import Any
 from millie.bags.store import Store
 from millie.errors import DataError, MissingFileError
 from millie.files import write_text
-from millie.outputs.overlays import FieldReader
+from millie.outputs.overlays import FieldReader, Pictures
 from millie.outputs.patient.records import ModelFacts
 from millie.outputs.patient.tables import read_predictions, write_predictions
 from millie.outputs.patient.worklist import write_overlays_of, write_pages
@@ -42,6 +42,7 @@ def write_prediction_run(
     created: datetime | None = None,
     progress: Progress | None = None,
     home: Path | None = None,
+    pictures: Pictures = "winners",
 ) -> Path:
     """Write everything a prediction run leaves on disk.
 
@@ -61,6 +62,7 @@ def write_prediction_run(
         created: time of the run; None: now.
         progress: ``progress(what, done, total)`` after each patient of each step.
         home: where the folder is to lie later, store and all; None: it stays.
+        pictures: which fields and cells are drawn into ``overlays/``.
 
     Returns:
         path of ``report.html``.
@@ -71,7 +73,7 @@ def write_prediction_run(
     model = ModelFacts.from_card(card)
     write_predictions(out, model, predictions, store, problems, created=created, home=home)
     run = replace(read_predictions(out), store=store.root)
-    write_overlays_of(run, read_field, progress)
+    write_overlays_of(run, read_field, progress, pictures)
     return write_pages(run, progress)
 
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from millie.engines.seam import Engine
     from millie.learning.fit import Fitted
     from millie.models.bundle import Bundle
+    from millie.outputs.overlays import Pictures
 
 __all__ = [
     "CrossvalResult", "DetectResult", "MonitorResult", "PredictResult", "Progress", "SegmentResult",
@@ -338,6 +339,8 @@ def predict(
     progress: Progress = silent,
     root: PathLike | None = None,
     pseudonyms: PathLike | None = None,
+    *,
+    pictures: Pictures = "winners",
 ) -> PredictResult:
     """Call every patient found in the inputs and show the cells behind each call.
 
@@ -352,6 +355,8 @@ def predict(
         progress: called after each patient of each step.
         root: as in :func:`read_cohort`.
         pseudonyms: as in :func:`segment`; the table lies outside ``out``.
+        pictures: which fields are drawn: those that hold evidence (``winners``), ``all`` or
+            ``none``.
 
     Raises:
         MissingFileError: no such bundle, or an input does not exist.
@@ -370,6 +375,7 @@ def predict(
         >>> list(calls.predictions[0].probabilities)
         ['APL', 'normal']
     """
+    from millie.outputs.patient.remarks import remarks_of
     from millie.outputs.report import write_prediction_run
     from millie.pipeline.caller import loading, settings_for
 
@@ -413,11 +419,13 @@ def predict(
             read_field=images_of(cohort, store, chosen),
             progress=progress,
             home=folder,
+            pictures=pictures,
         )
         results.publish()
     return PredictResult(
-        folder, folder / "report.html", tuple(predictions), card["scope"], tuple(problems)
-    )
+        folder, folder / "report.html", tuple(predictions), card["scope"],
+        remarks_of(predictions, card), tuple(problems),
+    )  # fmt: skip
 
 
 def detect(

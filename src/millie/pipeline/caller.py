@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from millie.inference.runtime import FeatureRuntime
     from millie.inference.screen import Screen
     from millie.models.bundle import Bundle
+    from millie.models.encoder import CellTypes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,15 +42,17 @@ class Caller:
     bundle: Bundle
     runtimes: Sequence[FeatureRuntime]
     screen: Screen | None = None
+    types: CellTypes | None = None
 
     def card(self, config: Config) -> dict[str, Any]:
         """What reports say of the model, of the limits that hold, and of all that was set."""
-        from millie.inference.calls import must_not_wait
+        from millie.inference.calls import NO_SIGNAL, must_not_wait, state_of
         from millie.inference.operating import bundle_rule
         from millie.inference.scope import scope
 
-        manifest, stated = self.bundle.manifest, config.prediction
+        manifest, stated, types = self.bundle.manifest, config.prediction, self.types
         rule = bundle_rule(self.bundle, stated)
+        negative = stated.negative_labels
         return {
             "name": manifest.name,
             "version": manifest.version,
@@ -57,13 +60,16 @@ class Caller:
             "labels": list(self.bundle.labels),
             "positive": manifest.positive,
             "urgent": must_not_wait(self.bundle.labels, manifest.positive),
-            "scope": scope(self.bundle.labels, stated.negative_labels),
+            "scope": scope(self.bundle.labels, negative),
+            "diseases": [x for x in self.bundle.labels if state_of(x, negative) != NO_SIGNAL],
             "operating_point": stated.operating_point,
             "threshold": rule.threshold,
             "excluded_below": rule.excluded_below,
             "settings": config.differences(self.bundle.config),
             "screen_sha256": self.screen.bundle.sha256 if self.screen else "",
             "fusion": self.bundle.config.model.aggregator,
+            "cell_types": list(types.names) if types else [],
+            "mature_types": list(types.mature_names) if types else [],
         }
 
     def predict(
@@ -82,8 +88,9 @@ class Caller:
                     patient = reader.patient_id
                 with BagReader(path) as reader:
                     prediction = predict_bag(
-                        self.bundle, reader, self.runtimes, config.prediction, screen=self.screen
-                    )
+                        self.bundle, reader, self.runtimes, config.prediction,
+                        screen=self.screen, types=self.types,
+                    )  # fmt: skip
                 predictions.append(prediction)
             except (ConfigError, DataError, MissingError, RuntimeError, MemoryError) as error:
                 # The last two are a runtime's: one patient must not cost the others their calls.
@@ -156,15 +163,17 @@ def loading(
 
 
 def _load(bundle: str | Path, config: Config) -> Caller:
-    from millie.inference.predict import bundle_runtimes
+    from millie.inference.runtime import feature_runtime
     from millie.models.bundle import load_bundle
 
     model = load_bundle(bundle)
-    runtimes = bundle_runtimes(model, config.prediction)
+    encoders = model.encoders()
+    runtimes = [feature_runtime(encoder, config.prediction) for encoder in encoders]
     for runtime in runtimes:
         runtime.prepare(model.manifest.size_px)
     import_module("millie.outputs.report")  # and with it the libraries that draw
-    return Caller(model, runtimes, _screen_of(model, config))
+    types = None if model.manifest.encoder.trained else encoders[0].types
+    return Caller(model, runtimes, _screen_of(model, config), types)
 
 
 def _screen_of(model: Bundle, config: Config) -> Screen | None:

@@ -209,6 +209,7 @@ class PredictResult(Result):
         report: path of ``report.html``.
         predictions: one a patient, with the cells behind it.
         scope: what the model can tell and what it cannot, in one sentence.
+        remarks: what to check of a patient, in words, for those where there is anything.
         problems: what could not be used.
     """
 
@@ -216,6 +217,7 @@ class PredictResult(Result):
     report: Path
     predictions: tuple[Prediction, ...] = field(repr=False)
     scope: str = field(repr=False)
+    remarks: Mapping[str, tuple[str, ...]] = field(repr=False)
     problems: tuple[Problem, ...] = field(default=(), repr=False)
 
     def rows(self) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def test_columns_are_those_that_others_rely_on(run_folder: Path) -> None:
         "low_AML", "low_APL", "high_AML", "high_APL", "n_cells", "model", "model_sha256",
     ]  # fmt: skip
     assert rows_of(run_folder / "cells.csv")[0] == [
-        "patient", "source", "x_px", "y_px", "probability_AML", "probability_APL",
+        "patient", "source", "x_px", "y_px", "probability_AML", "probability_APL", "looks_like",
     ]  # fmt: skip
 
 
@@ -56,6 +57,29 @@ def test_one_row_a_cell_in_bag_order(run_folder: Path) -> None:
     assert {row["source"] for row in rows} == {"slide/im0.jpg"}
     scores = read_cell_probabilities(run_folder, MODEL)["p1"]
     np.testing.assert_allclose(scores[:, 1], np.linspace(0.05, 0.95, 6), atol=1e-6)
+
+
+def test_types_of_cells_are_kept_and_counted(
+    tmp_path: Path, make_bag: MakeBag, make_prediction: MakePrediction
+) -> None:
+    looks = ("monocyte", "monocyte", "lymphocyte", "monocyte", "basophil", "lymphocyte")
+    one = replace(make_prediction(), cell_types=looks)
+    write_predictions(tmp_path / "run", MODEL, [one], make_bag("p1"), created=CREATED)
+    assert [row["looks_like"] for row in read_csv(tmp_path / "run" / "cells.csv")] == list(looks)
+    (read,) = read_predictions(tmp_path / "run").patients
+    assert read.cell_types == {"basophil": 1, "lymphocyte": 2, "monocyte": 3}
+
+
+def test_a_run_of_an_earlier_version_without_types_is_read(run_folder: Path) -> None:
+    path = run_folder / "predictions.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for one in content["patients"]:
+        del one["cell_types"]
+        for winners in one["winners"].values():
+            for winner in winners:
+                del winner["looks_like"]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert all(one.cell_types == {} for one in read_predictions(run_folder).patients)
 
 
 def test_written_and_read_are_equal(

@@ -6,6 +6,7 @@ Owns the shapes between ``predictions.json`` and the reports. Reading and writin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -78,6 +79,21 @@ class ModelFacts:
         return str(self.more.get("scope", ""))
 
     @property
+    def diseases(self) -> tuple[str, ...]:
+        """Classes that are diseases."""
+        return tuple(self.more.get("diseases", self.labels))
+
+    @property
+    def cell_types(self) -> tuple[str, ...]:
+        """Types of cell that the encoder tells, in the order of reports; none if it knows none."""
+        return tuple(self.more.get("cell_types", ()))
+
+    @property
+    def mature_types(self) -> frozenset[str]:
+        """Those of them that are mature cells."""
+        return frozenset(self.more.get("mature_types", ()))
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What was set otherwise than the model states, as ``stage.field``."""
         return dict(self.more.get("settings", {}))
@@ -99,6 +115,8 @@ class PatientResult:
         ranges: ends of each probability's interval, by class; empty when failed.
         quality: what was measured of the images and cells.
         p_values: conformal, by class; see :class:`millie.types.Prediction`, and ``supported``.
+        cell_types: cells by the type that they look most like, smudged and cut ones included;
+            empty where the encoder knows no types.
     """
 
     patient: str
@@ -113,6 +131,7 @@ class PatientResult:
     quality: tuple[Measure, ...] = ()
     p_values: dict[str, float] = field(default_factory=dict)
     supported: float = 0.99
+    cell_types: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_prediction(cls, prediction: Prediction) -> Self:
@@ -126,7 +145,8 @@ class PatientResult:
             int(prediction.n_cells),
             {
                 label: tuple(
-                    Winner(int(w.cell), float(w.contribution), int(w.features)) for w in winners
+                    Winner(int(w.cell), float(w.contribution), int(w.features), w.looks_like)
+                    for w in winners
                 )
                 for label, winners in prediction.winners.items()
             },
@@ -134,6 +154,7 @@ class PatientResult:
             quality=prediction.quality,
             p_values={label: float(p) for label, p in prediction.p_values.items()},
             supported=float(prediction.supported),
+            cell_types=dict(sorted(Counter(prediction.cell_types).items())),
         )
 
     @classmethod

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +19,20 @@ from PIL import Image
 from millie.outputs.figure_files import svg_uri
 from millie.outputs.figures import histogram_figure
 from millie.outputs.gallery import Album, CellPicture, jpeg_uri
-from millie.outputs.overlays import CONTACT_SHEET, overlay_names
+from millie.outputs.overlays import overlay_names
 from millie.outputs.page import count, percent, render
 from millie.outputs.patient.evidence import Evidence, weigh
 from millie.outputs.patient.quality import quality_rows
 from millie.outputs.patient.records import ModelFacts, PatientResult, PredictionRun
+from millie.outputs.patient.remarks import Remark
 from millie.outputs.patient.states import words_for
 from millie.types import Finding, ImageKind, Problem, Winner
 
 GALLERY_CELLS = 300
 _GALLERY_PX = 120
 _STRIP_PX = 224
-_FIELD_PX = (1400, 1000)
+_FIELD_PX = (1000, 700)
+"""Longest side: a click leads to the overlay itself."""
 _PAGE_BYTES = 4_500_000
 """Of all pictures on a page together; the strip comes first, then the gallery, then fields."""
 _GALLERY_BYTES = 2_400_000
@@ -47,7 +50,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class EvidenceCell:
-    """A cell in the strip or the gallery, with its mark and its own probability of the focus."""
+    """A cell in the strip or the gallery, with its mark and its own probability of a class."""
 
     picture: CellPicture
     mark: str
@@ -58,13 +61,14 @@ class EvidenceCell:
 
 @dataclass(frozen=True, slots=True)
 class FieldPicture:
-    """A field with boxes; ``uri`` is empty where only its name is given."""
+    """A field with boxes; picture and link to the overlay are empty where only a name is given."""
 
     name: str
     n_cells: int
     marks: tuple[str, ...]
     um_px: float | None
     uri: str = ""
+    href: str = ""
 
 
 def evidence_order(scores: NDArray[np.float32], focus: int) -> list[int]:
@@ -85,6 +89,7 @@ def patient_page(
     scores: NDArray[np.float32],
     *,
     facts: Sequence[Fact],
+    remarks: Sequence[Remark],
     overlays: Path,
 ) -> str:
     """Make the HTML page of one patient.
@@ -95,13 +100,17 @@ def patient_page(
         album: the patient's cells.
         scores: (N, C) probabilities of each cell alone.
         facts: see :func:`quality_facts`.
+        remarks: see :func:`~millie.outputs.patient.remarks.remarks_on`.
         overlays: folder of the patient's overlays; may be missing.
     """
     evidence = weigh(result, run.model)
-    own = scores[:, run.model.labels.index(evidence.focus)]
+    own, other = (
+        scores[:, run.model.labels.index(label)]
+        for label in (evidence.focus, evidence.contrast or evidence.focus)
+    )
     order = evidence_order(scores, run.model.labels.index(evidence.focus))
-    cells_for = _strip(album, evidence.cells_for, evidence, own)
-    cells_against = _strip(album, evidence.cells_against, evidence, own)
+    cells_for = _strip(album, evidence.cells_for, evidence, own, supports=True)
+    cells_against = _strip(album, evidence.cells_against, evidence, other, supports=False)
     room = _PAGE_BYTES - _bytes_of([*cells_for, *cells_against])
     shown = _gallery(album, order, evidence, own, min(room, _GALLERY_BYTES))
     room -= _bytes_of(shown)
@@ -117,10 +126,11 @@ def patient_page(
         cells_against=cells_against,
         more_for=_rest(evidence.cells_for),
         facts=facts,
+        remarks=remarks,
+        types=_types_of(result, run.model),
         limits={label: _limits_of(label, run.model) for label in result.probabilities},
         quality=quality_rows(result.quality),
         fields=_fields(album, evidence, overlays, room),
-        sheet=(overlays / CONTACT_SHEET).is_file(),
         gallery=shown,
         not_shown=len(order) - len(shown),
         lowest=float(own[order[len(shown) - 1]]) if shown else 0.0,
@@ -134,6 +144,17 @@ def patient_page(
         sources=album.sources,
         problems=run.problems_of(result.patient),
     )
+
+
+def _types_of(result: PatientResult, model: ModelFacts) -> list[Fact]:
+    """How many cells look most like each type, in the order of the model's types."""
+    total = max(1, sum(result.cell_types.values()))
+    found = [name for name in model.cell_types if result.cell_types.get(name)]
+    counts = [result.cell_types[name] for name in found]
+    return [
+        Fact(name.capitalize(), f"{n:,} ({percent(n / total)})")
+        for name, n in zip(found, counts, strict=True)
+    ]
 
 
 def _limits_of(label: str, model: ModelFacts) -> list[float]:
@@ -158,12 +179,24 @@ def failed_page(run: PredictionRun, result: PatientResult) -> str:
     )
 
 
-def quality_facts(album: Album, result: PatientResult, problems: Sequence[Problem]) -> list[Fact]:
+def quality_facts(
+    album: Album,
+    result: PatientResult,
+    problems: Sequence[Problem],
+    remarks: Sequence[Remark] = (),
+) -> list[Fact]:
     """What a reader needs to judge the sample: cells, images, scale, flags, unusable files.
 
     Cells that lie under another patient too are to be checked: one of the two may be mixed up.
+
+    Args:
+        album: the patient's cells.
+        result: the patient's call.
+        problems: of the patient.
+        remarks: see :func:`~millie.outputs.patient.remarks.remarks_on`.
     """
     n = max(1, len(album.cells))
+    remarked = {remark.about for remark in remarks}
     kinds = Counter(source.kind for source in album.sources)
     images = [count(kinds[k], noun) for k, noun in _KIND_WORDS if kinds[k]]
     lost = [p for p in problems if not p.note]
@@ -173,9 +206,10 @@ def quality_facts(album: Album, result: PatientResult, problems: Sequence[Proble
         Fact("Images", ", ".join(images)),
         _scale_fact(album),
     ]
-    for flag, name, note in _FLAG_WORDS:
+    for flag, measure, name, note in _FLAG_WORDS:
         flagged = sum(bool(getattr(cell, flag)) for cell in album.cells)
-        facts.append(Fact(name, f"{flagged:,} ({percent(flagged / n)})", note=note))
+        share = f"{flagged:,} ({percent(flagged / n)})"
+        facts.append(Fact(name, share, check=measure in remarked, note=note))
     vague = sum(cell.quality == 0 for cell in album.cells)
     if vague:
         share = f"{vague:,} ({percent(vague / n)})"
@@ -184,6 +218,8 @@ def quality_facts(album: Album, result: PatientResult, problems: Sequence[Proble
     if shared:
         note = "a mix-up? listed below"
         facts.append(Fact("Patients with the same cells", f"{shared:,}", check=True, note=note))
+    if "evidence" in remarked:
+        facts.append(Fact("Strongest evidence", "cells that look mature", check=True))
     note = "listed below" if lost else ""
     return [*facts, Fact("Files not used", f"{len(lost):,}", check=bool(lost), note=note)]
 
@@ -194,9 +230,9 @@ _KIND_WORDS = (
     (ImageKind.SLIDE, "slide"),
 )
 _FLAG_WORDS = (
-    ("smudge", "Smudge cells", "common in any leukaemia"),
-    ("at_border", "Cut off at image edge", ""),
-    ("in_clump", "Touching another cell", ""),
+    ("smudge", "smudge_fraction", "Smudge cells", "common in any leukaemia"),
+    ("at_border", "border_fraction", "Cut off at image edge", ""),
+    ("in_clump", "touching_fraction", "Touching another cell", ""),
 )
 
 
@@ -211,14 +247,18 @@ def _scale_fact(album: Album) -> Fact:
 
 
 def _strip(
-    album: Album, winners: Sequence[Winner], evidence: Evidence, own: NDArray[np.float32]
+    album: Album,
+    winners: Sequence[Winner],
+    evidence: Evidence,
+    own: NDArray[np.float32],
+    *,
+    supports: bool,
 ) -> list[EvidenceCell]:
-    side = winners is evidence.cells_for
     return [
         EvidenceCell(
             album.picture(w.cell, _STRIP_PX),
             evidence.marks[w.cell].text,
-            side,
+            supports,
             float(own[w.cell]),
             w,
         )
@@ -274,7 +314,8 @@ def _fields(
             for n, mark in evidence.marks.items()
             if album.cells[n].source == index and mark.supports
         )
-        found.append(FieldPicture(source.title, held[index], marks, source.um_px, uri))
+        href = quote(f"../overlays/{overlays.name}/{names[index]}") if uri else ""
+        found.append(FieldPicture(source.title, held[index], marks, source.um_px, uri, href))
     return found
 
 

@@ -26,6 +26,7 @@ from millie.types import Measure, Prediction, Problem, Reason, Winner
 
 SCHEMA = 2
 _PROBABILITY = "probability_"
+_LOOKS_LIKE = "looks_like"
 
 
 def write_predictions(
@@ -67,7 +68,7 @@ def write_predictions(
     )  # fmt: skip
     write_csv(
         out / "cells.csv",
-        ["patient", "source", "x_px", "y_px", *columns],
+        ["patient", "source", "x_px", "y_px", *columns, _LOOKS_LIKE],
         _cell_rows(predictions, store),
     )
     content = _to_json(run, _way_to(store.root, out, home or out))
@@ -97,6 +98,7 @@ def _patient_row(result: PatientResult, model: ModelFacts) -> list[Value]:
 def _cell_rows(predictions: Iterable[Prediction], store: Store) -> Iterator[list[Value]]:
     for prediction in predictions:
         scores = prediction.cell_probabilities
+        looks = prediction.cell_types or [""] * len(scores)
         with BagReader(store.path_of(prediction.patient)) as bag:
             if len(scores) != bag.n_cells:
                 raise DataError(
@@ -104,11 +106,11 @@ def _cell_rows(predictions: Iterable[Prediction], store: Store) -> Iterator[list
                     f"{bag.n_cells} cells; predict again on the present store"
                 )
             names = [source.name for source in bag.sources]
-            for cell, row in zip(bag.cells, scores.tolist(), strict=True):
+            for cell, row, looks_like in zip(bag.cells, scores.tolist(), looks, strict=True):
                 where = (_decimal(cell.x_px, 1), _decimal(cell.y_px, 1))
                 yield [
                     prediction.patient, names[cell.source], *where,
-                    *(_decimal(p, 6) for p in row),
+                    *(_decimal(p, 6) for p in row), looks_like,
                 ]  # fmt: skip
 
 
@@ -167,9 +169,7 @@ def read_predictions(folder: Path) -> PredictionRun:
 
 def _result_from_json(entry: Mapping[str, Any]) -> PatientResult:
     winners = {
-        str(label): tuple(
-            Winner(int(w["cell"]), float(w["contribution"]), int(w["features"])) for w in cells
-        )
+        str(label): tuple(map(_winner_from_json, cells))
         for label, cells in entry["winners"].items()
     }
     return PatientResult(
@@ -185,7 +185,14 @@ def _result_from_json(entry: Mapping[str, Any]) -> PatientResult:
         tuple(_measure_from_json(measure) for measure in entry["quality"]),
         {str(label): float(p) for label, p in entry["p_values"].items()},
         float(entry["supported"]),
+        {str(name): int(n) for name, n in entry.get("cell_types", {}).items()},
     )
+
+
+def _winner_from_json(entry: Mapping[str, Any]) -> Winner:
+    looks_like = str(entry.get("looks_like", ""))
+    numbers = int(entry["cell"]), float(entry["contribution"]), int(entry["features"])
+    return Winner(*numbers, looks_like)
 
 
 def _reason_from_json(entry: Mapping[str, Any]) -> Reason:

@@ -18,10 +18,11 @@ from millie.bags.store import BagReader, Store, safe_id
 from millie.errors import DataError
 from millie.files import write_text
 from millie.outputs.gallery import Album
-from millie.outputs.overlays import FieldReader, write_overlays
+from millie.outputs.overlays import FieldReader, Pictures, write_overlays
 from millie.outputs.page import render
 from millie.outputs.patient.evidence import weigh
 from millie.outputs.patient.records import PatientResult, PredictionRun
+from millie.outputs.patient.remarks import remarks_on
 from millie.outputs.patient.report import (
     evidence_order,
     failed_page,
@@ -44,15 +45,12 @@ class Row:
         words: of its state.
         href: the patient's page, relative to the index.
         remarks: names of the quality facts that a person should check.
-        shown: the class whose probability stands in the line; also ``probability``.
     """
 
     result: PatientResult
     words: StateWords
     href: str
     remarks: tuple[str, ...]
-    shown: str
-    probability: float
 
 
 def by_urgency(results: Iterable[PatientResult], urgent: str | None) -> list[PatientResult]:
@@ -72,7 +70,10 @@ def by_urgency(results: Iterable[PatientResult], urgent: str | None) -> list[Pat
 
 
 def write_overlays_of(
-    run: PredictionRun, read_field: FieldReader | None, progress: Progress | None = None
+    run: PredictionRun,
+    read_field: FieldReader | None,
+    progress: Progress | None = None,
+    pictures: Pictures = "winners",
 ) -> dict[str, list[str]]:
     """Write ``overlays/<safe id>/`` for every patient of a run.
 
@@ -80,6 +81,7 @@ def write_overlays_of(
         run: as read back from disk.
         read_field: decodes a field again; None: contact sheets of single-cell crops only.
         progress: called after each patient.
+        pictures: which are drawn.
 
     Returns:
         by patient the fields that could not be read again or have changed since.
@@ -93,7 +95,9 @@ def write_overlays_of(
             own = _scores_of(scores, result, album)
             order = evidence_order(own, run.model.labels.index(evidence.focus))
             folder = run.folder / "overlays" / safe_id(result.patient)
-            lost[result.patient] = write_overlays(folder, album, evidence.marks, order, read_field)
+            lost[result.patient] = write_overlays(
+                folder, album, evidence.marks, order, read_field, pictures
+            )
         if progress is not None:
             progress("overlays", done, len(results))
     return {patient: names for patient, names in lost.items() if names}
@@ -128,9 +132,12 @@ def _page(
     overlays = run.folder / "overlays" / safe_id(result.patient)
     with BagReader(Store(run.store).path_of(result.patient)) as bag:
         album = Album(bag)
-        facts = quality_facts(album, result, run.problems_of(result.patient))
+        remarks = remarks_on(result, run.model)
+        facts = quality_facts(album, result, run.problems_of(result.patient), remarks)
         own = _scores_of(scores, result, album)
-        page = patient_page(run, result, album, own, facts=facts, overlays=overlays)
+        page = patient_page(
+            run, result, album, own, facts=facts, remarks=remarks, overlays=overlays
+        )
     return page, [fact.name.lower() for fact in facts if fact.check]
 
 
@@ -155,8 +162,8 @@ def index_page(run: PredictionRun, remarks: Mapping[str, Sequence[str]]) -> str:
         remarks: by patient the names of quality facts that a person should check.
     """
     results = by_urgency(run.patients, run.model.urgent)
-    rows = [_row(run, result, remarks) for result in results if not result.failed]
-    failed = [_row(run, result, remarks) for result in results if result.failed]
+    rows = [_row(result, remarks) for result in results if not result.failed]
+    failed = [_row(result, remarks) for result in results if result.failed]
     tally = Counter(row.words for row in (*rows, *failed))
     return render(
         "worklist.html.j2",
@@ -169,13 +176,6 @@ def index_page(run: PredictionRun, remarks: Mapping[str, Sequence[str]]) -> str:
     )
 
 
-def _row(run: PredictionRun, result: PatientResult, remarks: Mapping[str, Sequence[str]]) -> Row:
-    shown = "" if result.failed else weigh(result, run.model).focus
-    return Row(
-        result,
-        words_for(result.state),
-        quote(page_of(result.patient)),
-        tuple(remarks.get(result.patient, ())),
-        shown,
-        result.probabilities.get(shown, 0.0),
-    )
+def _row(result: PatientResult, remarks: Mapping[str, Sequence[str]]) -> Row:
+    remarked = tuple(remarks.get(result.patient, ()))
+    return Row(result, words_for(result.state), quote(page_of(result.patient)), remarked)
