@@ -444,7 +444,8 @@ class Prediction:
             class with probability 1 - alpha; empty where the bundle keeps no held-out patients.
         supported: the highest probability to be told, by the number of training patients.
         cell_types: (N,), the type that each cell looks most like to the encoder, which learnt types
-            of normal cells from labels and blasts from diagnoses; empty where it knows none.
+            of normal cells from labels and blasts from diagnoses; of a smudged, cut or not outlined
+            cell an empty word. Empty where the encoder knows no types.
     """
 
     patient: str

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zipfile
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+import typer
+from PIL import Image
 
 from millie import __version__
 from millie.cli import commands as cli
 from millie.cli.doctor import installed
-from millie.cli.exits import explained
+from millie.cli.exits import explained, finish
 from millie.config import profiles
 from millie.errors import ConfigError
+from millie.types import Problem
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +94,51 @@ def test_detect_ends_with_1_when_one_image_of_two_failed(
     assert _run(monkeypatch, *words) == 1
     shown = capsys.readouterr().out
     assert "bad.jpg" in shown
-    assert "cells in 1 images" in shown
+    assert "cells in 1 image ->" in shown
+
+
+def test_lenient_ends_with_0_unless_a_patient_is_left_without_a_result(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lost, without = (
+        Problem("p", "a.jpg", "ImageError", "cut"),
+        Problem("q", "", "E", "no", fatal=True),
+    )
+    finish([lost], lenient=True)
+    for problems, lenient in (([lost], False), ([lost, without], True)):
+        with pytest.raises(typer.Exit) as ended:
+            finish(problems, lenient=lenient)
+        assert ended.value.exit_code == 1
+    assert "a.jpg" in capsys.readouterr().out
+
+
+def test_one_patient_is_not_1_patients(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = np.full((40, 40, 3), 200, np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    _run(monkeypatch, "detect", str(tmp_path / "a.png"), "--out", str(tmp_path / "cells.csv"))
+    assert "0 cells in 1 image ->" in capsys.readouterr().out
+
+
+def test_help_names_the_way_to_train_and_the_exit_codes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "-h") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in ("millie segment cohort.csv", "millie train store", "Exit codes: 0 all done"):
+        assert words in shown
+
+
+def test_a_zip_is_to_be_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with zipfile.ZipFile(tmp_path / "films.zip", "w") as archive:
+        archive.writestr("a.jpg", b"x")
+    assert _run(monkeypatch, "detect", str(tmp_path / "films.zip"), "--out", "cells.csv") == 2
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "a ZIP archive; unpack it and give the folder" in shown
+    assert "PK" not in shown
 
 
 def test_detect_writes_its_table_beside_the_pictures(

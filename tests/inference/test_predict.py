@@ -90,6 +90,9 @@ def test_cells_are_named_by_what_the_encoder_takes_them_for(
     assert [w.looks_like for w in winners] == [expected[w.cell] for w in winners]
     assert types.mature_names == ("a",)
     assert predict_bag(make_bundle(), reader, runtime, CONFIG).cell_types == ()
+    for flaw in ({"smudge": True}, {"at_border": True}, {"quality": 0.0}):  # these look like others
+        found = predict_bag(make_bundle(), make_bag(5, **flaw), runtime, CONFIG, types=types)
+        assert found.cell_types == ("",) * 5
 
 
 def test_repeats_are_identical(

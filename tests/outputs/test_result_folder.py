@@ -284,6 +284,7 @@ def test_a_run_that_fails_leaves_no_trace_and_says_what_is_left(tmp_path: Path) 
     def fail() -> None:
         with new_results(out) as results:
             write_text(results.new / "cells.csv", "half")
+            write_text(results.new / "store" / "store.json", "no bag yet")
             raise NoCellsError("nothing")
 
     with pytest.raises(NoCellsError) as caught:

@@ -18,9 +18,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Call leukaemia from images of blood films and bone marrow, with the cells behind each "
     "call.\n\nTrained on patients' diagnoses alone. [bold]For research use only.[/bold]\n\n"
-    "Getting started: [cyan]millie demo[/cyan] runs everything on synthetic blood films; "
-    "[cyan]millie predict FOLDER --out OUT[/cyan] calls the patient whose images are in "
-    "FOLDER.",
+    "Try it on synthetic blood films: [cyan]millie demo[/cyan]\n\n"
+    "Call patients, a folder of images each: [cyan]millie predict FOLDER... --out calls[/cyan]\n\n"
+    "Train on your own, with a table (patient, label, path) of their images: "
+    "[cyan]millie segment cohort.csv --out store[/cyan], then [cyan]millie crossval store --out "
+    "study[/cyan] for its performance on new patients, [cyan]millie train store --out "
+    "my-model[/cyan] for the model, [cyan]millie predict my-model FOLDER... --out calls[/cyan].",
+    epilog="Exit codes: 0 all done. 1 some files or patients could not be used (they are listed), "
+    "the rest is done. 2 the command could not run. 3 an alarm of monitor.",
 )
 
 

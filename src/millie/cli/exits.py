@@ -55,19 +55,21 @@ def explained() -> Iterator[None]:
         raise
 
 
-def finish(problems: Sequence[Problem], *, every: bool = False) -> None:
+def finish(problems: Sequence[Problem], *, every: bool = False, lenient: bool = False) -> None:
     """List what could not be used, and notes.
 
     Args:
         problems: of the run.
         every: name each, sum up none.
+        lenient: files that could not be used are no failure, patients without a result are.
 
     Raises:
         Exit: with 1, if a file or a patient could not be used.
     """
     from millie.cli.console import list_problems
 
-    end_with(failed=list_problems(problems, every=every))
+    lost = list_problems(problems, every=every)
+    end_with(failed=lost and not (lenient and not any(p.fatal for p in problems)))
 
 
 def end_with(*, failed: bool) -> None:

@@ -46,7 +46,7 @@ def qupath(
     """
     from millie.outputs.exports.qupath import export_qupath
 
-    _tell(export_qupath(run, out), "images", out)
+    _tell(export_qupath(run, out), "image", out)
 
 
 @exports.command()
@@ -69,9 +69,9 @@ def fhir(
     """
     from millie.cli import console as show
     from millie.outputs.exports.fhir import export_fhir
+    from millie.outputs.page import count
 
-    count = export_fhir(run, out)
-    show.say(f"{count:,} patients -> {out}")
+    show.say(f"{count(export_fhir(run, out), 'patient')} -> {out}")
 
 
 @exports.command(name="dicom-sr")
@@ -90,7 +90,7 @@ def dicom_sr(
     """
     from millie.outputs.exports.extras import with_extra
 
-    _tell(with_extra("dicom_sr", "dicom").export_dicom(run, out), "patients", out)
+    _tell(with_extra("dicom_sr", "dicom").export_dicom(run, out), "patient", out)
 
 
 Model = Annotated[
@@ -206,12 +206,13 @@ def _features(layout: str, run: Path, out: Path, model: Path | None) -> None:
 
     with show.progress_bars() as progress:
         done = export_features(layout, run, out, model, progress)
-    _tell(done, "patients", out)
+    _tell(done, "patient", out)
 
 
 def _tell(done: Exported, what: str, out: Path) -> None:
     from millie.cli import console as show
+    from millie.outputs.page import count
 
-    show.say(f"{done.count:,} {what} -> {out}")
+    show.say(f"{count(done.count, what)} -> {out}")
     if done.left_out:
         show.say(f"No call, so not written: {', '.join(done.left_out)}")

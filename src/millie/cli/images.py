@@ -13,6 +13,7 @@ from millie.cli.options import (
     ConfigFile,
     EngineAddress,
     EngineName,
+    Lenient,
     Profile,
     Pseudonyms,
     Root,
@@ -33,6 +34,7 @@ def prepare(
     ],
     root: Annotated[Path, typer.Option("--root", help="Folder of the data set.")],
     out: Annotated[Path, typer.Option("--out", help="Manifest to write (CSV).")],
+    lenient: Lenient = False,
     every: Verbose = False,
 ) -> None:
     """Write a manifest for a published data set.
@@ -40,9 +42,13 @@ def prepare(
     The manifest (columns patient, label, path, ...) is what `millie segment`
     reads; with --root as here if it does not lie beside the images. For your
     own images, write one yourself; only these three columns are needed.
+
+    Exit code 1: some files could not be used and are left out (they are listed);
+    the manifest of all others is written. --lenient makes that 0.
     """
     from millie import pipeline
     from millie.cli import console as show
+    from millie.outputs.page import count
 
     cohort = pipeline.prepare(dataset, root, out)
     counts = dict.fromkeys(cohort.labels, 0)
@@ -51,10 +57,12 @@ def prepare(
             counts[patient.label] += 1
     images = sum(len(p.images) for p in cohort.patients)
     named = ", ".join(f"{n:,} {label}" for label, n in counts.items()) or "no diagnoses"
-    show.say(f"{len(cohort.patients):,} patients ({named}), {images:,} images -> {out}")
+    show.say(
+        f"{count(len(cohort.patients), 'patient')} ({named}), {count(images, 'image')} -> {out}"
+    )
     if not root.resolve().is_relative_to(out.parent.resolve()):
         show.say(f"The images lie elsewhere: millie segment {out} --root {root} --out STORE")
-    finish(cohort.problems, every=every)
+    finish(cohort.problems, every=every, lenient=lenient)
 
 
 @app.command()
@@ -91,6 +99,7 @@ def detect(
     profile: Profile = "default",
     settings: Settings = None,
     pseudonyms: Pseudonyms = None,
+    lenient: Lenient = False,
     every: Verbose = False,
 ) -> None:
     """Find the leukocytes in images.
@@ -106,13 +115,14 @@ def detect(
     """
     from millie import pipeline
     from millie.cli import console as show
+    from millie.outputs.page import count
 
     table = table_path(out, overlay)
     chosen = chosen_config(config, profile, settings)
     with show.progress_bars() as progress:
         summary = pipeline.detect(images, table, chosen, overlay, progress, pseudonyms)
-    show.say(f"{summary.n_cells:,} cells in {summary.done:,} images -> {table}")
-    finish(summary.problems, every=every)
+    show.say(f"{count(summary.n_cells, 'cell')} in {count(summary.done, 'image')} -> {table}")
+    finish(summary.problems, every=every, lenient=lenient)
 
 
 @app.command(name="import-features")
@@ -128,6 +138,7 @@ def import_features(
         ),
     ] = "",
     root: Root = None,
+    lenient: Lenient = False,
     every: Verbose = False,
 ) -> None:
     """Make a store of vectors that another encoder computed, to cross-validate them.
@@ -142,13 +153,14 @@ def import_features(
     """
     from millie import pipeline
     from millie.cli import console as show
+    from millie.outputs.page import count
     from millie.pipeline.import_features import import_vectors
 
     cohort = pipeline.read_cohort([manifest], root)
     with show.progress_bars() as progress:
         done = import_vectors(cohort, out, encoder, progress)
-    show.say(f"{done.done:,} patients, {done.n_cells:,} vectors -> {out}")
-    finish(done.problems, every=every)
+    show.say(f"{count(done.done, 'patient')}, {count(done.n_cells, 'vector')} -> {out}")
+    finish(done.problems, every=every, lenient=lenient)
 
 
 @app.command()
@@ -174,6 +186,7 @@ def segment(
     engine_address: EngineAddress = None,
     part: Shard = "0/1",
     pseudonyms: Pseudonyms = None,
+    lenient: Lenient = False,
     every: Verbose = False,
 ) -> None:
     """Find every patient's leukocytes and store their crops as bags.
@@ -183,6 +196,7 @@ def segment(
     from millie import pipeline
     from millie.cli import console as show
     from millie.engines.table import open_engine
+    from millie.outputs.page import count
 
     chosen = chosen_config(config, profile, settings)
     cohort = pipeline.read_cohort([manifest], root)
@@ -201,6 +215,6 @@ def segment(
             pseudonyms=pseudonyms,
         )
     again = f" ({summary.skipped:,} already done)" if summary.skipped else ""
-    patients = summary.done + summary.skipped
-    show.say(f"{patients:,} patients{again}, {summary.n_cells:,} cells -> {out}")
-    finish(summary.problems, every=every)
+    patients = count(summary.done + summary.skipped, "patient")
+    show.say(f"{patients}{again}, {count(summary.n_cells, 'cell')} -> {out}")
+    finish(summary.problems, every=every, lenient=lenient)

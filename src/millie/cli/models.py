@@ -16,6 +16,7 @@ from millie.cli.options import (
     ConfigFile,
     EngineAddress,
     EngineName,
+    Lenient,
     Profile,
     Pseudonyms,
     Root,
@@ -139,6 +140,7 @@ def predict(
             "or none.",
         ),
     ] = "winners",
+    lenient: Lenient = False,
     every: Verbose = False,
 ) -> None:
     """Call each patient and show the cells behind the call.
@@ -172,7 +174,7 @@ def predict(
         )  # fmt: skip
     show.prediction_table(result.predictions, result.problems, remarks=result.remarks)
     show.say(f"{result.scope}\nReport -> {result.report}")
-    finish(result.problems, every=every)
+    finish(result.problems, every=every, lenient=lenient)
 
 
 @app.command()

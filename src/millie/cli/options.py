@@ -58,6 +58,14 @@ EngineAddress = Annotated[
     str | None,
     typer.Option("--engine-address", help="Cluster for dask or ray (default: this machine)."),
 ]
+Lenient = Annotated[
+    bool,
+    typer.Option(
+        "--lenient",
+        help="Exit code 0 although single files could not be used; still 1 where a patient is "
+        "left without a result.",
+    ),
+]
 Verbose = Annotated[bool, typer.Option("--all-problems", help="List every problem and note.")]
 
 

@@ -92,7 +92,7 @@ def predict_bag(
     state, reasons = decide(
         probabilities, rule, quality, failed, config, ranges, elsewhere=ruled_out
     )
-    looks = types.looks_like(seen.features[0]) if types else ()
+    looks = _looks(reader, types.looks_like(seen.features[0])) if types else ()
     return Prediction(
         patient=reader.patient_id,
         state=state,
@@ -109,6 +109,16 @@ def predict_bag(
         p_values=not_excluded(bundle, probabilities),
         supported=rule.supported,
         cell_types=looks,
+    )
+
+
+def _looks(reader: BagReader, types: Sequence[str]) -> tuple[str, ...]:
+    """Types of whole cells; smudged, cut and not outlined ones look like others and get none."""
+    if not types:
+        return ()
+    return tuple(
+        "" if cell.smudge or cell.at_border or cell.quality == 0 else name
+        for cell, name in zip(reader.cells, types, strict=True)
     )
 
 

@@ -183,12 +183,13 @@ class Results:
         settle(self.folder)
 
     def clear(self) -> None:
-        """Remove what an unfinished run left; finished bags are kept."""
+        """Remove what an unfinished run left; finished bags are kept, an empty store is not."""
         for path in self.new.glob("*"):
             if path.name != STORE:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        with suppress(OSError):  # not empty
-            (self.new / STORE).rmdir()
+        store = self.new / STORE
+        if store.is_dir() and not any(store.glob("*.h5")):
+            shutil.rmtree(store)
         with suppress(OSError):
             self.new.rmdir()
 

@@ -16,6 +16,7 @@ from millie.bags.store import Store
 from millie.errors import ConfigError, DataError, MillieError, MissingFileError
 from millie.models.bundle_folder import locate, shipped_bundles
 from millie.outputs.monitor.report import FILES as MONITOR_FILES
+from millie.outputs.page import count
 from millie.outputs.patient.records import PatientResult, PredictionRun
 from millie.outputs.patient.tables import read_cell_probabilities, read_predictions
 from millie.outputs.result_folder import MARKS, Kind, files_of, read_record
@@ -99,7 +100,7 @@ def _verified(thing: tuple[str, Kind, Path]) -> Verified:
 
 def _store(folder: Path) -> tuple[str, list[Problem]]:
     store = Store(folder)
-    return f"{len(store.files())} bags", store.verify()
+    return count(len(store.files()), "bag"), store.verify()
 
 
 def _model(folder: Path) -> tuple[str, list[Problem]]:
@@ -113,7 +114,7 @@ def _calls(folder: Path) -> tuple[str, list[Problem]]:
     run = read_predictions(folder)
     named = files_of(result.patient for result in run.patients)
     problems = _changed(folder, named, "predict again")
-    facts = f"{len(run.patients)} patients{_without_digests(folder)}"
+    facts = f"{count(len(run.patients), 'patient')}{_without_digests(folder)}"
     for check in (_check_table, _check_cells):
         try:
             check(run)
@@ -199,13 +200,13 @@ def _study(folder: Path) -> tuple[str, list[Problem]]:
         if read_json(path).get("arrays_sha256") != hashlib.sha256(data).hexdigest():
             error = DataError("has changed since it was written; run `millie crossval` again")
             problems.append(_fault(arrays.name, error))
-    facts = f"{len(study.patients)} patients, {len(folds)} folds{_without_digests(folder)}"
+    facts = f"{count(len(study.patients), 'patient')}, {len(folds)} folds{_without_digests(folder)}"
     return facts, problems
 
 
 def _reproduction(folder: Path) -> tuple[str, list[Problem]]:
     files = len(read_record(folder).files)
-    return f"{files} files", _changed(folder, (), "run `millie reproduce` again")
+    return count(files, "file"), _changed(folder, (), "run `millie reproduce` again")
 
 
 def _monitor(folder: Path) -> tuple[str, list[Problem]]:

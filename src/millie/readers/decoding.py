@@ -39,6 +39,8 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
 )
 """First bytes of the formats that are decoded (BigTIFF included)."""
 
+_ZIP = b"PK\x03\x04"
+
 HARMLESS_BYTES = 1_000_000
 """Decoded bytes below which the expansion limit does not apply: a blank 500 x 500 px crop."""
 
@@ -90,6 +92,8 @@ def image_format(data: bytes, name: str) -> str:
     for signature, name_of_format in SIGNATURES:
         if data.startswith(signature):
             return name_of_format
+    if data.startswith(_ZIP):
+        raise ImageError(f"{name}: a ZIP archive; unpack it and give the folder")
     raise ImageError(
         f"{name}: not a readable image, whatever its ending says; expected JPEG, PNG, TIFF or BMP: "
         "export it as one of these"

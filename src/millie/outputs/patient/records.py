@@ -115,8 +115,8 @@ class PatientResult:
         ranges: ends of each probability's interval, by class; empty when failed.
         quality: what was measured of the images and cells.
         p_values: conformal, by class; see :class:`millie.types.Prediction`, and ``supported``.
-        cell_types: cells by the type that they look most like, smudged and cut ones included;
-            empty where the encoder knows no types.
+        cell_types: whole cells by the type that they look most like; empty where the encoder knows
+            no types.
     """
 
     patient: str
@@ -154,7 +154,7 @@ class PatientResult:
             quality=prediction.quality,
             p_values={label: float(p) for label, p in prediction.p_values.items()},
             supported=float(prediction.supported),
-            cell_types=dict(sorted(Counter(prediction.cell_types).items())),
+            cell_types=dict(sorted(Counter(filter(None, prediction.cell_types)).items())),
         )
 
     @classmethod

@@ -128,6 +128,7 @@ def patient_page(
         facts=facts,
         remarks=remarks,
         types=_types_of(result, run.model),
+        typed=sum(result.cell_types.values()),
         limits={label: _limits_of(label, run.model) for label in result.probabilities},
         quality=quality_rows(result.quality),
         fields=_fields(album, evidence, overlays, room),
