@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from millie.bags.store import Store
+from millie.bags.store import BagReader, Store
 from millie.config import Config
 from millie.errors import ConfigError, MissingFileError, TrainingError
+from millie.inference.trained_on import image_codes
 from millie.learning.fit import fit, fit_bundle
 from millie.models.bundle import load_bundle
 from millie.models.encoders import build_encoder
@@ -43,6 +44,11 @@ def test_everything_a_bundle_needs(toy_store: Store, config: Config) -> None:
     assert fitted.encoder_sha256 == weights_digest(build_encoder(config.model))
     assert fitted.reference["mean"].shape == (6,)
     assert fitted.reference["um_px"].shape == (12,)
+    images = set()
+    for path in toy_store.files():
+        with BagReader(path) as bag:
+            images |= {source.sha256 for source in bag.sources}
+    assert fitted.reference["images"].tolist() == image_codes(images).tolist()
     assert fitted.provenance["n_by_class"] == {"AML": 6, "APL": 6}
     assert sum(fitted.provenance["n_held_out"]) == 12
     text = json.dumps(fitted.provenance)

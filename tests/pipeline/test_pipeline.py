@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image
 
 from millie import pipeline
 from millie.bags.store import Store
@@ -18,6 +19,7 @@ from millie.cli import commands as cli
 from millie.engines.seam import ProcessEngine, SerialEngine
 from millie.errors import ConfigError, ImageError, MissingFileError, NoCellsError
 from millie.outputs.report import rewrite_report, write_report
+from millie.types import Finding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +71,7 @@ def test_prediction_tables_have_the_promised_columns(calls: pipeline.PredictResu
         assert total == pytest.approx(1, abs=1e-4)
     cells = _rows(calls.out / "cells.csv")
     assert list(cells[0]) == [
-        "patient", "source", "x_px", "y_px", "probability_APL", "probability_normal"
+        "patient", "source", "x_px", "y_px", "probability_APL", "probability_normal", "looks_like",
     ]  # fmt: skip
     assert len(cells) == sum(int(row["n_cells"]) for row in rows)
     assert json.loads((calls.out / "predictions.json").read_text(encoding="utf-8"))
@@ -87,6 +89,26 @@ def test_a_store_predicts_like_its_images(
     assert [p.probabilities for p in from_store.predictions] == [
         p.probabilities for p in calls.predictions
     ]
+
+
+def test_patients_that_the_model_was_trained_on_are_named_and_new_ones_are_not(
+    bundle: Path,
+    films: Path,
+    calls: pipeline.PredictResult,
+    two_folders: list[Path],
+    tmp_path: Path,
+) -> None:
+    def trained(result: pipeline.PredictResult) -> set[str]:
+        return {p.patient for p in result.problems if p.error == Finding.TRAINED_ON}
+
+    assert trained(calls) == {one.patient for one in calls.predictions}
+    page = next((calls.out / "patients").glob("*.html")).read_text(encoding="utf-8")
+    assert "Model trained on this patient" in page
+    for folder in two_folders:  # encoded again, another file: nothing is known of it
+        with Image.open(folder / "field.jpg") as opened:
+            opened.save(folder / "field.png")
+        (folder / "field.jpg").unlink()
+    assert trained(pipeline.predict(bundle, two_folders, tmp_path / "new")) == set()
 
 
 def test_calls_are_the_same_bytes_whatever_order_batches_and_workers(

@@ -167,7 +167,7 @@ def test_types_are_normalised_and_oddities_told(root: Path) -> None:
     assert told(cohort, "cell type 'new sort of cell' is not a published one")
     assert told(cohort, "1 artefact: not leukocytes by their label, but kept")
     assert told(cohort, "3 of the 106 published patients: a subset")
-    assert told(cohort, "1 APL patients in Discovery; published: 22")
+    assert told(cohort, "APL patients in Discovery: 1; published: 22")
     assert all(p.note for p in cohort.problems if not p.patient)
 
 

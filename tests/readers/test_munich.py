@@ -61,7 +61,7 @@ def test_patients_have_the_diagnosis_of_their_class_folder(root: Path) -> None:
     assert image.pixel_size is not None
     assert image.pixel_size.to_um(144) == pytest.approx(24.9)
     check_labels(cohort)
-    assert "1 patients in metadata.csv have no folder: DDD" in messages(cohort)
+    assert "patients in metadata.csv without a folder: 1 (DDD)" in messages(cohort)
     assert "3 of the 189 published patients: a subset" in messages(cohort)
     assert all(problem.note for problem in cohort.problems)
 

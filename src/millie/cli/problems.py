@@ -35,7 +35,8 @@ _NOTES: Mapping[str, str] = {
     "read as one patient (if each sub-folder is a patient, give FOLDER/*)",
     Finding.STRAY: "{} files that are no images were left aside",
     Finding.SEEN_BEFORE: "{} patients were in an earlier run of the same model: counted once",
-    Finding.TRAINED_ON: "{} patients are among those that the model was trained on: counted",
+    Finding.TRAINED_ON: "{} patients are among those that the model was trained on: their calls "
+    "say nothing about new patients",
     Finding.TEST_SPLIT: "{} patients of split 'test': not used for training",
 }
 _FAILURES: Mapping[str, str] = {

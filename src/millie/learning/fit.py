@@ -24,6 +24,7 @@ from millie.inference.gates import quality_limits, reference_features
 from millie.inference.magnification import UM_PX, bag_um_px
 from millie.inference.operating import call_rule, promise
 from millie.inference.quality import measure_bag
+from millie.inference.trained_on import IMAGES, image_codes
 from millie.learning.ensemble import Cast, Ensemble, Material, fit_ensemble
 from millie.learning.material import open_material, participants
 from millie.learning.parallel import joined
@@ -31,13 +32,15 @@ from millie.learning.sampling import whole_bag
 from millie.learning.train import Progress, embedded_chunks, silent, threads_for
 from millie.models.bundle import BundleDescription, held_out_of, load_bundle, save_bundle
 from millie.models.bundle_folder import check_target
+from millie.models.encoders import ENCODERS
 from millie.models.manifest import MANIFEST
+from millie.outputs.model_card import CardFacts, model_card
 from millie.statistics.calibration import apply_temperature
 from millie.statistics.metrics import choose_positive, roc_auc
 from millie.types import RESEARCH_USE_ONLY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -127,7 +130,9 @@ def fit(
         ensemble.threshold,
         ensemble.temperature,
         encoder_sha256,
-        _reference(ensemble, cells, cast, config) | training_scales(store, patients),
+        _reference(ensemble, cells, cast, config)
+        | training_scales(store, patients)
+        | training_images(store, patients),
         _limits(store, patients, progress),
         _provenance(ensemble, cells, cast, config, store),
         who.problems,
@@ -158,7 +163,7 @@ def fit_bundle(
         progress: called after each epoch and patient.
         version: of the model.
         material: as in :func:`fit`.
-        card: writes the model card; None: a short one without figures.
+        card: writes the model card; None: from the training alone.
 
     Returns:
         What was trained; of several processes one alone writes it.
@@ -169,7 +174,7 @@ def fit_bundle(
         StoreError: a bag is damaged.
         BusyError: another training is writing this bundle.
     """
-    write_card = card or model_card
+    write_card = card or (lambda title, fitted: model_card(card_facts(title, fitted, config)))
     if (done := _made_before(out, store, config, name, version, material, write_card)) is not None:
         _tidy(out)
         return done
@@ -272,6 +277,16 @@ def training_scales(store: Store, patients: Sequence[str]) -> dict[str, Tensor]:
     return {UM_PX: known} if len(known) else {}
 
 
+def training_images(store: Store, patients: Sequence[str]) -> dict[str, Tensor]:
+    """Codes of the image files that these patients' cells are from; they name nobody."""
+    digests: list[str] = []
+    for patient in patients:
+        with BagReader(store.path_of(patient), verify=False) as reader:
+            digests += [source.sha256 for source in reader.sources]
+    codes = image_codes(digests)
+    return {IMAGES: codes} if len(codes) else {}
+
+
 def _reference(
     ensemble: Ensemble, material: Material, cast: Cast, config: Config
 ) -> dict[str, Tensor]:
@@ -349,20 +364,10 @@ def out_of_fold_auc(ensemble: Ensemble, cast: Cast) -> float | None:
     return roc_auc(positive, p[:, index])
 
 
-def model_card(name: str, fitted: Fitted) -> str:
-    """A short card in Markdown: what the model is, its training data, and its intended use."""
-    facts: Mapping[str, Any] = fitted.provenance
-    counts = ", ".join(f"{n} {label}" for label, n in facts["n_by_class"].items())
-    return f"""# {name}
-
-{RESEARCH_USE_ONLY}
-
-Classifies patients as {", ".join(fitted.classes)} from images of their leukocytes;
-`{fitted.positive}` is called at a calibrated probability of {fitted.threshold:.3f} or more.
-
-- Trained on {facts["n_patients"]} patients ({counts}) of `{facts["cohort"]}`, from diagnoses alone;
-  no cell was labelled.
-- Networks: {len(fitted.networks)}, probabilities averaged, temperature {fitted.temperature:.2f}.
-- Performance is not stated here: measure it with `millie crossval` and the same settings, and on
-  data from another source.
-"""
+def card_facts(name: str, fitted: Fitted, config: Config) -> CardFacts:
+    """What a training says of its model, for the card."""
+    return CardFacts(
+        name, fitted.classes, fitted.positive, fitted.threshold, fitted.temperature,
+        len(fitted.networks), config.model.encoder, config.model.aggregator, fitted.provenance,
+        ENCODERS[config.model.encoder].licence, fitted.promise(config.prediction),
+    )  # fmt: skip

@@ -96,7 +96,8 @@ class Bundle:
         reference: of the training patients: ``mean``, ``std`` (D,) and ``distances`` (P,) of their
             features; ``held_out`` (H, C), calibrated probabilities of patients by networks that had
             not trained on them, and ``held_out_class`` (H,); ``um_px`` (P,), their images' scales.
-            May be empty, or lack the last three.
+            ``images`` (I,), codes of the files, see :mod:`millie.inference.trained_on`.
+            May be empty, or lack the last four.
         golden: ``embeddings`` (n, D) or ``images`` uint8 (n, 3, S, S), and the ``probabilities``
             (C,) expected of them; see :meth:`check`.
         card: text of the model card.
@@ -328,6 +329,8 @@ def _checked_reference(tensors: dict[str, Tensor], manifest: Manifest) -> dict[s
         }
         if "um_px" in tensors:
             expected["um_px"] = torch.empty(_rows(tensors, "um_px"))
+        if "images" in tensors:
+            expected["images"] = torch.empty(_rows(tensors, "images"), dtype=torch.int64)
         if "held_out" in tensors:
             patients = _rows(tensors, "held_out")
             expected["held_out"] = torch.empty(patients, classes)

@@ -191,9 +191,8 @@ def train(
         >>> 0 < model.threshold < 1
         True
     """
-    from millie.learning.fit import fit_bundle
-    from millie.models.encoders import ENCODERS
-    from millie.outputs.model_card import CardFacts, model_card
+    from millie.learning.fit import card_facts, fit_bundle
+    from millie.outputs.model_card import model_card
 
     config = settings_of(config)
     bags, folder = Store(Path(store)), Path(out)
@@ -209,11 +208,7 @@ def train(
         )
 
     def card(title: str, fitted: Fitted) -> str:
-        facts = CardFacts(
-            title, fitted.classes, fitted.positive, fitted.threshold, fitted.temperature,
-            len(fitted.networks), config.model.encoder, config.model.aggregator, fitted.provenance,
-            ENCODERS[config.model.encoder].licence, fitted.promise(config.prediction),
-        )  # fmt: skip
+        facts = card_facts(title, fitted, config)
         return model_card(facts, bags.root, Path(study) if study else None, text)
 
     fitted = fit_bundle(bags, config, folder, name=name, progress=progress, card=card)

@@ -75,8 +75,12 @@ class Caller:
     def predict(
         self, bags: Sequence[Path], config: Config, progress: Progress
     ) -> tuple[list[Prediction], list[Problem]]:
-        """One prediction a bag; a patient that fails is named and the others go on."""
+        """One prediction a bag; a patient that fails is named and the others go on.
+
+        A note names each patient whose images the model was trained on.
+        """
         from millie.inference.predict import predict_bag
+        from millie.inference.trained_on import trained_on
 
         problems: list[Problem] = []
         predictions: list[Prediction] = []
@@ -91,7 +95,9 @@ class Caller:
                         self.bundle, reader, self.runtimes, config.prediction,
                         screen=self.screen, types=self.types,
                     )  # fmt: skip
+                    seen = trained_on(reader, self.bundle.reference)
                 predictions.append(prediction)
+                problems += [seen] if seen else []
             except (ConfigError, DataError, MissingError, RuntimeError, MemoryError) as error:
                 # The last two are a runtime's: one patient must not cost the others their calls.
                 message = str(error)

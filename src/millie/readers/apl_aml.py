@@ -319,7 +319,7 @@ def _count_notes(cohort: Cohort) -> Iterator[Problem]:
     got = Counter((p.label, splits[p.split]) for p in cohort.patients)
     for (label, name), published in PUBLISHED_PATIENTS.items():
         if got[label, name] != published:
-            text = f"{got[label, name]} {label} patients in {name}; published: {published}"
+            text = f"{label} patients in {name}: {got[label, name]}; published: {published}"
             yield note("", "", text)
 
 

@@ -155,7 +155,7 @@ def _strangers(root: Path, places: Sequence[Path], rows: Mapping[str, Row]) -> I
     absent = sorted(set(rows) - {place.name for place in places})
     if absent:
         some = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
-        yield note("", "", f"{len(absent)} patients in {_TABLE} have no folder: {some}")
+        yield note("", "", f"patients in {_TABLE} without a folder: {len(absent)} ({some})")
 
 
 def _patient(place: Path, root: Path, row: Row | None) -> tuple[Patient, tuple[Problem, ...]]:

@@ -221,6 +221,9 @@ def quality_facts(
         facts.append(Fact("Patients with the same cells", f"{shared:,}", check=True, note=note))
     if "evidence" in remarked:
         facts.append(Fact("Strongest evidence", "cells that look mature", check=True))
+    if any(p.error == Finding.TRAINED_ON for p in problems):
+        note = "says nothing about new patients"
+        facts.append(Fact("Model trained on this patient", "yes", check=True, note=note))
     note = "listed below" if lost else ""
     return [*facts, Fact("Files not used", f"{len(lost):,}", check=bool(lost), note=note)]
 
