@@ -18,6 +18,7 @@ CREATED = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 CARD: dict[str, Any] = {
     "name": "apl-blood", "version": "0.1.0", "sha256": "9f" * 32, "labels": ["AML", "APL"],
     "positive": "APL",
+    "scope": "This model tells APL from other AML; it cannot say normal or ALL.",
 }  # fmt: skip
 STATES = ("APL_SUSPECT", "INDETERMINATE", "URGENT_INDETERMINATE")
 TOO_FEW = Reason("TOO_FEW_CELLS", "6 cells: at least 50 are needed", "Photograph more cells.")

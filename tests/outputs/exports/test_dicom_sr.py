@@ -107,6 +107,7 @@ def test_reports_say_what_the_run_says(called: Path, folder: Path) -> None:
         texts = " ".join(i.TextValue for i in items if i.ValueType == "TEXT")
         assert "research use only" in texts
         assert "not reviewed by a person" in texts
+        assert run.model.scope in texts
         assert run.model.sha256 in texts
         assert ("at least 50" in texts) == bool(sample.result.reasons)
         measured = {

@@ -125,6 +125,8 @@ def test_nothing_is_final_and_every_patient_is_there(called: Path, bundles: Path
         report, observation = by_kind["DiagnosticReport"], by_kind["Observation"]
         assert report["status"] == observation["status"] == "preliminary"
         assert "not reviewed by a person" in report["conclusion"]
+        assert run.model.scope in report["conclusion"]
+        assert {"text": run.model.scope} in observation["note"]
         assert "research use only" in report["conclusion"]
         value = observation.get("valueCodeableConcept")
         assert ("dataAbsentReason" in observation) == (value is None), "obs-6"

@@ -110,6 +110,7 @@ def test_a_call_is_told_as_it_is(folder: Path) -> None:
         assert call["classification"]["name"] == f"call: {call['metadata']['state']}"
         assert "Preliminary" in call["metadata"]["status"]
         assert "research use only" in call["metadata"]["intended use"]
+        assert "tells APL from other AML" in call["metadata"]["what the model can tell"]
     told = calls[1]["metadata"]
     assert told["reasons"] == "6 cells: at least 50 are needed. Photograph more cells."
     assert told["codes"] == "TOO_FEW_CELLS"

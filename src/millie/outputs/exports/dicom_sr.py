@@ -234,7 +234,7 @@ def _call(study: Study, sample: Sample) -> sr.MeasurementsAndQualitativeEvaluati
             )
         ],
     )
-    told = [words.meaning, reasons(result), STATUS, INTENDED_USE]
+    told = [words.meaning, reasons(result), study.run.model.scope, STATUS, INTENDED_USE]
     for text in filter(None, told):
         comment = sr.TextContentItem(
             codes.DCM.Comment, _text(text, 4096), sr.RelationshipTypeValues.CONTAINS

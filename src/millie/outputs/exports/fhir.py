@@ -92,7 +92,9 @@ def _report(
     run: PredictionRun, result: PatientResult, subject: Resource, urls: dict[str, str]
 ) -> Resource:
     words = words_for(result.state)
-    told = [f"{words.title}. {words.meaning}", reasons(result), STATUS, INTENDED_USE]
+    told = [
+        f"{words.title}. {words.meaning}", reasons(result), run.model.scope, STATUS, INTENDED_USE,
+    ]  # fmt: skip
     return {
         "resourceType": "DiagnosticReport",
         "status": "preliminary",
@@ -128,7 +130,8 @@ def _observation(
         found["valueCodeableConcept"] = {"text": result.state}
     if result.state in _INDETERMINATE:
         found["interpretation"] = [_coded("v3-ObservationInterpretation", "IND", "Indeterminate")]
-    notes = [words_for(result.state).meaning, reasons(result), STATUS, INTENDED_USE]
+    meaning = words_for(result.state).meaning
+    notes = [meaning, reasons(result), run.model.scope, STATUS, INTENDED_USE]
     found["note"] = [{"text": _text(note)} for note in notes if note]
     found["specimen"] = {"reference": urls["Specimen"]}
     found["device"] = {"reference": urls["Device"]}

@@ -176,7 +176,8 @@ def _call(run: PredictionRun, sample: Sample, image: SampleImage) -> Feature:
     metadata = {
         "patient": result.patient, "state": result.state, "reasons": reasons(result),
         "codes": " ".join(reason.code for reason in result.reasons),
-        "status": STATUS, "intended use": INTENDED_USE, "image": image.name,
+        "what the model can tell": run.model.scope, "status": STATUS,
+        "intended use": INTENDED_USE, "image": image.name,
         "model": run.model.title, "model sha256": run.model.sha256, "called": run.created,
     }  # fmt: skip
     properties = {
