@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from millie.errors import ImageError, ImageTooLargeError, MillieError, no_warnings
 from millie.readers.colour import stated_colours, to_srgb
 from millie.readers.damage import check_coded, check_sectors, check_structure
+from millie.readers.libtiff import hush
 from millie.readers.limits import check_cost, coded_bytes
 from millie.readers.tiff import EXPORT, MAX_PAGES, check_layout, layout_name
 
@@ -111,6 +112,7 @@ def open_checked(data: bytes, name: str, config: ReadingConfig) -> Image.Image:
     check_cost(data, kind, name)
     check_structure(data, kind, name)
     if kind == "TIFF":
+        hush()
         check_layout(data, name)
     image = _opened(data, kind, name)
     _check_limits(image, data, name, config)
