@@ -125,6 +125,8 @@ class Finding(StrEnum):
     """One cell that was filed under several cell types."""
     OVERVIEW = "Overview"
     """A field of view among single cells, or as small as one."""
+    SAME_SCALE = "SameScale"
+    """A field among single-cell images that was read at their scale."""
     NO_SCALE = "NoScale"
     """An image whose scale the set does not give."""
     NOT_UNDERSTOOD = "NotUnderstood"

@@ -28,6 +28,12 @@ from millie.config import Config
 from millie.errors import DataError, ImageError, MissingError, NoCellsError, ScaleError
 from millie.files import code_digest
 from millie.pipeline.drawn import drawn_cells
+from millie.pipeline.image_notes import (
+    FIELD_AFTER_ALL,
+    doubtful_scales,
+    why_empty,
+    why_left_out,
+)
 from millie.pipeline.slide_tally import SlideTally
 from millie.readers.content import copy_note, note, pixels_sha256
 from millie.readers.fields import read_fields
@@ -53,9 +59,6 @@ from millie.types import (
     Problem,
     SourceRecord,
 )
-
-_AFTER_ALL = "as small as a single-cell crop, but its cells say otherwise: read as a field of view"
-_LEAST_SIDE_UM = 8.0  # of a single-cell crop: less than a small lymphocyte
 
 # Images read ahead to learn scale and stain of the sample; bounds what is decoded at a time.
 _LOOK_AHEAD_IMAGES = 16
@@ -131,7 +134,7 @@ def segment_patient(task: PatientTask) -> dict[str, Any]:
     cells = _cells(task, tally)
     first = next(cells, None)
     if first is None:
-        raise NoCellsError(_why_empty(task.patient, tally))
+        raise NoCellsError(why_empty(task.patient, tally.problems))
     crops = task.config.crops
     meta = BagMeta(
         size_px=crops.size_px,
@@ -179,6 +182,7 @@ def _cells(task: PatientTask, tally: _Tally) -> Iterator[CellCrop]:
         tally.slides.add(one, len(own))
         yield from own
     tally.problems += tally.slides.problems(task.patient.id)
+    tally.problems += doubtful_scales(task.patient, tally.sources, task.config.segmentation.um_px)
 
 
 def _without_copies(
@@ -252,7 +256,7 @@ def _cells_of_field(
     kind = image_kind(one, config.reading)
     if _is_field_after_all(one, kind, detection, config):
         kind = ImageKind.FIELD
-        tally.problems.append(note(task.patient.id, name, _AFTER_ALL, Finding.OVERVIEW))
+        tally.problems.append(note(task.patient.id, name, FIELD_AFTER_ALL, Finding.OVERVIEW))
     if kind is not ImageKind.CELL and "refused" in detection.diagnostics:
         reason = str(detection.diagnostics["refused"])
         if one.place is not None:
@@ -267,7 +271,7 @@ def _cells_of_field(
     if one.place is not None and not wanted:
         return  # of the hundreds of fields of a slide those without cells are only counted
     if kind is ImageKind.CELL and not wanted:
-        why = f"left out: {_why_left_out(regions[0].cell, detection, one)}"
+        why = f"left out: {why_left_out(regions[0].cell, detection, one)}"
         tally.problems.append(note(task.patient.id, name, why, Finding.EXCLUDED))
     side_px = _crop_side_px(detection.pixel_size, kind, config, one)
     index = len(tally.sources)
@@ -317,20 +321,6 @@ def _is_field_after_all(one: Field, kind: ImageKind, detection: Detection, confi
 def _is_wanted(cell: Cell, config: Config) -> bool:
     crops = config.crops
     return (crops.keep_smudge or not cell.smudge) and (crops.keep_unoutlined or cell.quality > 0)
-
-
-def _why_left_out(cell: Cell, detection: Detection, one: Field) -> str:
-    """Why a single-cell crop gives no cell."""
-    height, width = one.image.shape[:2]
-    if cell.quality > 0:
-        return "a smudge cell (crops.keep_smudge=false)"
-    if one.pixel_size and (side_um := one.pixel_size.to_um(max(height, width))) < _LEAST_SIDE_UM:
-        return f"too small: {width} x {height} px are {side_um:.2g} um, less than a cell"
-    if refused := detection.diagnostics.get("refused"):
-        return str(refused)
-    if detection.regions:
-        return "no cell in its middle; if it is a field of view, give kind and um_px in a manifest"
-    return f"no cell could be outlined in {width} x {height} px"
 
 
 def _regions(detection: Detection, kind: ImageKind, one: Field) -> tuple[CellRegion, ...]:
@@ -398,13 +388,6 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
-
-
-def _why_empty(patient: Patient, tally: _Tally) -> str:
-    reasons = [f"{p.source}: {p.message.removeprefix(f'{p.source}: ')}" for p in tally.problems[:5]]
-    reasons = reasons or ["no leukocytes found; check with `millie detect --overlay`"]
-    images = "1 image" if len(patient.images) == 1 else f"{len(patient.images)} images"
-    return f"{patient.id}: no cells in {images} ({'; '.join(reasons)})"
 
 
 def _summary_of(store: Store, patient_id: str) -> dict[str, Any]:

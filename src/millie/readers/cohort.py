@@ -119,10 +119,11 @@ def _spread_note(name: str, place: Path, files: Sequence[Path]) -> Iterator[Prob
     """Tell when a folder may be a folder of patients: images in several sub-folders only."""
     tops = {path.relative_to(place).parts[0] for path in files if path.parent != place}
     if len(tops) > 1 and all(path.parent != place for path in files):
+        folder = place.resolve().name  # results name no place on this machine
         yield note(
             name, "",
-            f"images from {len(tops)} sub-folders of {place} ({_some(sorted(tops))}) read as one "
-            f"patient; if each sub-folder is a patient, give {place}/*",
+            f"images from {len(tops)} sub-folders of {folder} ({_some(sorted(tops))}) read as one "
+            f"patient; if each sub-folder is a patient, give {folder}/*",
             Finding.ONE_PATIENT,
         )  # fmt: skip
 

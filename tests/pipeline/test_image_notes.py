@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from millie.pipeline.image_notes import doubtful_scales
+from millie.types import Finding, ImageKind, Patient, SourceRecord
+
+PATIENT = Patient("p", None, ())
+CROP = SourceRecord("c.jpg", "0", ImageKind.CELL, 0.1, 360, 360)
+
+
+def field(um_px: float = 0.1, source: str = "given") -> SourceRecord:
+    facts = {"scale_source": source}
+    return SourceRecord("f.jpg", "1", ImageKind.FIELD, um_px, 3000, 3000, diagnostics=facts)
+
+
+def test_an_overview_at_the_scale_of_the_crops_is_noted() -> None:
+    (found,) = doubtful_scales(PATIENT, [CROP, field()], 0.1)
+    assert (found.source, found.error, found.note) == ("f.jpg", Finding.SAME_SCALE, True)
+    assert "0.1 um/px" in found.message
+
+
+@pytest.mark.parametrize(
+    ("sources", "um_px"),
+    [
+        ([CROP, field()], None),
+        ([field(), field()], 0.1),
+        ([CROP, CROP], 0.1),
+        ([CROP, field(0.2)], 0.1),
+        ([CROP, field(0.1, "red cells")], 0.1),
+    ],
+)
+def test_nothing_is_said_where_the_scale_is_the_fields_own(
+    sources: list[SourceRecord], um_px: float | None
+) -> None:
+    assert doubtful_scales(PATIENT, sources, um_px) == []
