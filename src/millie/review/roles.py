@@ -50,12 +50,17 @@ ALLOWED: dict[Role, frozenset[Act]] = {
 View = Callable[..., HttpResponseBase]
 
 
-def may(user: AbstractBaseUser | AnonymousUser, act: Act) -> bool:
-    """Whether a user's roles allow an act; a disabled user may nothing."""
+def acts_of(user: AbstractBaseUser | AnonymousUser) -> frozenset[Act]:
+    """All that a user's roles allow; a disabled user may nothing."""
     if not user.is_active or not user.is_authenticated:
-        return False
+        return frozenset()
     names = set(cast("User", user).groups.values_list("name", flat=True))
-    return any(act in ALLOWED[role] for role in Role if role in names)
+    return frozenset().union(*(ALLOWED[role] for role in Role if role in names))
+
+
+def may(user: AbstractBaseUser | AnonymousUser, act: Act) -> bool:
+    """Whether a user's roles allow an act."""
+    return act in acts_of(user)
 
 
 def requires(act: Act) -> Callable[[View], View]:

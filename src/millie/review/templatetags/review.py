@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 from django import template
 
-from millie.outputs.page import visible
+from millie.outputs.page import count, decimal, percent, visible
+from millie.outputs.patient.states import words_for
+from millie.statistics.conformal import in_words
 
 register = template.Library()
 register.filter("visible", visible)
+register.filter("percent", percent)
+register.filter("decimal", decimal)
+register.filter("counted", count)
+register.filter("probability", in_words)
+
+
+@register.filter
+def moment(when: datetime | None) -> str:
+    """A time for people, in UTC to the minute; a dash where there is none."""
+    return f"{when:%Y-%m-%d %H:%M} UTC" if when else "–"
+
+
+@register.inclusion_tag("review/state.html")
+def state(code: str) -> dict[str, Any]:
+    """A state of an analysis: icon and words, as in the reports."""
+    return {"words": words_for(code)}
