@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator
-
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 
 from millie.review.models import AuditEvent
+from millie.review.pages.downloads import csv_file
 from millie.review.records.audit import verify
 from millie.review.roles import Act, requires
 
 _A_PAGE = 100
 _COLUMNS = ("number", "at", "actor", "action", "subject", "details", "previous", "digest")
-
-
-class _Echo:
-    """A file that gives back what is written to it."""
-
-    def write(self, line: str) -> str:
-        return line
 
 
 @requires(Act.AUDIT)
@@ -36,22 +27,12 @@ def audit(request: HttpRequest) -> HttpResponse:
 
 
 @requires(Act.AUDIT)
-def audit_csv(request: HttpRequest) -> StreamingHttpResponse:
+def audit_csv(request: HttpRequest) -> HttpResponseBase:
     """All events as CSV, with what is needed to check the chain elsewhere."""
-    response = StreamingHttpResponse(
-        _lines(_found(request.GET.get("q", "").strip())), content_type="text/csv; charset=utf-8"
-    )
-    response["Content-Disposition"] = 'attachment; filename="audit.csv"'
-    return response
+    events = _found(request.GET.get("q", "").strip()).order_by("number")
+    return csv_file("audit.csv", _COLUMNS, events.values_list(*_COLUMNS).iterator(chunk_size=2000))
 
 
 def _found(wanted: str) -> QuerySet[AuditEvent]:
     events = AuditEvent.objects.order_by("-number")
     return events.filter(subject=wanted) | events.filter(actor=wanted) if wanted else events
-
-
-def _lines(events: QuerySet[AuditEvent]) -> Iterator[str]:
-    writer = csv.writer(_Echo())
-    yield str(writer.writerow(_COLUMNS))
-    for event in events.values_list(*_COLUMNS).iterator(chunk_size=2000):
-        yield str(writer.writerow(event))

@@ -4,6 +4,7 @@ from django.urls import path
 
 from millie.review.pages import (
     audit,
+    downloads,
     escalations,
     second_reviews,
     signing,
@@ -20,5 +21,8 @@ urlpatterns = [
     path("second-reviews/<str:pseudonym>", second_reviews.second_review, name="second_review"),
     path("audit", audit.audit, name="audit"),
     path("audit.csv", audit.audit_csv, name="audit_csv"),
+    path("decisions/conclusions.csv", downloads.conclusions_csv, name="conclusions_csv"),
+    path("decisions/cells.csv", downloads.cells_csv, name="cells_csv"),
+    path("decisions/decisions.json", downloads.decisions_json, name="decisions_json"),
     path("users", users.users, name="users"),
 ]
