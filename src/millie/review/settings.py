@@ -38,6 +38,8 @@ INSTALLED_APPS = [
     "millie.review.apps.ReviewConfig",
 ]
 MIDDLEWARE = [
+    "millie.review.serving.requests.Requests",
+    "millie.review.problems.ApiProblems",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",

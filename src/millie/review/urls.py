@@ -3,7 +3,14 @@
 from django.contrib.auth import views as auth
 from django.urls import include, path
 
+from millie.review.api.routes import api
+from millie.review.pages import service
+
+handler500 = "millie.review.problems.server_error"
 urlpatterns = [
+    path("api/v1/", api.urls),
+    path("healthz", service.healthz, name="healthz"),
+    path("metrics", service.metrics, name="metrics"),
     path("login", auth.LoginView.as_view(template_name="review/login.html"), name="login"),
     path("logout", auth.LogoutView.as_view(), name="logout"),
     path("", include("millie.review.pages.urls")),

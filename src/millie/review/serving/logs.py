@@ -39,12 +39,12 @@ class JsonLines(logging.Formatter):
 
 
 def set_up_logs() -> None:
-    """Send all logs of this process to standard error."""
+    """Send all logs of this process to standard error; to a terminal no more than warnings."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("millie").setLevel(logging.INFO)
+    logging.getLogger("millie").setLevel(logging.WARNING if sys.stderr.isatty() else logging.INFO)
     # Django's own would tell 404s with their paths a second time.
     logging.getLogger("django.request").setLevel(logging.CRITICAL)
