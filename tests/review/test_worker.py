@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -13,7 +13,6 @@ from PIL import Image
 from millie.errors import BusyError
 from millie.models.bundle_folder import locate
 from millie.outputs.patient.tables import read_predictions
-from millie.review.data_folder import DataFolder
 from millie.review.jobs import queue, worker
 from millie.review.models import CellDecision, Job, JobStatus, Sample
 from millie.review.models import Worker as Seen
@@ -24,20 +23,15 @@ if TYPE_CHECKING:
 
     from django.contrib.auth.models import User
 
+    from millie.review.data_folder import DataFolder
+
 pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def data(tmp_path: Path, run_of_one: Path, settings: Any) -> DataFolder:
-    """A data folder with the images and the run of the drawn sample."""
-    folder = DataFolder(tmp_path / "data")
-    shutil.copytree(run_of_one / "samples", folder.samples, dirs_exist_ok=True)
-    settings.DATA = folder
-    return folder
-
-
-@pytest.fixture
 def sample(analysed: Sample, data: DataFolder, run_of_one: Path) -> Sample:
+    """The drawn sample, with its images and its run in the data folder."""
+    shutil.copytree(run_of_one / "samples", data.samples, dirs_exist_ok=True)
     for image in analysed.images.all():
         source = run_of_one / "images" / "S-drawn" / image.name
         shutil.copyfile(source, data.images / image.sha256)
