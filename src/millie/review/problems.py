@@ -102,7 +102,7 @@ class ApiProblems:
         """Answer a request."""
         response = self._get_response(request)
         kind = response.headers.get("Content-Type", "")
-        if response.status_code < 400 or kind == CONTENT_TYPE or not request.path.startswith(API):
+        if response.status_code < 400 or "json" in kind or not request.path.startswith(API):
             return response
         told = problem(response.status_code, _STANDARD.get(response.status_code, ""))
         for name, value in response.headers.items():

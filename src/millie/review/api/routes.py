@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from django.conf import settings
 from django.db import IntegrityError
 from django.http import Http404, HttpRequest, HttpResponse
-from ninja import File, Form, Header, NinjaAPI, Query
+from ninja import File, Form, Header, NinjaAPI, Query, Status
 from ninja import Path as InPath
 from ninja.errors import HttpError
 from ninja.files import UploadedFile
@@ -65,7 +65,7 @@ def submit(
             description="The same key with the same request gives the same answer, and one sample.",
         ),
     ] = None,
-) -> tuple[int, Any]:  # fmt: skip
+) -> Status[dict[str, Any]]:  # fmt: skip
     """Images become a sample under a pseudonym, and its analysis is queued.
 
     Nothing is kept where a file cannot be used: the answer names each such file and the reason.
@@ -77,7 +77,7 @@ def submit(
             sent.put(each.name or "image", each.file or each)
         body = _admitted(token, about, sent, idempotency_key)
     response.headers["Location"] = f"{request.path}/{body['id']}"
-    return 202, body
+    return Status(202, body)
 
 
 def _admitted(token: ApiToken, about: About, sent: Tray, key: str | None) -> dict[str, Any]:
@@ -217,11 +217,12 @@ def cells(
     "/health", auth=None, summary="Whether the service works",
     response={200: schemas.Health, 503: schemas.Health},
 )  # fmt: skip
-def health(request: HttpRequest) -> tuple[int, dict[str, Any]]:  # noqa: ARG001
+def health(request: HttpRequest) -> Status[dict[str, Any]]:  # noqa: ARG001
     """Database, worker and disk."""
     found = checks_of(settings.DATA)
     working = all(text == "ok" for text in found.values())
-    return (200 if working else 503), {"status": "ok" if working else "failing", "checks": found}
+    told = {"status": "ok" if working else "failing", "checks": found}
+    return Status(200 if working else 503, told)
 
 
 errors.register(api)

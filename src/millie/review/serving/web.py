@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import errno
 import json
+import socket
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
-from waitress.server import MultiSocketServer, create_server
+from waitress.server import create_server
 from waitress.task import ErrorTask
 from waitress.utilities import Error
 
@@ -106,19 +107,23 @@ def web_server(application: Callable[..., Any], service: Service, incoming: Path
             "trusted_proxy": service.proxy, "trusted_proxy_count": 1,
             "trusted_proxy_headers": {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host"},
         }  # fmt: skip
+    server = create_server(
+        application, sockets=[_socket(service)], threads=_THREADS, ident="millie",
+        clear_untrusted_proxy_headers=True, channel_timeout=_SLOW_CLIENT_S,
+        max_request_body_size=MAX_UPLOAD_BYTES, **trust,
+    )  # fmt: skip
+    server.channel_class = _Channel
+    return server
+
+
+def _socket(service: Service) -> socket.socket:
+    """A socket that is bound; waitress leaves its own open where that fails."""
+    host = "127.0.0.1" if service.host == "localhost" else service.host
     try:
-        server = create_server(
-            application, host=service.host, port=service.port, threads=_THREADS, ident="millie",
-            clear_untrusted_proxy_headers=True, channel_timeout=_SLOW_CLIENT_S,
-            max_request_body_size=MAX_UPLOAD_BYTES, **trust,
-        )  # fmt: skip
+        family, *_, address = socket.getaddrinfo(host, service.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)
     except OSError as error:
         raise ConfigError(_why(error, service)) from error
-    # ``localhost`` has several addresses, and waitress a listener for each.
-    several = isinstance(server, MultiSocketServer)
-    for listener in [*server.map.values()] if several else [server]:
-        listener.channel_class = _Channel
-    return server
 
 
 def _why(error: OSError, service: Service) -> str:
