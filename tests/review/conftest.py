@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.test import Client
 
+    from millie.review.data_folder import DataFolder
     from millie.review.models import Sample
 
 pytest.importorskip("django", reason="needs the extra millie[review]")
@@ -115,3 +116,46 @@ def _emptied_between_tests(monkeypatch: pytest.MonkeyPatch) -> None:
             triggers._install(None, editor)
 
     monkeypatch.setattr(flush.Command, "handle", handle)
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., bytes]:
+    """Makes a small file that is an image, of noise: ``picture(seed, "JPEG")``."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    def draw(seed: int = 0, kind: str = "PNG") -> bytes:
+        pixels = np.random.default_rng(seed).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, kind)
+        return stream.getvalue()
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def zipped() -> Callable[[dict[str, bytes]], bytes]:
+    """Packs files: ``zipped({"1.png": content})``."""
+    import io
+    import zipfile
+
+    def pack(files: dict[str, bytes]) -> bytes:
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return stream.getvalue()
+
+    return pack
+
+
+@pytest.fixture
+def data(tmp_path: Path, settings: Any) -> DataFolder:
+    """An empty data folder, which pages, API and worker use too."""
+    from millie.review.data_folder import DataFolder
+
+    folder = DataFolder(tmp_path / "data")
+    settings.DATA = folder
+    return folder

@@ -61,6 +61,8 @@ class CellDecision(models.Model):
         code: the kind; empty: an earlier decision was taken back.
         suggestion: what the model had suggested.
         blind: the person decided before the suggestion was shown.
+        carried_from: the decision on the same cell of an earlier analysis that this one repeats;
+            None: a person made it here.
     """
 
     cell = models.ForeignKey(Cell, models.CASCADE, related_name="decisions")
@@ -70,6 +72,7 @@ class CellDecision(models.Model):
     blind = models.BooleanField(default=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
     at = models.DateTimeField(auto_now_add=True)
+    carried_from = models.ForeignKey("self", models.PROTECT, null=True, related_name="+")
 
     class Meta:
         constraints = [
