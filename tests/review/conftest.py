@@ -94,3 +94,18 @@ def analysed(run_of_one: Path, db: None) -> Sample:
 def images_of(root: Path) -> list[Path]:
     """In the order of their numbers."""
     return sorted(root.glob("images/S-drawn/*.jpg"), key=lambda p: int(p.stem.split("-")[1]))
+
+
+@pytest.fixture
+def shown(analysed: Sample, run_of_one: Path) -> Sample:
+    """The analysed sample, with its run and images in the data folder that the pages read."""
+    import shutil
+
+    from django.conf import settings
+
+    place = settings.DATA.samples / "S-drawn"
+    if not place.exists():
+        shutil.copytree(run_of_one / "samples" / "S-drawn", place)
+        for path, image in zip(images_of(run_of_one), analysed.images.all(), strict=True):
+            shutil.copyfile(path, settings.DATA.image(image.sha256))
+    return analysed
