@@ -159,3 +159,18 @@ def data(tmp_path: Path, settings: Any) -> DataFolder:
     folder = DataFolder(tmp_path / "data")
     settings.DATA = folder
     return folder
+
+
+@pytest.fixture
+def shown(analysed: Sample, run_of_one: Path) -> Sample:
+    """The analysed sample, with its run and images in the data folder that the pages read."""
+    import shutil
+
+    from django.conf import settings
+
+    place = settings.DATA.samples / "S-drawn"
+    if not place.exists():
+        shutil.copytree(run_of_one / "samples" / "S-drawn", place)
+        for path, image in zip(images_of(run_of_one), analysed.images.all(), strict=True):
+            shutil.copyfile(path, settings.DATA.image(image.sha256))
+    return analysed

@@ -47,5 +47,5 @@ def _remove(_: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("review", "0001_initial")]
+    dependencies = [("review", "0010_jobs_and_intake")]
     operations = [migrations.RunPython(_install, _remove)]

@@ -9,6 +9,7 @@ from django import template
 
 from millie.outputs.page import count, decimal, percent, visible
 from millie.outputs.patient.states import words_for
+from millie.review.cell_kinds import BY_CODE
 from millie.statistics.conformal import in_words
 
 register = template.Library()
@@ -29,3 +30,19 @@ def moment(when: datetime | None) -> str:
 def state(code: str) -> dict[str, Any]:
     """A state of an analysis: icon and words, as in the reports."""
     return {"words": words_for(code)}
+
+
+@register.filter
+def age(since: datetime, now: datetime) -> str:
+    """How long something waits, in the two largest units."""
+    minutes = max(0, int((now - since).total_seconds() // 60))
+    hours, days = minutes // 60, minutes // 1440
+    if days:
+        return f"{days} d {hours % 24} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
+
+
+@register.filter
+def kind(code: str) -> str:
+    """A kind of cell in words."""
+    return BY_CODE[code].title if code in BY_CODE else code
