@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from millie.engines.seam import Engine
     from millie.learning.fit import Fitted
     from millie.models.bundle import Bundle
+    from millie.pipeline.caller import KeptModel
 
 __all__ = [
     "CrossvalResult", "DetectResult", "MonitorResult", "PredictResult", "Progress", "SegmentResult",
@@ -338,6 +339,7 @@ def predict(
     progress: Progress = silent,
     root: PathLike | None = None,
     pseudonyms: PathLike | None = None,
+    kept: KeptModel | None = None,
 ) -> PredictResult:
     """Call every patient found in the inputs and show the cells behind each call.
 
@@ -352,6 +354,7 @@ def predict(
         progress: called after each patient of each step.
         root: as in :func:`read_cohort`.
         pseudonyms: as in :func:`segment`; the table lies outside ``out``.
+        kept: where the model stays loaded for the next call of this function; None: it does not.
 
     Raises:
         MissingFileError: no such bundle, or an input does not exist.
@@ -383,7 +386,7 @@ def predict(
             "segment --pseudonyms`"
         )
     with new_results(folder) as results:
-        with loading(bundle, chosen, engine, progress) as (caller, watched):
+        with loading(bundle, chosen, engine, progress, kept) as (caller, watched):
             if is_store(named):
                 cohort, store = None, elsewhere(named[0], folder)
                 bags, problems = bags_of_store(store, chosen)

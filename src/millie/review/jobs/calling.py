@@ -20,7 +20,7 @@ from millie.errors import MissingFileError, NoCellsError
 from millie.outputs.patient.tables import read_predictions
 from millie.outputs.report import write_prediction_run
 from millie.outputs.result_folder import new_results
-from millie.pipeline.caller import Caller, settings_for
+from millie.pipeline.caller import KeptModel, settings_for
 from millie.types import Problem
 
 if TYPE_CHECKING:
@@ -42,11 +42,13 @@ class Work:
         data: the data folder.
         job: the job.
         bundle: name or folder of the model.
+        kept: where the model stays loaded for the next job.
     """
 
     data: DataFolder
     job: Job
     bundle: str
+    kept: KeptModel
 
     @property
     def sample(self) -> Sample:
@@ -80,8 +82,8 @@ def call(work: Work, progress: Progress) -> Path:
     with images_of(work) as images:
         if work.job.based_on is None:
             return _from_images(work, images, progress)
-        kept = _without(work, work.job.based_on, work.job.excluded, images)
-        pipeline.predict(work.bundle, kept, work.calls, progress=progress)
+        store = _without(work, work.job.based_on, work.job.excluded, images)
+        pipeline.predict(work.bundle, store, work.calls, progress=progress, kept=work.kept)
         return work.calls
 
 
@@ -89,7 +91,9 @@ def _from_images(work: Work, images: Path, progress: Progress) -> Path:
     um_px = work.sample.um_px
     words = [f"segmentation.um_px={um_px}"] if um_px else []
     try:
-        pipeline.predict(work.bundle, images, work.calls, settings=words, progress=progress)
+        pipeline.predict(
+            work.bundle, images, work.calls, settings=words, progress=progress, kept=work.kept
+        )
     except NoCellsError as error:
         _failed_run(work, words, str(error))
     return work.calls
@@ -97,8 +101,8 @@ def _from_images(work: Work, images: Path, progress: Progress) -> Path:
 
 def _failed_run(work: Work, words: Sequence[str], why: str) -> None:
     """A run that says of its one patient that nothing could be analysed, and why."""
-    chosen = settings_for(_model(work.bundle), None, words)
-    card = Caller(pipeline.load_bundle(_model(work.bundle)), ()).card(chosen)
+    chosen = settings_for(work.bundle, None, words)
+    card = work.kept.caller(work.bundle, chosen).card(chosen)
     name = work.sample.pseudonym
     problem = Problem(name, "", "NoCellsError", why, fatal=True)
     with new_results(work.calls) as results:
@@ -106,10 +110,6 @@ def _failed_run(work: Work, words: Sequence[str], why: str) -> None:
         store.describe(name, chosen, (), [problem])
         write_prediction_run(results.new, card, [], store, [problem], home=work.calls)
         results.publish()
-
-
-def _model(bundle: str) -> str | Path:
-    return Path(bundle) if os.sep in bundle else bundle
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from django.db import DatabaseError, close_old_connections, connection, transact
 from django.utils import timezone
 
 from millie.errors import BusyError, ConfigError, DataError, MissingError
+from millie.pipeline.caller import KeptModel
 from millie.review import models
 from millie.review.jobs import queue
 from millie.review.jobs.calling import Work, call
@@ -55,6 +56,7 @@ class Worker:
 
     name: str = field(default_factory=lambda: f"{platform.node()[:60]}~{os.getpid()}")
     job: models.Job | None = None
+    _kept: KeptModel = field(default_factory=KeptModel)
     _parent: int = field(default_factory=os.getppid)
 
     def run(self) -> None:
@@ -123,7 +125,7 @@ class Worker:
 
     def _make(self, job: models.Job) -> None:
 
-        work = Work(settings.DATA, job, job.bundle or settings.BUNDLE)
+        work = Work(settings.DATA, job, job.bundle or settings.BUNDLE, self._kept)
         folder = call(work, self._progress(job))
         self._keep(work, folder)
 
