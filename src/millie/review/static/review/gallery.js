@@ -375,6 +375,7 @@ let counting = 0;
 function saved(done) {
   const decided = [...cells.values()].filter((cell) => cell.decision).length;
   for (const { cell } of done) dress(cell);
+  if (done.some(({ cell }) => cell === order[cursor])) describe();
   say(`Saved. ${decided.toLocaleString("en-GB")} of ${cells.size.toLocaleString("en-GB")} cells decided.`, "good");
   clearTimeout(counting);
   counting = setTimeout(async () => {
