@@ -167,8 +167,9 @@ def type_keys(page: Page, count: int) -> list[float]:
 
 
 def open_field(page: Page, address: str) -> float:
+    """Until every tile of the whole field is there, ms."""
     page.goto(f"{address}/samples/S-large/fields/1")
-    return mark_ms(page, "field-usable")
+    return mark_ms(page, "field-shown")
 
 
 def told(name: str, values: list[float]) -> None:

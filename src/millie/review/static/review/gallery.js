@@ -73,7 +73,7 @@ function arrange() {
 function place() {
   tilePx = Number(tools.size.value);
   linePx = tilePx + CAPTION_PX + GAP_PX;
-  columns = Math.max(1, Math.floor((gallery.clientWidth - 4) / (tilePx + GAP_PX)));
+  columns = Math.max(1, Math.floor((gallery.clientWidth - 4 + GAP_PX) / (tilePx + GAP_PX)));
   lines = [];
   lineOf = new Int32Array(order.length);
   let top = 0;
