@@ -29,9 +29,7 @@ import django  # noqa: E402
 from django.conf import settings as _settings  # noqa: E402
 
 # Argon2 is slow by design.
-_settings.PASSWORD_HASHERS = [
-    "django.contrib.auth.hashers.MD5PasswordHasher"
-]
+_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 django.setup()
 
 PASSWORD = "correct horse battery staple"  # noqa: S105

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import Max, Min
 from django.http import HttpRequest, HttpResponse
@@ -36,7 +36,7 @@ def field(request: HttpRequest, pseudonym: str, position: int) -> HttpResponse:
     sample = sample_of(pseudonym)
     image = get_object_or_404(sample.images, position=position)
     analysis = analysis_of(sample)
-    context = {
+    context: dict[str, Any] = {
         "sample": sample,
         "analysis": analysis,
         "image": image,
