@@ -18,7 +18,7 @@ from millie.config import Config
 from millie.engines.seam import Engine, ProcessEngine, SerialEngine
 from millie.errors import BundleError, ConfigError, MissingFileError
 from millie.pipeline import caller
-from millie.pipeline.caller import loading, settings_for
+from millie.pipeline.caller import KeptModel, loading, settings_for
 from millie.types import Finding, Prediction
 
 
@@ -85,6 +85,29 @@ def test_the_caller_is_the_same_whoever_cuts(
 def as_data(prediction: Prediction) -> dict[str, Any]:
     """All of a prediction, the score of every cell and the winners included, to the bit."""
     return {**asdict(prediction), "cell_probabilities": prediction.cell_probabilities.tolist()}
+
+
+def test_a_kept_model_is_loaded_once_and_anew_where_model_or_settings_are_others(
+    bundle: Path, tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, load = [], caller._load
+
+    def counted(*words: Any) -> Any:
+        loaded.append(words)
+        return load(*words)
+
+    monkeypatch.setattr(caller, "_load", counted)
+    kept = KeptModel()
+    first = pipeline.predict(bundle, tiny_store, tmp_path / "1", kept=kept)
+    second = pipeline.predict(bundle, tiny_store, tmp_path / "2", kept=kept)
+    assert len(loaded) == 1
+    assert [as_data(p) for p in first.predictions] == [as_data(p) for p in second.predictions]
+    pipeline.predict(
+        bundle, tiny_store, tmp_path / "3", settings="prediction.batch_size=3", kept=kept
+    )
+    assert len(loaded) == 2
+    kept.caller("apl-blood", settings_for("apl-blood", None, []))
+    assert len(loaded) == 3
 
 
 def test_what_is_wrong_with_a_model_is_said_as_soon_as_it_is_known(

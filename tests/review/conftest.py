@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.test import Client
 
+    from millie.review.data_folder import DataFolder
     from millie.review.models import Sample
 
 pytest.importorskip("django", reason="needs the extra millie[review]")
@@ -25,7 +26,10 @@ os.environ.setdefault("MILLIE_REVIEW_DATA", _folder.name)
 os.environ["DJANGO_SETTINGS_MODULE"] = "millie.review.settings"
 
 import django  # noqa: E402
+from django.conf import settings as _settings  # noqa: E402
 
+# Argon2 is slow by design.
+_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 django.setup()
 
 PASSWORD = "correct horse battery staple"  # noqa: S105
@@ -94,3 +98,82 @@ def analysed(run_of_one: Path, db: None) -> Sample:
 def images_of(root: Path) -> list[Path]:
     """In the order of their numbers."""
     return sorted(root.glob("images/S-drawn/*.jpg"), key=lambda p: int(p.stem.split("-")[1]))
+
+
+@pytest.fixture(autouse=True)
+def _emptied_between_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests on a running server empty all tables afterwards; the triggers would refuse that."""
+    from importlib import import_module
+
+    from django.core.management.commands import flush
+    from django.db import connection
+
+    triggers = import_module("millie.review.migrations.0030_audit_triggers")
+    plain = flush.Command.handle
+
+    def handle(self: flush.Command, **options: object) -> None:
+        with connection.schema_editor() as editor:
+            triggers._remove(None, editor)
+        plain(self, **options)
+        with connection.schema_editor() as editor:
+            triggers._install(None, editor)
+
+    monkeypatch.setattr(flush.Command, "handle", handle)
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., bytes]:
+    """Makes a small file that is an image, of noise: ``picture(seed, "JPEG")``."""
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    def draw(seed: int = 0, kind: str = "PNG") -> bytes:
+        pixels = np.random.default_rng(seed).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, kind)
+        return stream.getvalue()
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def zipped() -> Callable[[dict[str, bytes]], bytes]:
+    """Packs files: ``zipped({"1.png": content})``."""
+    import io
+    import zipfile
+
+    def pack(files: dict[str, bytes]) -> bytes:
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return stream.getvalue()
+
+    return pack
+
+
+@pytest.fixture
+def data(tmp_path: Path, settings: Any) -> DataFolder:
+    """An empty data folder, which pages, API and worker use too."""
+    from millie.review.data_folder import DataFolder
+
+    folder = DataFolder(tmp_path / "data")
+    settings.DATA = folder
+    return folder
+
+
+@pytest.fixture
+def shown(analysed: Sample, run_of_one: Path) -> Sample:
+    """The analysed sample, with its run and images in the data folder that the pages read."""
+    import shutil
+
+    from django.conf import settings
+
+    place = settings.DATA.samples / "S-drawn"
+    if not place.exists():
+        shutil.copytree(run_of_one / "samples" / "S-drawn", place)
+        for path, image in zip(images_of(run_of_one), analysed.images.all(), strict=True):
+            shutil.copyfile(path, settings.DATA.image(image.sha256))
+    return analysed

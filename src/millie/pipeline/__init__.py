@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from millie.learning.fit import Fitted
     from millie.models.bundle import Bundle
     from millie.outputs.overlays import Pictures
+    from millie.pipeline.caller import KeptModel
 
 __all__ = [
     "CrossvalResult", "DetectResult", "MonitorResult", "PredictResult", "Progress", "SegmentResult",
@@ -334,6 +335,7 @@ def predict(
     progress: Progress = silent,
     root: PathLike | None = None,
     pseudonyms: PathLike | None = None,
+    kept: KeptModel | None = None,
     *,
     pictures: Pictures = "winners",
 ) -> PredictResult:
@@ -350,6 +352,7 @@ def predict(
         progress: called after each patient of each step.
         root: as in :func:`read_cohort`.
         pseudonyms: as in :func:`segment`; the table lies outside ``out``.
+        kept: where the model stays loaded for the next call of this function; None: it does not.
         pictures: which fields are drawn: those that hold evidence (``winners``), ``all`` or
             ``none``.
 
@@ -384,7 +387,7 @@ def predict(
             "segment --pseudonyms`"
         )
     with new_results(folder) as results:
-        with loading(bundle, chosen, engine, progress) as (caller, watched):
+        with loading(bundle, chosen, engine, progress, kept) as (caller, watched):
             if is_store(named):
                 cohort, store = None, elsewhere(named[0], folder)
                 bags, problems = bags_of_store(store, chosen)

@@ -21,10 +21,12 @@ from millie.engines.seam import Engine, SerialEngine
 from millie.errors import ConfigError, DataError, MissingError
 from millie.models.bundle_folder import (
     DEFAULT_MODEL,
+    file_record,
     locate,
     read_settings,
     shipped_bundles,
 )
+from millie.models.manifest import MANIFEST
 from millie.pipeline.segment_cohort import Progress
 from millie.types import Prediction, Problem
 
@@ -132,9 +134,39 @@ def settings_for(bundle: str | Path, file: Path | None, words: Sequence[str]) ->
     return settings
 
 
+@dataclass(slots=True, eq=False)
+class KeptModel:
+    """The model of the last prediction, kept for the next one.
+
+    For a process that calls sample after sample: making a model ready takes longer than calling a
+    small sample with it. One thread at a time.
+    """
+
+    _key: tuple[str, str] | None = None
+    _caller: Caller | None = None
+
+    def caller(self, bundle: str | Path, config: Config) -> Caller:
+        """The model, loaded unless it is the very one of the last call; errors as of ``loading``.
+
+        Args:
+            bundle: name or folder; :func:`settings_for` has just verified its files, so a manifest
+                that has not changed means that nothing has.
+            config: of the prediction.
+        """
+        manifest = file_record((locate(bundle) / MANIFEST).read_bytes())
+        key = manifest.sha256, config.digest("prediction")
+        if self._caller is None or key != self._key:
+            self._caller, self._key = _load(bundle, config), key
+        return self._caller
+
+
 @contextmanager
 def loading(
-    bundle: str | Path, config: Config, engine: Engine | None, progress: Progress
+    bundle: str | Path,
+    config: Config,
+    engine: Engine | None,
+    progress: Progress,
+    kept: KeptModel | None = None,
 ) -> Iterator[tuple[Callable[[], Caller], Progress]]:
     """Load a model: at once where this process does the work, else while it waits for workers.
 
@@ -143,6 +175,7 @@ def loading(
         config: ``prediction.runtime``.
         engine: who cuts the images; None: this process.
         progress: to be called during that.
+        kept: where the model stays for the next prediction; None: it does not.
 
     Yields:
         A function that waits for the model, and the progress to report by: it raises what went
@@ -153,12 +186,13 @@ def loading(
         MissingWeightsError: weights of its encoder are not on this machine.
         MissingPackageError: the runtime that was asked for is not installed.
     """
+    load_model = kept.caller if kept is not None else _load
     if engine is None or isinstance(engine, SerialEngine):
-        caller = _load(bundle, config)
+        caller = load_model(bundle, config)
         yield (lambda: caller), progress
         return
     with ThreadPoolExecutor(1) as pool:
-        future: Future[Caller] = pool.submit(_load, bundle, config)
+        future: Future[Caller] = pool.submit(load_model, bundle, config)
 
         def watched(what: str, done: int, total: int) -> None:
             if future.done():

@@ -1,8 +1,9 @@
-"""Django's settings, made from three environment variables that ``millie serve`` sets.
+"""Django's settings, made from environment variables that ``millie serve`` sets.
 
 ``MILLIE_REVIEW_DATA`` is the folder of all data, ``MILLIE_REVIEW_DATABASE`` a PostgreSQL URL
 (empty: SQLite inside the folder), ``MILLIE_REVIEW_HOSTS`` further host names that may be asked for,
 with a comma between. ``MILLIE_REVIEW_HTTPS`` set to ``1`` says that browsers come by TLS.
+``MILLIE_REVIEW_BUNDLE`` is the model that is asked where none is named.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from typing import Any
 
 from csp.constants import NONE, SELF
 
+from millie.models.bundle_folder import DEFAULT_MODEL
 from millie.review.data_folder import DataFolder, database_settings
 
 DATA = DataFolder(Path(os.environ["MILLIE_REVIEW_DATA"]))
+BUNDLE = os.environ.get("MILLIE_REVIEW_BUNDLE") or DEFAULT_MODEL
 HTTPS = os.environ.get("MILLIE_REVIEW_HTTPS") == "1"
 
 SECRET_KEY = DATA.secret_key()
@@ -25,7 +28,6 @@ ALLOWED_HOSTS = [
     *filter(None, os.environ.get("MILLIE_REVIEW_HOSTS", "").split(",")),
 ]  # fmt: skip
 INSTALLED_APPS = [
-    "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -35,6 +37,8 @@ INSTALLED_APPS = [
     "millie.review.apps.ReviewConfig",
 ]
 MIDDLEWARE = [
+    "millie.review.serving.requests.Requests",
+    "millie.review.problems.ApiProblems",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",

@@ -21,7 +21,7 @@ from millie.outputs.figures import histogram_figure
 from millie.outputs.gallery import Album, CellPicture, jpeg_uri
 from millie.outputs.overlays import overlay_names
 from millie.outputs.page import count, percent, render
-from millie.outputs.patient.evidence import Evidence, weigh
+from millie.outputs.patient.evidence import Evidence, fusion_note, weigh
 from millie.outputs.patient.quality import quality_rows
 from millie.outputs.patient.records import ModelFacts, PatientResult, PredictionRun
 from millie.outputs.patient.remarks import Remark
@@ -124,12 +124,13 @@ def patient_page(
         evidence=evidence,
         cells_for=cells_for,
         cells_against=cells_against,
+        fusion_note=fusion_note(run.model),
         more_for=_rest(evidence.cells_for),
         facts=facts,
         remarks=remarks,
         types=_types_of(result, run.model),
         typed=sum(result.cell_types.values()),
-        limits={label: _limits_of(label, run.model) for label in result.probabilities},
+        limits={label: run.model.limits_of(label) for label in result.probabilities},
         quality=quality_rows(result.quality),
         fields=_fields(album, evidence, overlays, room),
         gallery=shown,
@@ -156,15 +157,6 @@ def _types_of(result: PatientResult, model: ModelFacts) -> list[Fact]:
         Fact(name.capitalize(), f"{n:,} ({percent(n / total)})")
         for name, n in zip(found, counts, strict=True)
     ]
-
-
-def _limits_of(label: str, model: ModelFacts) -> list[float]:
-    """Probabilities at which the call of a class changes, where the model's card says them."""
-    ends = {("positive", "threshold"), ("urgent", "excluded_below")}
-    card = {**model.more, "positive": model.positive}
-    return sorted(
-        {float(card[limit]) for whose, limit in ends if card.get(whose) == label and limit in card}
-    )
 
 
 def failed_page(run: PredictionRun, result: PatientResult) -> str:

@@ -157,7 +157,7 @@ def read_predictions(folder: Path) -> PredictionRun:
             str(content["created"]),
             ModelFacts.from_card(content["model"]),
             folder / str(content["store"]),
-            tuple(_result_from_json(entry) for entry in content["patients"]),
+            tuple(result_from_json(entry) for entry in content["patients"]),
             tuple(_problem_from_json(entry) for entry in content["problems"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -167,7 +167,8 @@ def read_predictions(folder: Path) -> PredictionRun:
         ) from error
 
 
-def _result_from_json(entry: Mapping[str, Any]) -> PatientResult:
+def result_from_json(entry: Mapping[str, Any]) -> PatientResult:
+    """A patient's entry of ``predictions.json`` in typed form; KeyError and the like if damaged."""
     winners = {
         str(label): tuple(map(_winner_from_json, cells))
         for label, cells in entry["winners"].items()

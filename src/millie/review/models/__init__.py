@@ -2,7 +2,14 @@
 
 from millie.review.models.audit import AuditEvent
 from millie.review.models.cells import Cell, CellDecision
-from millie.review.models.intake import ApiToken, IdempotencyKey, Job, JobStatus
+from millie.review.models.intake import (
+    ApiToken,
+    IdempotencyKey,
+    Job,
+    JobStatus,
+    WatchedItem,
+    Worker,
+)
 from millie.review.models.records import (
     Escalation,
     QualityAcknowledgement,
@@ -16,4 +23,5 @@ __all__ = [
     "Analysis", "ApiToken", "AuditEvent", "Cell", "CellDecision", "Escalation", "IdempotencyKey",
     "Image", "Job", "JobStatus", "LoginFailure", "OriginalName", "Preference",
     "QualityAcknowledgement", "Sample", "SecondReview", "Signature", "Specimen",
+    "WatchedItem", "Worker",
 ]  # fmt: skip

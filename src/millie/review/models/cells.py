@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 
 from millie.review.models.samples import Analysis
 
@@ -61,6 +62,8 @@ class CellDecision(models.Model):
         code: the kind; empty: an earlier decision was taken back.
         suggestion: what the model had suggested.
         blind: the person decided before the suggestion was shown.
+        carried_from: the decision on the same cell of an earlier analysis that this one repeats;
+            None: a person made it here.
     """
 
     cell = models.ForeignKey(Cell, models.CASCADE, related_name="decisions")
@@ -69,7 +72,8 @@ class CellDecision(models.Model):
     suggestion = models.CharField(max_length=80)
     blind = models.BooleanField(default=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
-    at = models.DateTimeField(auto_now_add=True)
+    at = models.DateTimeField(default=timezone.now)
+    carried_from = models.ForeignKey("self", models.PROTECT, null=True, related_name="+")
 
     class Meta:
         constraints = [

@@ -1,4 +1,4 @@
-"""Work to be done by the worker, and machines that may submit it."""
+"""Work to be done by the worker, and what may submit it: machines, a watched folder."""
 
 from __future__ import annotations
 
@@ -48,6 +48,42 @@ class Job(models.Model):
     class Meta:
         indexes = [models.Index(fields=["status", "created"])]
         ordering = ["created"]
+
+
+class Worker(models.Model):
+    """A process that does jobs.
+
+    Attributes:
+        name: host and process.
+        seen: when it last said that it lives.
+    """
+
+    name = models.CharField(max_length=80, unique=True)
+    started = models.DateTimeField(auto_now_add=True)
+    seen = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class WatchedItem(models.Model):
+    """A sub-folder or archive of a watched folder that was dealt with, so that it is taken once.
+
+    Attributes:
+        key: digest of its name and of the names, sizes and times of its files.
+        sample: what it became; None: it was refused.
+        name: of a refused one, to find it again; empty where it became a sample.
+        reason: why it was refused, and what to do.
+    """
+
+    key = models.CharField(max_length=64, unique=True)
+    at = models.DateTimeField(auto_now_add=True)
+    sample = models.ForeignKey(Sample, models.CASCADE, null=True, related_name="+")
+    name = models.CharField(max_length=400, blank=True)
+    reason = models.TextField(blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M} {'taken' if self.sample_id else 'refused'}"
 
 
 class ApiToken(models.Model):

@@ -33,6 +33,7 @@ class Sample(models.Model):
         analysis: the latest result; None before the first.
         rank: of the state in the worklist, 0 the most urgent; waiting samples have none.
         reviewer: who opened it for review first.
+        notes: what the door noticed, one sentence each, for whoever reviews it; no names.
     """
 
     pseudonym = models.CharField(max_length=16, unique=True, default=new_pseudonym, editable=False)
@@ -47,6 +48,7 @@ class Sample(models.Model):
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, blank=True, related_name="+"
     )
     signed_at = models.DateTimeField(null=True, blank=True)
+    notes: models.JSONField[Any, Any] = models.JSONField(default=list)
 
     class Meta:
         indexes = [models.Index(fields=["signed_at", "submitted_at"])]
