@@ -19,6 +19,7 @@ from millie.types import Cell, ImageKind, Patient, Problem, SourceRecord
 
 Add = Callable[..., Path]
 CODE = "0123456789abcdef" * 4
+CUT = Config().with_settings(["crops.size_px=16"])
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_a_flipped_bit_in_a_head_is_damage_and_no_other_class(
 
 def test_what_an_operating_system_left_is_no_bag(store: Store, add: Add) -> None:
     path = add("good")
-    store.describe("s", Config())
+    store.describe("s", CUT)
     write_embeddings(path, CODE, np.zeros((3, 2)), np.zeros((3, 2)))
     for name in ("._good.h5", ".good.h5"):
         (store.root / name).write_bytes(b"\0\5\x16\7")
@@ -130,7 +131,7 @@ def test_description_is_read_back(store: Store) -> None:
 def test_a_changed_description_is_refused(
     store: Store, change: Callable[[str], str], message: str
 ) -> None:
-    store.describe("cohort", Config())
+    store.describe("cohort", CUT)
     path = store.root / "store.json"
     path.write_text(change(path.read_text()))
     with pytest.raises(StoreError, match=message):
@@ -138,7 +139,7 @@ def test_a_changed_description_is_refused(
 
 
 def test_verify_finds_every_one_of_1000_flips(store: Store, add: Add) -> None:
-    store.describe("cohort", Config(), ("APL",))
+    store.describe("cohort", CUT, ("APL",))
     for name in ("p", "q"):
         write_embeddings(add(name, 2), CODE, np.ones((2, 4)), np.ones((2, 2)))
     assert store.verify() == []
@@ -156,7 +157,7 @@ def test_verify_finds_every_one_of_1000_flips(store: Store, add: Add) -> None:
 
 
 def test_verify_names_a_bag_under_a_wrong_name(store: Store, add: Add) -> None:
-    store.describe("cohort", Config())
+    store.describe("cohort", CUT)
     add("p").rename(store.root / "q.h5")
     (problem,) = store.verify()
     assert (problem.patient, problem.source) == ("p", "q.h5")

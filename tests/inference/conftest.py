@@ -76,8 +76,8 @@ def make_bundle(tmp_path: Path) -> Callable[..., Bundle]:
             members,
             config,
             BundleDescription(
-                **{"name": "test", "version": "1", "labels": tuple(labels), "positive": positive,
-                   **description},
+                **{"name": "test", "version": "1.0.0", "labels": tuple(labels),
+                   "positive": positive, **description},
             ),
             "0" * 64,
             reference=reference,

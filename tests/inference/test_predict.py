@@ -52,7 +52,7 @@ def test_a_prediction_is_that_of_the_networks(
     np.testing.assert_allclose(found.cell_probabilities, bundle.probabilities(cells), atol=5e-6)
     assert found.label == max(expected, key=lambda label: expected[label])
     assert (found.patient, found.n_cells) == ("p", 60)
-    assert (found.model, found.model_sha256) == ("test 1", bundle.sha256)
+    assert (found.model, found.model_sha256) == ("test 1.0.0", bundle.sha256)
     assert tuple(found.winners) == bundle.labels
 
 
@@ -204,7 +204,7 @@ def test_trained_encoders_have_a_runtime_each(
         with torch.no_grad():
             next(iter(encoder.parameters())).mul_(1.1 + seed)
         networks.append(build_network(config.model, ("AML", "APL"), None, encoder, seed=seed))
-    description = BundleDescription("trained", "1", ("AML", "APL"), "APL")
+    description = BundleDescription("trained", "1.0.0", ("AML", "APL"), "APL")
     folder = make_bundle().folder.parent / "trained"
     untrained = weights_digest(new_encoder("resnet_small"))
     bundle = save_bundle(folder, networks, config, description, untrained)

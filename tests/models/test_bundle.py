@@ -33,7 +33,7 @@ from millie.models.network import MilNetwork, build_network
 
 LABELS = ("AML", "APL", "normal")
 DESCRIPTION = BundleDescription(
-    name="toy", version="0.1", labels=LABELS, positive="APL", threshold=0.4, temperature=1.7,
+    name="toy", version="0.1.0", labels=LABELS, positive="APL", threshold=0.4, temperature=1.7,
     qc={"min_cells": 50, "blur": 0.25}, provenance={"cohort": "synthetic", "patients": [1, 2]},
     card="# Toy\n\nFor research use only. µm\n", created="2026-01-02T03:04:05+00:00",
 )  # fmt: skip
@@ -63,7 +63,7 @@ def saved(tmp_path: Path) -> Bundle:
 def test_what_is_saved_comes_back(saved: Bundle) -> None:
     loaded = load_bundle(saved.folder)
     assert loaded.labels == LABELS
-    assert loaded.name == "toy 0.1"
+    assert loaded.name == "toy 0.1.0"
     assert loaded.config == CONFIG
     assert loaded.card == DESCRIPTION.card
     assert {name: value.tolist() for name, value in loaded.reference.items()} == {
@@ -244,7 +244,11 @@ def test_paths_that_leave_the_folder_are_refused(saved: Bundle, name: str) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema": 2}, "schema 2, this version of millie reads 1"),
+        ({"schema": 1}, "schema 1, this version of millie reads 2"),
+        ({"version": "1"}, "version: String should match"),
+        ({"requires_millie": "new"}, "requires_millie: .*'>=0.2,<0.3'"),
+        ({"requires_millie": ">=77"}, "this model needs millie >=77, and this is millie"),
+        ({"requires_millie": ">=77", "schema": 3, "surprise": 1}, "this model needs millie >=77"),
         ({"positive": "CML"}, "positive 'CML'"),
         ({"labels": ["APL", "APL"]}, "labels"),
         ({"threshold": 1.5}, "threshold"),
@@ -623,7 +627,7 @@ def test_a_cascade_comes_back_as_it_was(tmp_path: Path) -> None:
     config = SMALL.with_settings(["model.aggregator=type_shares", "model.prototypes=2"])
     labels = ("ALL", "AML", "APL", "normal")
     network = build_network(config.model, labels, 6, types=4, seed=1)
-    description = BundleDescription(name="m", version="1", labels=labels, positive="APL")
+    description = BundleDescription(name="m", version="1.0.0", labels=labels, positive="APL")
     save_bundle(tmp_path / "m", [network], config, description, "0" * 64)
     cells = torch.randn(1, 9, 6)
     (loaded,) = load_bundle(tmp_path / "m").networks

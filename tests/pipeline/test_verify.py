@@ -5,32 +5,31 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from millie.bags.store import Store
 from millie.config import Config
-from millie.errors import ConfigError, MissingFileError
+from millie.errors import BundleError, ConfigError, MissingFileError, MissingWeightsError
+from millie.models.bundle import Bundle
 from millie.models.bundle_folder import locate
 from millie.outputs.report import rewrite_report
 from millie.outputs.result_folder import read_record, record_files
 from millie.pipeline.verify import Verified, verify
 
-from ..outputs.conftest import make_bag, make_prediction, run_folder, store, study_folder
-
-if TYPE_CHECKING:
-    from millie.bags.store import Store
+from ..outputs.conftest import SIZE_PX, make_bag, make_prediction, run_folder, store, study_folder
 
 __all__ = ["make_bag", "make_prediction", "run_folder", "store", "study_folder"]
 
 
+MODEL = "version 1.0.0, 6 files, golden sample reproduced, weights of its encoder as named"
 OLD = "of a version that kept no checksums: tables compared only"
 
 
 @pytest.fixture
 def calls(run_folder: Path, store: Store) -> Path:
-    store.describe("films", Config())
+    store.describe("films", Config().with_settings([f"crops.size_px={SIZE_PX}"]))
     return run_folder
 
 
@@ -41,7 +40,7 @@ def found(*things: Path | str) -> list[Verified]:
 def test_what_is_whole_is_one_line_each(calls: Path, study_folder: Path) -> None:
     lines = [one.line() for one in found("apl-blood", calls / "store", calls, study_folder)]
     assert lines == [
-        "whole    model  apl-blood: 6 files, golden sample reproduced",
+        f"whole    model  apl-blood: {MODEL}",
         f"whole    store  {calls / 'store'}: 3 bags",
         f"whole    calls  {calls}: 4 patients, {OLD}",
         f"whole    study  {study_folder}: 6 patients, 0 folds, {OLD}",
@@ -148,3 +147,35 @@ def test_a_name_that_is_none_of_these_is_told_before_anything_is_read(tmp_path: 
         verify(["apl-blood", str(tmp_path / "none")])
     with pytest.raises(ConfigError, match="is no bag store, no model"):
         verify([str(tmp_path)])
+
+
+def test_a_bag_of_other_crops_than_its_store_states_is_named(calls: Path) -> None:
+    folder = calls / "store"
+    config = Store(folder).description.config.with_settings(["crops.size_px=17"])
+    Store(folder).describe("films", config)
+    (one,) = found(folder)
+    assert len(one.problems) == 3
+    assert "holds crops of (" in one.problems[0].message
+    assert "store.json states (17, " in one.problems[0].message
+
+
+def test_an_encoder_with_other_weights_is_named_and_a_missing_one_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = shipped_like(monkeypatch, MissingWeightsError("not here"))
+    assert model.problems == ()
+    assert model.line().endswith(
+        "its encoder's weights are not on this machine and were not checked"
+    )
+    model = shipped_like(monkeypatch, BundleError("other weights"))
+    assert model.line() == "damaged  model  apl-blood: 1 fault"
+
+
+def shipped_like(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Verified:
+    """What is found of a shipped model whose encoder is not as it was."""
+
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Bundle, "encoders", fails)
+    return found("apl-blood")[0]

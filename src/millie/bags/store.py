@@ -217,28 +217,43 @@ class Store:
         """
         _, problems = self.scan()
         unreadable = {problem.source for problem in problems}
+        crops, unknown = self._crops()
         for path in self.files():
             if path.name not in unreadable:
-                problems += self._check_bag(path)
+                problems += self._check_bag(path, crops)
         for path in _visible(self.root / FOLDER, "*/*.h5"):
             try:
                 check_seal(path)
             except DataError as error:
                 problems.append(_problem("", path, error))
-        try:
-            _ = self.description
-        except (DataError, MissingFileError) as error:
-            problems.append(_problem("", self.root / DESCRIPTION, error))
-        return problems
+        return problems + unknown
 
-    def _check_bag(self, path: Path) -> list[Problem]:
+    def _crops(self) -> tuple[tuple[int, float] | None, list[Problem]]:
+        """Side of the crops in px and in um that ``store.json`` states, or why it states none.
+
+        Vectors have none.
+        """
+        try:
+            stated = self.description
+        except (DataError, MissingFileError) as error:
+            return None, [_problem("", self.root / DESCRIPTION, error)]
+        crops = stated.config.crops
+        return (None if stated.encoder else (crops.size_px, crops.size_um)), []
+
+    def _check_bag(self, path: Path, crops: tuple[int, float] | None) -> list[Problem]:
         patient = ""
         try:
             check_seal(path)
-            patient = _summary(path).patient
+            with BagReader(path, verify=False) as bag:
+                patient, own = bag.patient_id, (bag.meta.size_px, bag.meta.size_um)
             if path != self.path_of(patient):
                 raise StoreError(
                     f"{path} holds patient '{patient}': rename it to {self.path_of(patient).name}"
+                )
+            if crops not in {None, own}:
+                raise StoreError(
+                    f"{path} holds crops of {own} px and um, and {DESCRIPTION} states {crops}: run "
+                    "`millie segment` again, or remove it"
                 )
         except DataError as error:
             return [_problem(patient, path, error)]

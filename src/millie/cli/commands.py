@@ -7,12 +7,22 @@ module puts together.
 
 from __future__ import annotations
 
-from millie.cli import exports, images, models, monitoring, overview, review, review_records
+from millie.cli import (
+    bundles,
+    exports,
+    images,
+    models,
+    monitoring,
+    overview,
+    review,
+    review_records,
+)
 from millie.cli.app import app
 from millie.cli.exits import explained
 
 __all__ = [
     "app",
+    "bundles",
     "exports",
     "images",
     "main",

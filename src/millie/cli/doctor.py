@@ -61,10 +61,11 @@ def installed() -> Iterator[Table]:
 
     bundles = [load_bundle(name) for name in shipped_bundles()]
     rows = [
-        (b.manifest.name, b.manifest.version, ", ".join(b.labels), b.config.model.encoder)
+        (b.manifest.name, b.manifest.version, b.manifest.requires_millie, ", ".join(b.labels),
+         b.config.model.encoder)
         for b in bundles
-    ]
-    yield "Models", ("name", "version", "labels", "encoder"), rows
+    ]  # fmt: skip
+    yield "Models", ("name", "version", "needs millie", "labels", "encoder"), rows
     encoders = [
         (e.name, str(e.dim), str(e.input_px), e.source or _unpublished(e))
         for e in ENCODERS.values()

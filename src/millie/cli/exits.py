@@ -1,7 +1,8 @@
 """How a command ends: its exit code, and one message instead of a traceback.
 
 Exit codes: 0 success; 1 something could not be used (it is listed) and the rest went on; 2 the
-command could not run at all; 3 ``monitor`` raised an alarm; 130 interrupted by Ctrl-C.
+command could not run at all; 3 ``monitor`` raised an alarm, or ``models compare`` did not show
+that a new model is as good; 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def end_with(*, failed: bool) -> None:
 
 
 def end_with_alarm() -> NoReturn:
-    """End ``monitor`` or ``audit verify`` so that a script sees the alarm, whatever else failed.
+    """End so that a script sees an alarm, whatever else failed; see the module for whose.
 
     Raises:
         Exit: with 3.

@@ -33,6 +33,9 @@ def train(
     store: Annotated[Path, typer.Argument(help="Bag store made by `millie segment`.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the model bundle.")],
     name: Annotated[str, typer.Option("--name", help="Name of the model.")] = "",
+    version: Annotated[
+        str, typer.Option("--model-version", help="Its version, MAJOR.MINOR.PATCH.")
+    ] = "1.0.0",
     study: Annotated[
         Path | None,
         typer.Option(
@@ -57,7 +60,7 @@ def train(
 
     chosen = chosen_config(config, profile, settings)
     with show.progress_bars() as progress:
-        trained = pipeline.train(store, out, chosen, name, study, progress, notes)
+        trained = pipeline.train(store, out, chosen, name, study, progress, notes, version)
     if os.environ.get("RANK", "0") == "0":  # of several training processes the first one speaks
         show.say(
             f"Model -> {trained.out}\nTo use it: millie predict {trained.out} INPUT... --out DIR"

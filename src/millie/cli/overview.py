@@ -105,16 +105,6 @@ def reproduce(
 
 
 @app.command()
-def models() -> None:
-    """List models, encoders, aggregators and settings profiles."""
-    from millie.cli import console as show
-    from millie.cli.doctor import installed
-
-    for title, columns, rows in installed():
-        show.table(title, columns, rows)
-
-
-@app.command()
 def verify(
     things: Annotated[
         list[str],

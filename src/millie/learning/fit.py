@@ -35,6 +35,7 @@ from millie.models.bundle_folder import check_target
 from millie.models.encoders import ENCODERS
 from millie.models.manifest import MANIFEST
 from millie.outputs.model_card import CardFacts, model_card
+from millie.models.versions import FIRST
 from millie.statistics.calibration import apply_temperature
 from millie.statistics.metrics import choose_positive, roc_auc
 from millie.types import RESEARCH_USE_ONLY
@@ -146,7 +147,7 @@ def fit_bundle(
     name: str,
     progress: Progress = silent,
     *,
-    version: str = "1",
+    version: str = FIRST,
     material: tuple[Material, str] | None = None,
     card: Callable[[str, Fitted], str] | None = None,
 ) -> Fitted:

@@ -46,6 +46,7 @@ from millie.models.golden import (
 )
 from millie.models.manifest import EncoderRecord, Manifest
 from millie.models.network import MilNetwork, build_network, load_tensors, state_tensors
+from millie.models.versions import requirement_for
 from millie.models.weights import check_tensors, weights_digest
 
 __all__ = [
@@ -69,6 +70,7 @@ class BundleDescription:
     Attributes:
         card: text of the model card, Markdown.
         created: ISO 8601; empty: now.
+        requires_millie: by default the versions that find and encode cells as this one does.
     """
 
     name: str
@@ -81,6 +83,7 @@ class BundleDescription:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     card: str = ""
     created: str = ""
+    requires_millie: str = field(default_factory=requirement_for)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -411,6 +414,7 @@ def _manifest(
             schema_version=layout.SCHEMA,
             name=description.name,
             version=description.version,
+            requires_millie=description.requires_millie,
             created=description.created or datetime.now(UTC).isoformat(timespec="seconds"),
             labels=list(description.labels),
             positive=description.positive,

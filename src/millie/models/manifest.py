@@ -22,8 +22,9 @@ from pydantic import (
 )
 
 from millie.errors import BundleError
+from millie.models.versions import PATTERN, check_requirement, parsed
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the layout of bundles."""
 
 MANIFEST = "bundle.json"
@@ -73,7 +74,8 @@ class Manifest(_Part):
     Attributes:
         schema_version: of the layout; written as ``schema``.
         name: of the model, as people type it.
-        version: of this model.
+        version: of this model, MAJOR.MINOR.PATCH, see :mod:`millie.models.versions`.
+        requires_millie: versions of millie that may use it, a PEP 440 specifier.
         created: ISO 8601 date and time, UTC.
         labels: classes in the order of the logits.
         positive: the class that threshold and gates are about.
@@ -95,7 +97,8 @@ class Manifest(_Part):
 
     schema_version: int = Field(SCHEMA, alias="schema")
     name: str = Field(pattern=NAME_PATTERN)
-    version: str = Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z.+-]{0,31}$")
+    version: str = Field(pattern=PATTERN)
+    requires_millie: str = Field(max_length=100)
     created: str
     labels: list[str] = Field(min_length=2)
     positive: str
@@ -109,6 +112,12 @@ class Manifest(_Part):
     provenance: dict[str, Any]
     golden_tolerance: float = Field(gt=0, lt=1)
     files: dict[str, FileRecord]
+
+    @field_validator("requires_millie")
+    @classmethod
+    def _range(cls, value: str) -> str:
+        parsed(value)
+        return value
 
     @field_validator("provenance")
     @classmethod
@@ -151,7 +160,8 @@ def from_bytes(data: bytes, origin: str) -> Manifest:
         origin: named in errors.
 
     Raises:
-        BundleError: not JSON, not canonical, another digest or schema, or a field does not fit.
+        BundleError: not JSON, not canonical, another digest or schema, made for other versions of
+            millie, or a field does not fit.
     """
     try:
         content = json.loads(data)
@@ -160,13 +170,14 @@ def from_bytes(data: bytes, origin: str) -> Manifest:
         raise BundleError(f"{origin} is not valid JSON: {error}") from error
     if not isinstance(content, dict) or canonical != data:
         raise BundleError(f"{origin} was altered: it is not as millie writes it{_REMEDY}")
+    if content.pop("digest", None) != _digest(content):
+        raise BundleError(f"{origin} was altered: its content does not match its digest{_REMEDY}")
+    check_requirement(content.get("requires_millie"), origin)
     if content.get("schema") != SCHEMA:
         raise BundleError(
             f"{origin}: schema {content.get('schema')!r}, this version of millie reads {SCHEMA}; "
             "use the version of millie that wrote the bundle, or train again"
         )
-    if content.pop("digest", None) != _digest(content):
-        raise BundleError(f"{origin} was altered: its content does not match its digest{_REMEDY}")
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:

@@ -166,6 +166,7 @@ def train(
     study: PathLike | None = None,
     progress: Progress = silent,
     notes: PathLike | None = None,
+    version: str = "1.0.0",
 ) -> TrainResult:
     """Train on every labelled patient of a store and write a bundle.
 
@@ -177,10 +178,11 @@ def train(
         study: folder of a cross-validation of the same settings, for the model card's figures.
         progress: called often.
         notes: Markdown file for the model card: who the patients are, limits of the model.
+        version: of the model, MAJOR.MINOR.PATCH.
 
     Raises:
-        ConfigError: ``out`` exists, the name is none that a model may have, or the store was cut
-            with other settings of its crops.
+        ConfigError: ``out`` exists, the name or version is none that a model may have, or the store
+            was cut with other settings of its crops.
         TrainingError: too few patients of a class, or the loss diverged.
         MissingFileError: there is no store, or no such file of notes.
         StoreError: a bag is damaged or unfinished.
@@ -199,7 +201,7 @@ def train(
     bags, folder = Store(Path(store)), Path(out)
     folder = folder if folder.name else folder.resolve()
     name = name or folder.name
-    _check_name(name)
+    _check_name(name, version)
     _check_own_crops(bags, config)
     text = _notes(Path(notes)) if notes else ""
     if encoder := bags.encoder:
@@ -212,7 +214,9 @@ def train(
         facts = card_facts(title, fitted, config)
         return model_card(facts, bags.root, Path(study) if study else None, text)
 
-    fitted = fit_bundle(bags, config, folder, name=name, progress=progress, card=card)
+    fitted = fit_bundle(
+        bags, config, folder, name=name, progress=progress, version=version, card=card
+    )
     return TrainResult(
         folder, name, fitted.provenance["n_by_class"], fitted.positive, fitted.threshold,
         fitted.temperature, fitted.problems,
@@ -227,14 +231,20 @@ def _notes(path: Path) -> str:
         raise MissingFileError(f"notes {path} cannot be read as UTF-8 text ({error})") from error
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, version: str) -> None:
     """Refuse before hours of training what the bundle would refuse after them."""
     from millie.models.manifest import NAME_PATTERN
+    from millie.models.versions import PATTERN
 
     if not re.fullmatch(NAME_PATTERN, name):
         raise ConfigError(
             f"model name '{name}': expected up to 64 letters (A to Z), digits, '.', '_' or '-', "
             "the first a letter or digit; give one with --name"
+        )
+    if not re.fullmatch(PATTERN, version):
+        raise ConfigError(
+            f"model version '{version}': expected MAJOR.MINOR.PATCH, for example 1.2.0; give one "
+            "with --model-version"
         )
 
 

@@ -58,6 +58,7 @@ class Caller:
         return {
             "name": manifest.name,
             "version": manifest.version,
+            "requires_millie": manifest.requires_millie,
             "sha256": self.bundle.sha256,
             "labels": list(self.bundle.labels),
             "positive": manifest.positive,

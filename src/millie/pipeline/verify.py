@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from millie.bags.store import Store
-from millie.errors import ConfigError, DataError, MillieError, MissingFileError
+from millie.errors import (
+    ConfigError,
+    DataError,
+    MillieError,
+    MissingFileError,
+    MissingPackageError,
+    MissingWeightsError,
+)
 from millie.models.bundle_folder import locate, shipped_bundles
 from millie.outputs.monitor.report import FILES as MONITOR_FILES
 from millie.outputs.page import count
@@ -107,7 +114,14 @@ def _model(folder: Path) -> tuple[str, list[Problem]]:
     from millie.models.bundle import load_bundle
 
     bundle = load_bundle(folder)
-    return f"{len(bundle.manifest.files) + 1} files, golden sample reproduced", []
+    facts = f"{len(bundle.manifest.files) + 1} files, golden sample reproduced"
+    try:
+        bundle.encoders()
+    except (MissingWeightsError, MissingPackageError):
+        weights = "its encoder's weights are not on this machine and were not checked"
+    else:
+        weights = "weights of its encoder as named"
+    return f"version {bundle.manifest.version}, {facts}, {weights}", []
 
 
 def _calls(folder: Path) -> tuple[str, list[Problem]]:
