@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-long test-review check bench clean help
+.PHONY: demo test test-long test-review check bench clean help licences sbom dist lock
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -34,13 +34,26 @@ test-review: $(STAMP) ## The whole suite of the review app, in Chromium too, on 
 	$(BIN)/python tests/review/with_postgres.py $(BIN)/python -m pytest tests/review
 
 check: $(STAMP) ## Lint, types, import contracts
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks release
+	$(BIN)/ruff format --check src tests benchmarks release
 	MILLIE_REVIEW_DATA=$$(mktemp -d) $(BIN)/mypy
 	$(BIN)/lint-imports
 
 bench: $(STAMP) ## Measurements for people; they never fail a build
 	$(BIN)/python -m pytest benchmarks --benchmark-only -o python_files='bench_*.py' -m ''
+
+licences: $(STAMP) ## Licences of the base install; fails where one is not permissive
+	$(BIN)/python release/licences.py
+
+sbom: $(STAMP) ## Bill of materials (CycloneDX): dependencies, scripts, weights and their data
+	$(BIN)/python release/sbom.py dist/sbom.cdx.json
+
+dist: $(STAMP) ## Wheel and source archive in dist/
+	$(BIN)/hatchling build
+
+lock: $(STAMP) ## Renew uv.lock from pyproject.toml, pinned as constraints.txt says
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv lock $$(sed -n 's/^[a-z].*/--upgrade-package &/p' constraints.txt)
 
 clean: ## Remove the virtual environment and caches
 	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis

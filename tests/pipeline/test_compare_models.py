@@ -19,7 +19,13 @@ from millie.models.bundle import load_bundle
 from millie.models.bundle_folder import file_record, read_settings
 from millie.models.restate import restate_bundle
 from millie.models.versions import Digit
-from millie.pipeline.compare_models import COLUMNS, _question, compare_models
+from millie.pipeline.compare_models import (
+    COLUMNS,
+    PatientPair,
+    _figures,
+    _question,
+    compare_models,
+)
 from millie.statistics.metrics import roc_auc
 from millie.synthetic import CohortConfig, FilmConfig
 from millie.synthetic.cohort import write_configured_cohort
@@ -71,6 +77,22 @@ def test_figures_are_those_of_both_models_own_calls(
     threshold = load_bundle(newer).manifest.threshold
     assert found.figures["sensitivity"].new == np.mean(p[truth, 1] >= threshold)
     assert found.figures["specificity"].new == np.mean(p[~truth, 1] < threshold)
+
+
+def test_lost_is_what_the_old_model_alone_had_right() -> None:
+    """Of each rate among its own patients; a lost APL is called no more, a lost other one is."""
+    calls = {"APL": [(1, 0)] * 3 + [(0, 1)], "AML": [(0, 1)] * 5 + [(1, 0)] * 2 + [(0, 0)] * 4}
+    pairs = [
+        PatientPair("p", label, (a * 0.5, b * 0.5), (bool(a), bool(b)), ("", ""), "")
+        for label, own in calls.items()
+        for a, b in own
+    ]
+    found = _figures(pairs, "APL", 0.05, 0.1)
+    sensitivity, specificity = found["sensitivity"], found["specificity"]
+    assert (sensitivity.n, sensitivity.lost, sensitivity.gained) == (4, 3, 1)
+    assert (specificity.n, specificity.lost, specificity.gained) == (11, 5, 2)
+    assert found["auc"].old > found["auc"].new
+    assert _figures([p for p in pairs if p.label == "APL"], "APL", 0.05, 0.1) == {}
 
 
 def test_what_is_written_is_what_was_found(
