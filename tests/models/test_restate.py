@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from millie.errors import BundleError, ConfigError
+from millie.errors import BundleError, ConfigError, MissingFileError
 from millie.models.bundle import load_bundle
 from millie.models.bundle_folder import locate, read_settings
 from millie.models.changes import changes
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 def test_only_what_was_restated_differs(tmp_path: Path) -> None:
-    old = load_bundle("apl-blood")
+    old, card = load_bundle("apl-blood"), tmp_path / "card.md"
+    card.write_text("# Better\n", encoding="utf-8")
     new = restate_bundle(
-        "apl-blood", tmp_path / "new", "1.0.1", card="# Better\n", requires_millie=">=0.1,<9"
+        "apl-blood", tmp_path / "new", "1.0.1", card=card, requires_millie=">=0.1,<9"
     )
     assert (new.manifest.version, new.manifest.requires_millie) == ("1.0.1", ">=0.1,<9")
     assert (new.card, old.card[:11]) == ("# Better\n", "# apl-blood")
@@ -52,6 +53,13 @@ def test_a_range_that_leaves_this_millie_out_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="needs millie >=77"):
         restate_bundle("apl-blood", tmp_path / "new", "1.0.1", requires_millie=">=77")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_card_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "card.md").write_bytes(b"\xff\xfe")
+    for name in ("card.md", "none.md"):
+        with pytest.raises(MissingFileError, match="cannot be read as UTF-8 text"):
+            restate_bundle("apl-blood", tmp_path / "new", "1.0.1", card=tmp_path / name)
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

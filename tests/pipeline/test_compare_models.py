@@ -156,7 +156,8 @@ def test_a_model_that_keeps_no_list_of_its_images_is_named(
 def test_a_change_of_text_alone_is_non_inferior_however_few_the_patients(
     bundle: Path, fresh: Path, tmp_path: Path
 ) -> None:
-    restate_bundle(bundle, tmp_path / "new", "1.0.1", card="# Clearer\n")
+    (tmp_path / "card.md").write_text("# Clearer\n", encoding="utf-8")
+    restate_bundle(bundle, tmp_path / "new", "1.0.1", card=tmp_path / "card.md")
     found = compare_models(bundle, tmp_path / "new", fresh, tmp_path / "out")
     assert (found.digit, found.verdict, found.enough) == (Digit.PATCH, "non-inferior", True)
     assert "10 patients, the same calls to the last digit" in found.lines()[0]

@@ -119,12 +119,7 @@ def restate(
     1.0.1 --out my-model-1.0.1
     """
     from millie.cli import console as show
-    from millie.errors import MissingFileError
     from millie.models.restate import restate_bundle
 
-    try:
-        text = card.read_text(encoding="utf-8") if card else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise MissingFileError(f"card {card} cannot be read as UTF-8 text ({error})") from error
-    new = restate_bundle(model, out, version, card=text, requires_millie=requires)
+    new = restate_bundle(model, out, version, card=card, requires_millie=requires)
     show.say(f"{new.name} -> {out}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from millie.errors import ConfigError
+from millie.errors import ConfigError, MissingFileError
 from millie.models import manifest as layout
 from millie.models.bundle import Bundle, load_bundle
 from millie.models.bundle_folder import check_target, file_record, locate, read_folder, write_folder
@@ -25,7 +25,7 @@ def restate_bundle(
     out: Path,
     version: str,
     *,
-    card: str | None = None,
+    card: Path | None = None,
     requires_millie: str | None = None,
 ) -> Bundle:
     """Write a model anew under a higher version, with another card or range.
@@ -34,17 +34,18 @@ def restate_bundle(
         name_or_path: the model.
         out: folder of the new one; must not exist.
         version: MAJOR.MINOR.PATCH, above the model's.
-        card: text of the model card; None: as it was.
+        card: Markdown file with the model card; None: as it was.
         requires_millie: PEP 440 specifier; None: as it was. It must allow this millie.
 
     Raises:
         ConfigError: ``out`` exists, the version is none or not higher, or the range is none.
         BundleError: the model is damaged or may not be used by this millie, before or after.
+        MissingFileError: there is no such model, or the card cannot be read as UTF-8 text.
     """
     check_target(out, replace=False)
     manifest, _, contents = read_folder(locate(name_or_path))
     if card is not None:
-        contents[layout.CARD] = card.encode()
+        contents[layout.CARD] = _text(card).encode()
     changed = {
         "version": version,
         "requires_millie": manifest.requires_millie if requires_millie is None else requires_millie,
@@ -66,3 +67,10 @@ def restate_bundle(
     layout.from_bytes(data, f"the new {layout.MANIFEST}")
     write_folder(out, {**contents, layout.MANIFEST: data})
     return load_bundle(out)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MissingFileError(f"card {path} cannot be read as UTF-8 text ({error})") from error
