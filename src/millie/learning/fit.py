@@ -34,8 +34,8 @@ from millie.models.bundle import BundleDescription, held_out_of, load_bundle, sa
 from millie.models.bundle_folder import check_target
 from millie.models.encoders import ENCODERS
 from millie.models.manifest import MANIFEST
-from millie.outputs.model_card import CardFacts, model_card
 from millie.models.versions import FIRST
+from millie.outputs.model_card import CardFacts, model_card
 from millie.statistics.calibration import apply_temperature
 from millie.statistics.metrics import choose_positive, roc_auc
 from millie.types import RESEARCH_USE_ONLY
