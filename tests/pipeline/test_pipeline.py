@@ -166,7 +166,7 @@ def test_the_operating_point_is_an_option_and_is_recorded(
     assert command("monitor", *outs, "--out", tmp_path / "monitor") == 0
     told = _words(capsys)
     for point in ("", ", prediction.operating_point=specific"):
-        assert f"1 (segmentation.um_px=0.12{point}): 1 run" in told
+        assert f"1.0.0 (segmentation.um_px=0.12{point}): 1 run" in told
     assert command("predict", bundle, two_folders[0], "--out", tmp_path / "no",
                    "--operating-point", "sharp") == 2  # fmt: skip
     assert "'sensitive', 'balanced' or 'specific'" in " ".join(capsys.readouterr().err.split())
