@@ -1,0 +1,50 @@
+"""Agreement of two raters beyond chance. Numbers in, numbers out."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy
+
+from millie.errors import ConfigError
+from millie.statistics.intervals import Estimate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def cohen_kappa(counts: NDArray[np.intp], confidence: float = 0.95) -> Estimate:
+    """Cohen's kappa with the interval of its asymptotic standard error.
+
+    Args:
+        counts: (C, C) samples by the class that one rater (row) and the other (column) gave.
+        confidence: of the interval, which is cut at -1 and 1.
+
+    Raises:
+        ConfigError: no square table, no sample, or both raters gave one and the same class to all:
+            agreement beyond chance is undefined then.
+
+    Source: Cohen, Educational and Psychological Measurement 20:37 (1960); standard error: Fleiss,
+    Cohen and Everitt, Psychological Bulletin 72:323 (1969), eq. 13.
+    """
+    n = int(counts.sum())
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or n == 0:
+        raise ConfigError(f"table {counts.shape} of {n} samples: kappa needs a square one with any")
+    p = counts / n
+    rows, columns, agreed = p.sum(axis=1), p.sum(axis=0), np.diag(p)
+    observed, chance = float(agreed.sum()), float(rows @ columns)
+    if chance >= 1:
+        raise ConfigError("kappa needs two classes: all samples have one and the same")
+    kappa = (observed - chance) / (1 - chance)
+    kept = float((agreed * (1 - (rows + columns) * (1 - kappa)) ** 2).sum())
+    crossed = p * (columns[:, None] + rows[None, :]) ** 2
+    missed = float((crossed.sum() - np.diag(crossed).sum()) * (1 - kappa) ** 2)
+    spare = (kappa - chance * (1 - kappa)) ** 2
+    error = math.sqrt(max(0.0, kept + missed - spare) / n) / (1 - chance)
+    half = float(scipy.stats.norm.ppf(0.5 + confidence / 2)) * error
+    return Estimate(
+        kappa, max(-1.0, kappa - half), min(1.0, kappa + half),
+        f"Cohen's kappa, asymptotic standard error {error:.3f}, n = {n}",
+    )  # fmt: skip
