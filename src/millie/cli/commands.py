@@ -7,7 +7,16 @@ module puts together.
 
 from __future__ import annotations
 
-from millie.cli import exports, images, models, monitoring, overview, review, review_records
+from millie.cli import (
+    exports,
+    images,
+    models,
+    monitoring,
+    overview,
+    review,
+    review_records,
+    validation,
+)
 from millie.cli.app import app
 from millie.cli.exits import explained
 
@@ -21,6 +30,7 @@ __all__ = [
     "overview",
     "review",
     "review_records",
+    "validation",
 ]
 
 

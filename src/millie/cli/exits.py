@@ -1,7 +1,8 @@
 """How a command ends: its exit code, and one message instead of a traceback.
 
 Exit codes: 0 success; 1 something could not be used (it is listed) and the rest went on; 2 the
-command could not run at all; 3 ``monitor`` raised an alarm; 130 interrupted by Ctrl-C.
+command could not run at all; 3 ``monitor`` raised an alarm, or ``validate`` found a
+criterion that is not met or not tested; 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ def end_with(*, failed: bool) -> None:
 
 
 def end_with_alarm() -> NoReturn:
-    """End ``monitor`` or ``audit verify`` so that a script sees the alarm, whatever else failed.
+    """End so that a script sees the alarm or the verdict, whatever else could not be used.
 
     Raises:
         Exit: with 3.

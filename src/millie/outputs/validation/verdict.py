@@ -1,0 +1,109 @@
+"""Criteria against figures: met, not met, not tested.
+
+Owns what makes a criterion met; the figures are made by the sections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from millie.outputs.validation.cases import Figure
+
+Outcome = Literal["met", "not met", "not tested"]
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One line of the verdict.
+
+    Attributes:
+        section: of the plan; ``key``: in it.
+        what: the figure in words.
+        required: the limit in words.
+        observed: the figure, its interval and its number, in words; empty: there is none.
+        outcome: whether it is met.
+        note: why it is not tested, or what the judgement went by.
+    """
+
+    section: str
+    key: str
+    what: str
+    required: str
+    observed: str
+    outcome: Outcome
+    note: str = ""
+
+    def row(self) -> dict[str, Any]:
+        """As a row of ``verdict.csv``."""
+        return asdict(self)
+
+
+def figure_words(figure: Figure | None) -> str:
+    """A figure for people: ``0.95 (0.83 to 0.99; 38/40)``."""
+    if figure is None or figure.value is None:
+        return ""
+    text = f"{figure.value:.3g}"
+    if figure.unit == "share":
+        text = f"{figure.value:.3f}"
+    unit = "" if figure.unit in {"", "share"} else f" {figure.unit}"
+    inside = []
+    if figure.low is not None or figure.high is not None:
+        ends = ("–" if end is None else f"{end:.3g}" for end in (figure.low, figure.high))
+        inside.append(" to ".join(ends))
+    if figure.successes is not None:
+        inside.append(f"{figure.successes}/{figure.n}")
+    elif figure.n:
+        inside.append(f"n = {figure.n}")
+    return f"{text}{unit} ({'; '.join(inside)})" if inside else f"{text}{unit}"
+
+
+def judge(
+    key: str,
+    what: str,
+    figure: Figure | None,
+    limit: float | None,
+    judged_by: str,
+    *,
+    section: str,
+    missing: str = "no data were given",
+) -> list[Criterion]:
+    """The line of a criterion; none where the plan sets no limit.
+
+    Args:
+        key: of the plan; ``min_`` in front: the figure must reach the limit, else it must not
+            exceed it.
+        what: the figure in words.
+        figure: None, or one without a value: it was not tested.
+        limit: of the plan.
+        judged_by: ``interval``: by its less favourable end; ``estimate``: by the figure.
+        section: of the plan.
+        missing: why there is no figure.
+    """
+    if limit is None:
+        return []
+    least = key.startswith("min_")
+    sign = "at least" if least else "at most"
+    required = f"{sign} {limit:g}"
+    if figure is None or figure.value is None:
+        return [Criterion(section, key, what, required, "", "not tested", missing)]
+    by, value = "the figure", figure.value
+    if judged_by == "interval" and figure.method:
+        end = figure.low if least else figure.high
+        by = "the lower end of its interval" if least else "the upper end of its interval"
+        if end is None:
+            note = f"so few results do not bound it: judged by {by}"
+            return [Criterion(section, key, what, required, figure_words(figure), "not met", note)]
+        value = end
+    met = value >= limit if least else value <= limit
+    outcome: Outcome = "met" if met else "not met"
+    return [Criterion(section, key, what, required, figure_words(figure), outcome, f"by {by}")]
+
+
+def tally(criteria: Sequence[Criterion]) -> dict[Outcome, int]:
+    """How many are met, not met and not tested."""
+    counts: dict[Outcome, int] = {"met": 0, "not met": 0, "not tested": 0}
+    for one in criteria:
+        counts[one.outcome] += 1
+    return counts
