@@ -24,6 +24,7 @@ from millie.types import Finding, Problem
 
 if TYPE_CHECKING:
     from millie.outputs.monitor.runs import Series
+    from millie.outputs.patient.records import ModelFacts
     from millie.outputs.validation.cases import Case, Question
     from millie.outputs.validation.plan import Plan
     from millie.outputs.validation.report import Validated
@@ -64,9 +65,9 @@ def validate(
         progress: called after each patient of each step.
 
     Raises:
-        ConfigError: the plan has an unknown key or a value out of range, or is another one than
-            that of the report in ``out``; runs of several models; or an ``out`` that holds
-            something else.
+        ConfigError: the plan has an unknown key, a value out of range or a class that the model
+            does not know, or is another one than that of the report in ``out``; runs of several
+            models; or an ``out`` that holds something else.
         MissingFileError: a file or folder does not exist.
         ManifestError: a table breaks its rules.
         DataError: no run can be used, or the reference has none of its patients.
@@ -121,7 +122,7 @@ def questions(series: Series, model: Model) -> tuple[Question, list[Question], f
     threshold = facts.more.get("threshold")
     classes = [
         Question(
-            f"{label} against the rest", frozenset({label}),
+            f"{label} against the rest", label, frozenset({label}),
             float(threshold) if label == facts.positive and threshold is not None else None,
             urgent=label == facts.urgent,
         )
@@ -131,7 +132,7 @@ def questions(series: Series, model: Model) -> tuple[Question, list[Question], f
         needed = model.config.prediction.min_disease_probability if model.bundle else None
         disease = frozenset(facts.labels) - negative
         return (
-            Question("any disease", disease, needed, any_disease=True, urgent=True),
+            Question("any disease", "disease", disease, needed, any_disease=True, urgent=True),
             classes,
             negative,
         )
@@ -156,6 +157,7 @@ def _found(
     from millie.pipeline.validate_sections import Study, sections_of
 
     series, problems = one_series(folders, trained_on)
+    _check_classes(plan, series.model)
     model = find_model(series.model, named if isinstance(named, str | None) else Path(named))
     headline, classes, negative = questions(series, model)
     results = sorted((r for run in series.runs for r in run.counted), key=lambda r: r.patient)
@@ -173,6 +175,14 @@ def _found(
         tuple(_inputs(tables, runs)), tuple(_software()), trained_on is not None,
         tuple(_remarks(study, trained_known=trained_on is not None)), tuple(problems),
     )  # fmt: skip
+
+
+def _check_classes(plan: Plan, model: ModelFacts) -> None:
+    if unknown := sorted(plan.agreement.classes.keys() - set(model.labels)):
+        raise ConfigError(
+            f"agreement.classes.{unknown[0]}: the model {model.title} knows "
+            f"{', '.join(model.labels)}"
+        )
 
 
 def _unmatched(

@@ -32,7 +32,8 @@ class Question:
     """A yes or no about a patient.
 
     Attributes:
-        name: as the report says it.
+        name: as the report says it, such as ``APL against the rest``.
+        subject: what a patient with a yes has, such as ``APL``.
         classes: those that mean yes; a disease that the model does not know does, where all
             diseases do.
         threshold: of their probability together, from which the answer is yes; None: not known.
@@ -41,6 +42,7 @@ class Question:
     """
 
     name: str
+    subject: str
     classes: frozenset[str]
     threshold: float | None = None
     any_disease: bool = False

@@ -36,7 +36,7 @@ def control(
     """
     asked, title = plan.control, "Control slide over time"
     lead = (
-        f"Log odds of {question.name} of one slide that is photographed and predicted again and "
+        f"Log odds of {question.subject} of one slide that is photographed and predicted again and "
         "again (Levey-Jennings chart), with Westgard’s rules for the points after the baseline. "
         "Modelled on CLSI C24."
     )

@@ -79,9 +79,9 @@ def abnormal_cells(
         and len(scores.get(case.patient, ()))
     }  # fmt: skip
     lead = (
-        f"Cells whose own probability of {question.name} is at least one half, in percent of all "
-        "cells, beside the abnormal cells of a manual differential. A cell’s own probability is "
-        "evidence for the call, not a cell type: the two need not be equal. Modelled on CLSI H20 "
+        f"Cells whose own probability of {question.subject} is at least one half, in percent of "
+        "all cells, beside the abnormal cells of a manual count. A cell’s own probability "
+        "is evidence for the call, not a cell type: the two need not be equal. Modelled on CLSI H20 "
         "and EP09."
     )
     return _compared(
@@ -115,7 +115,9 @@ def flagged_by_count(
                      found.text])  # fmt: skip
     columns = ["Abnormal cells by eye", "Patients", "Called", "Urgent", "Called otherwise",
                "Called or urgent"]  # fmt: skip
-    return Table(f"From data: patients with {question.name} by their manual count", columns, rows)
+    return Table(
+        f"From data: patients with {question.subject} by their manual count", columns, rows
+    )
 
 
 def _compared(

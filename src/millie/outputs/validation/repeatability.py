@@ -60,7 +60,7 @@ def repeatability(
     title = "Repeatability over days and replicates"
     lead = (
         f"Patients examined again, on several days, with new photographs each time. The scatter of "
-        f"the log odds of {question.name} is split into that of replicates on one day and that "
+        f"the log odds of {question.subject} is split into that of replicates on one day and that "
         "between days (nested analysis of variance, each patient around its own mean). Modelled on "
         "CLSI EP05 and EP15; the band on the C5 to C95 interval of EP12."
     )
@@ -174,6 +174,6 @@ def _picture(by_patient: Mapping[str, Sequence[Replicate]], question: Question) 
         for patient, own in by_patient.items()
     }  # fmt: skip
     figure: Drawing = replicates_figure(
-        values, question.log_threshold, f"log odds of {question.name}"
+        values, question.log_threshold, f"log odds of {question.subject}"
     )
     return Picture(svg_uri(figure), "Log odds of each examination by patient; see the table.", 620)
