@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millie.statistics.rates import Counts, missed_share, predictive_values, rate
+from millie.errors import ConfigError
+from millie.statistics.intervals import clopper_pearson
+from millie.statistics.rates import Counts, mean_share, missed_share, predictive_values, rate
 
 
 @settings(deadline=None)  # the first call imports SciPy

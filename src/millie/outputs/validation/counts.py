@@ -81,8 +81,8 @@ def abnormal_cells(
     lead = (
         f"Cells whose own probability of {question.subject} is at least one half, in percent of "
         "all cells, beside the abnormal cells of a manual count. A cell’s own probability "
-        "is evidence for the call, not a cell type: the two need not be equal. Modelled on CLSI H20 "
-        "and EP09."
+        "is evidence for the call, not a cell type: the two need not be equal. Modelled on CLSI "
+        "H20 and EP09."
     )
     return _compared(
         "abnormal_cells", "Abnormal cells beside a manual differential", lead, pairs,

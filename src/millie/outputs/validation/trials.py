@@ -70,8 +70,8 @@ def dilution(
         f"In silico: {asked.cells} cells, some drawn at random from a patient with "
         f"{question.subject}, the others from a patient without, called by the whole rule. No cell "
         "is chosen by what the model says of it. The share is that of the patient’s cells: that "
-        "of abnormal cells is at most as large. Flagged: called, or urgent. A mixture of two films is "
-        "no real film: stain and light of the two differ."
+        "of abnormal cells is at most as large. Flagged: called, or urgent. A mixture of two films "
+        "is no real film: stain and light of the two differ."
     )
     tables = () if from_data is None else (from_data,)
     if not trials:
