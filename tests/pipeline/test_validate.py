@@ -94,8 +94,8 @@ def test_draws_are_of_the_size_asked_for_and_always_the_same(
     diluted = DilutionPlan(patients=2, cells=10, shares_percent=(10, 50, 100), draws=2)
     trials = dilution_trials(cases, DISEASE, bags, caller, config, diluted, NEGATIVE, silent)
     assert set(seen) == {10}
-    assert {one.condition for one in trials} == {"10", "50", "100"}
-    assert len(trials) == 2 * 3 * 2
+    assert {one.condition for one in trials} == {"0", "10", "50", "100"}
+    assert len(trials) == 2 * 4 * 2
     assert {truth[one.patient] for one in trials} == {"APL"}
     healthy = [case for case in cases if case.reference == "normal"]
     assert not dilution_trials(healthy, DISEASE, bags, caller, config, diluted, NEGATIVE, silent)
@@ -137,7 +137,7 @@ def test_a_whole_validation_with_its_model(
     assert outcomes["dilution"] in {"met", "not met"}
     assert outcomes["repeatability"] == "not tested"
     (section,) = [one for one in content["sections"] if one["key"] == "dilution"]
-    assert [row[0] for row in section["tables"][0]["rows"]] == ["50 %", "100 %"]
+    assert [row[0] for row in section["tables"][0]["rows"]] == ["0 %", "50 %", "100 %"]
     with pytest.raises(ConfigError, match="is not the model of the runs"):
         millie.validate(plan, calls, tmp_path / "two", model="apl-blood")
 

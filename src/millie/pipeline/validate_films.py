@@ -171,7 +171,7 @@ def dilution_trials(
     negative: frozenset[str],
     progress: Progress,
 ) -> list[Trial]:
-    """Cells of patients with disease among cells of patients without, by growing shares.
+    """Cells of patients with disease among cells of patients without, by growing shares from 0 on.
 
     Each mixture takes the other cells from one patient without disease, another one each time, so
     that laboratory and stain are those of a real film. Draws are with repetition where a film has
@@ -188,13 +188,13 @@ def dilution_trials(
     for done, patient in enumerate(chosen):
         progress("dilution", done, len(chosen))
         film, rng = read_film(bags[patient], caller, config), _rng(patient, "dilution")
-        for share in sorted(asked.shares_percent):
-            own = max(1, round(asked.cells * share / 100))
+        for share in (0.0, *sorted(asked.shares_percent)):
+            own = max(1, round(asked.cells * share / 100)) if share else 0
             for draw in range(asked.draws):
-                part = film.drawn(_draw(film.n_cells, own, rng))
-                if rest := asked.cells - own:
-                    other = others[(done + draw) % len(others)]
-                    part = part.mixed(other.drawn(_draw(other.n_cells, rest, rng)))
+                other = others[(done + draw) % len(others)]
+                part = other.drawn(_draw(other.n_cells, asked.cells - own, rng))
+                if own:
+                    part = film.drawn(_draw(film.n_cells, own, rng)).mixed(part)
                 state = state_of_film(part, caller, config)
                 found.append(
                     Trial(patient, f"{share:g}", state,

@@ -34,6 +34,19 @@ def test_the_smallest_share_is_the_one_from_which_all_larger_are_flagged() -> No
     assert rows["1 %"] == ["2", "2", "0", "0", "0", "2"]
 
 
+def test_false_alarms_leave_nothing_to_be_found() -> None:
+    trials = [_mixture("a", 0, "URGENT_INDETERMINATE"), _mixture("a", 50, "AML")]
+    asked = {"max_smallest_share_percent": 60}
+    section = dilution(trials, DISEASE, Plan.model_validate({"dilution": asked}), "")
+    assert [(one.outcome, one.observed) for one in section.criteria] == [
+        ("not met", "mixtures without any cell of a patient with disease are flagged as often")
+    ]
+    asked |= {"flagged": "called"}
+    named = dilution(trials, DISEASE, Plan.model_validate({"dilution": asked}), "")
+    assert [figure.value for figure in named.figures] == [50]
+    assert [one.outcome for one in named.criteria] == ["met"]
+
+
 def test_where_nothing_is_flagged_the_criterion_is_not_met() -> None:
     plan = Plan.model_validate({"dilution": {"max_smallest_share_percent": 20}})
     section = dilution([_mixture("a", 100, "NO_SIGNAL")], DISEASE, plan, "")

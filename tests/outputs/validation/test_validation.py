@@ -184,7 +184,7 @@ def test_a_wrong_plan_is_refused(
     [
         ("patient,label\nx,AML\n", DataError, "not one of its 1 patients is in the runs"),
         ("patient,label\na0,CML\n", DataError, "'CML': the model test-model 1 knows AML, APL"),
-        ("patient,label\na0,AML\na0,APL\n", ManifestError, "stands in line 2 already"),
+        ("patient,label\na0,AML\na0,APL\n", ManifestError, "a0 is APL here and AML above"),
         ("patient,diagnosis\na0,AML\n", ManifestError, "column 'label' is missing"),
         ("patient,label\na0,\n", ManifestError, "column 'label' is empty"),
         ("patient,label\n", ManifestError, "no rows"),

@@ -83,8 +83,8 @@ def shares_figure(
                       linewidth=1.6, elinewidth=1.1, capsize=2, label=literal(name))  # fmt: skip
     if wanted is not None:
         axes.axhline(wanted, color=_GREY, linewidth=1, linestyle=_DASHED)
-    if logarithmic:
-        axes.set_xscale("log")
+    if logarithmic and x:  # linear up to the smallest share, so that 0 has a place
+        axes.set_xscale("symlog", linthresh=min(value for value in x if value > 0))
     axes.set_xticks(list(x), [f"{value:g}" for value in x])
     axes.minorticks_off()
     axes.set_ylim(-0.03, 1.03)

@@ -62,13 +62,18 @@ class ControlRow:
 
 
 def read_reference(path: Path) -> dict[str, str]:
-    """Diagnosis of each patient, of the columns ``patient,label``.
+    """Diagnosis of each patient, of the columns ``patient,label``; a manifest is such a table.
 
     Raises:
         MissingFileError: there is no such table.
-        ManifestError: a column is missing, a patient twice or without a name or label.
+        ManifestError: a column is missing, a patient has no name, no label or two labels.
     """
-    return {patient: _text(path, row, "label") for patient, row in _by_patient(path, ["label"])}
+    found: dict[str, str] = {}
+    for row in _rows(path, [PATIENT, "label"]):
+        patient, label = _text(path, row, PATIENT), _text(path, row, "label")
+        if found.setdefault(patient, label) != label:
+            raise row.fail(path, f"patient {patient} is {label} here and {found[patient]} above")
+    return found
 
 
 def read_replicates(path: Path) -> list[ReplicateRow]:
@@ -93,11 +98,12 @@ def read_counts(path: Path) -> dict[str, CountRow]:
     """Cells counted by eye, of ``patient`` and ``leukocytes``, ``abnormal_percent`` or both.
 
     Raises:
-        MissingFileError, ManifestError: as :func:`read_reference`; or a number out of range.
+        MissingFileError, ManifestError: as :func:`read_reference`; a patient twice, or a number
+            out of range.
     """
     columns = {"leukocytes": math.inf, "abnormal_percent": 100.0}
     found = {}
-    for patient, row in _by_patient(path, []):
+    for patient, row in _by_patient(path):
         if not columns.keys() & row.cells.keys():
             raise row.fail(path, f"no column {' or '.join(columns)}: add what was counted")
         numbers = [_number(path, row, c, most) for c, most in columns.items()]
@@ -122,11 +128,11 @@ def read_turnaround(path: Path) -> dict[str, float]:
     """Minutes to the call by patient, of ``patient,minutes`` or ``patient,received,reported``.
 
     Raises:
-        MissingFileError, ManifestError: as :func:`read_reference`; or a time that is none, or
-            reported before received.
+        MissingFileError, ManifestError: as :func:`read_reference`; a patient twice, a time that
+            is none, or reported before received.
     """
     found = {}
-    for patient, row in _by_patient(path, []):
+    for patient, row in _by_patient(path):
         if "minutes" in row.cells:
             minutes = _number(path, row, "minutes", math.inf)
         elif {"received", "reported"} <= row.cells.keys():
@@ -149,9 +155,9 @@ def _rows(path: Path, required: Iterable[str]) -> list[Row]:
     return rows
 
 
-def _by_patient(path: Path, required: Iterable[str]) -> Iterable[tuple[str, Row]]:
+def _by_patient(path: Path) -> Iterable[tuple[str, Row]]:
     seen: dict[str, Row] = {}
-    for row in _rows(path, [PATIENT, *required]):
+    for row in _rows(path, [PATIENT]):
         patient = _text(path, row, PATIENT)
         if patient in seen:
             raise row.fail(path, f"patient {patient} stands in line {seen[patient].line} already")

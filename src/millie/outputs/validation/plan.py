@@ -157,6 +157,10 @@ class DilutionPlan(_Part):
         default=(1, 2, 5, 10, 20, 50, 100), min_length=1, max_length=20,
     )  # fmt: skip
     draws: int = _asked("Mixtures of a patient at each share.", 5, default=5, ge=1, le=1000)
+    flagged: Literal["called", "called_or_urgent"] = _asked(
+        "What counts as flagged: a disease is named, or that or an urgent state.",
+        "called_or_urgent", default="called_or_urgent",
+    )  # fmt: skip
     flagged_share: Share = _asked(
         "Share of mixtures that must be flagged for a share of cells to count as found.", 0.95,
         default=0.95,

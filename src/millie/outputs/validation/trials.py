@@ -40,9 +40,10 @@ class Trial:
     called: str | None
     before: str | None = None
 
-    def flagged(self, question: Question) -> bool:
-        """Whether the answer is yes, or urgent."""
-        return self.state == URGENT or (self.called is not None and question.holds(self.called))
+    def flagged(self, question: Question, *, urgent: bool) -> bool:
+        """Whether the answer is yes, or, where that counts, the state urgent."""
+        named = self.called is not None and question.holds(self.called)
+        return named or (urgent and self.state == URGENT)
 
 
 def dilution(
@@ -70,8 +71,8 @@ def dilution(
         f"In silico: {asked.cells} cells, some drawn at random from a patient with "
         f"{question.subject}, the others from a patient without, called by the whole rule. No cell "
         "is chosen by what the model says of it. The share is that of the patient’s cells: that "
-        "of abnormal cells is at most as large. Flagged: called, or urgent. A mixture of two films "
-        "is no real film: stain and light of the two differ."
+        "of abnormal cells is at most as large. At 0 % there is none: what is flagged there is a "
+        "false alarm. A mixture of two films is no real film: stain and light of the two differ."
     )
     tables = () if from_data is None else (from_data,)
     if not trials:
@@ -79,11 +80,12 @@ def dilution(
                       asked.max_smallest_share_percent, plan.study.judged_by, section=key,
                       missing=why_not)  # fmt: skip
         return Section(key, title, lead, criteria=tuple(lines), tables=tables, why_not=why_not)
+    urgent_counts = asked.flagged == "called_or_urgent"
     shares = sorted({float(one.condition) for one in trials})
     rows, flagged = [], []
     for share in shares:
         own = [one for one in trials if float(one.condition) == share]
-        found = _share(own, lambda one: one.flagged(question), plan)
+        found = _share(own, lambda one: one.flagged(question, urgent=urgent_counts), plan)
         flagged.append(found)
         called = sum(one.called is not None and question.holds(one.called) for one in own)
         urgent = sum(one.state == URGENT for one in own)
@@ -92,7 +94,11 @@ def dilution(
             f"{share:g} %", str(len({one.patient for one in own})), str(len(own)), str(called),
             str(urgent), str(len(own) - called - urgent - none), str(none), _words(found),
         ])  # fmt: skip
-    smallest = _smallest(shares, [one.value for one in flagged], asked.flagged_share)
+    by_share = {share: found.value for share, found in zip(shares, flagged, strict=True)}
+    without = by_share.pop(0.0, 0.0)
+    smallest = _smallest(by_share, asked.flagged_share)
+    if without >= asked.flagged_share:
+        smallest = None
     figure = Figure(key, _SMALLEST, smallest, None, None, len({one.patient for one in trials}), "%")
     figures = [figure]
     if smallest is not None and abnormal_percent is not None:
@@ -100,13 +106,16 @@ def dilution(
         cells = smallest * abnormal_percent / 100
         figures.append(Figure(key, name, cells, None, None, 0, "%"))
     missing = f"at no share were {asked.flagged_share:g} of the mixtures flagged"
+    if without >= asked.flagged_share:
+        missing = "mixtures without any cell of a patient with disease are flagged as often"
+    what = "called or urgent" if urgent_counts else "called"
     picture = shares_figure(
-        shares, {"flagged": [(f.value, f.low, f.high) for f in flagged]},
+        shares, {what: [(f.value, f.low, f.high) for f in flagged]},
         "patient’s cells in the mixture, %", "share of mixtures", asked.flagged_share,
         logarithmic=True,
     )  # fmt: skip
     columns = ["Patient’s cells", "Patients", "Mixtures", "Called", "Urgent", "Indeterminate",
-               "Called otherwise", "Flagged"]  # fmt: skip
+               "Called otherwise", f"Flagged: {what}"]  # fmt: skip
     lines = judge("max_smallest_share_percent", _SMALLEST, figure,
                   asked.max_smallest_share_percent, plan.study.judged_by, section=key)  # fmt: skip
     if smallest is None and asked.max_smallest_share_percent is not None:
@@ -123,10 +132,10 @@ def dilution(
 _SMALLEST = "smallest share of a patient’s cells that is flagged"
 
 
-def _smallest(shares: Sequence[float], flagged: Sequence[float], wanted: float) -> float | None:
+def _smallest(by_share: Mapping[float, float], wanted: float) -> float | None:
     """The smallest share from which on every larger one reaches what is wanted."""
     found = None
-    for share, value in sorted(zip(shares, flagged, strict=True), reverse=True):
+    for share, value in sorted(by_share.items(), reverse=True):
         if value < wanted:
             break
         found = share
