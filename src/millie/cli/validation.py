@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from millie.cli.app import app
 from millie.cli.exits import end_with_alarm, finish
 from millie.cli.options import Verbose
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def _table(name: str, columns: str) -> Any:
@@ -73,12 +76,6 @@ def validate(
         typer.Option("--at-least", show_default=False,
                      help="What the lower end of the interval must reach, for --sample-size."),
     ] = None,
-    power: Annotated[
-        float, typer.Option("--power", help="Chance that it does, for --sample-size.")
-    ] = 0.8,
-    confidence: Annotated[
-        float, typer.Option("--confidence", help="Of the interval, for --sample-size.")
-    ] = 0.95,
     every: Verbose = False,
 ) -> None:  # fmt: skip
     """Report a laboratory's own validation, judged against a plan fixed beforehand.
@@ -103,18 +100,15 @@ def validate(
         show.say(text())
         return
     if sample_size:
-        for line in sample_sizes(expected, width, at_least, power, confidence):
+        for line in sample_sizes(expected, width, at_least):
             show.say(line)
         return
-    if plan is None or not run or out is None:
-        raise typer.BadParameter(
-            "a validation needs a plan, --run and --out; `millie validate --example` prints a plan"
-        )
     from millie import pipeline
 
+    asked, runs, folder = needed(plan, run, out)
     with show.progress_bars() as progress:
         found = pipeline.validate(
-            plan, list(run), out, reference, replicates, counts, control, turnaround, model,
+            asked, runs, folder, reference, replicates, counts, control, turnaround, model,
             trained_on, progress,
         )  # fmt: skip
     for one in found.criteria:
@@ -131,10 +125,27 @@ def validate(
     finish(found.problems, every=every)
 
 
-def sample_sizes(
-    expected: float, width: float, at_least: float | None, power: float, confidence: float
-) -> list[str]:
-    """How many patients are needed, in sentences.
+def needed(
+    plan: Path | None, runs: Sequence[Path] | None, out: Path | None
+) -> tuple[Path, list[Path], Path]:
+    """What a report cannot be without.
+
+    Raises:
+        BadParameter: one of them is missing.
+    """
+    if plan is None or not runs or out is None:
+        raise typer.BadParameter(
+            "a validation needs a plan, --run and --out; `millie validate --example` prints a plan"
+        )
+    return plan, list(runs), out
+
+
+_POWER = 0.8
+"""Chance that the interval lies where it must."""
+
+
+def sample_sizes(expected: float, width: float, at_least: float | None) -> list[str]:
+    """How many patients are needed for an interval of 95 %, in sentences.
 
     Raises:
         ConfigError: a number out of its range, or far too many patients.
@@ -142,21 +153,21 @@ def sample_sizes(
     from millie.statistics.intervals import clopper_pearson
     from millie.statistics.sample_size import patients_for_limit, patients_for_width
 
-    n = patients_for_width(expected, width, confidence)
+    n = patients_for_width(expected, width)
     agree = round(n * expected)
-    ends = clopper_pearson(agree, n, confidence)
+    ends = clopper_pearson(agree, n)
     told = f"{agree} of {n}, {ends.low:.3f} to {ends.high:.3f}"
     lines = [
         (
-            f"{n:,} patients give an exact {100 * confidence:g} % interval no wider than {width:g} "
+            f"{n:,} patients give an exact 95 % interval no wider than {width:g} "
             f"where a share of {expected:g} is found: {told}."
         )
     ]
     if at_least is not None:
-        m = patients_for_limit(expected, at_least, power, confidence)
+        m = patients_for_limit(expected, at_least, _POWER)
         lines.append(
-            f"{m:,} patients: the interval then lies above {at_least:g} with a chance of {power:g} "
-            f"or more, if the true share is {expected:g}."
+            f"{m:,} patients: the interval then lies above {at_least:g} with a chance of "
+            f"{_POWER:g} or more, if the true share is {expected:g}."
         )
     lines.append(
         "Patients of the class that the share is of: for a sensitivity those who have it, for a "

@@ -115,12 +115,7 @@ class NamedRuns:
         if folder not in self._read:
             self._read[folder] = None
             try:
-                found = read_predictions(folder)
-                if _calls(found.model) != _calls(self.model):
-                    raise DataError(  # noqa: TRY301 - told like the others
-                        f"{folder} is a run of another model or with other settings: predict again"
-                    )
-                self._read[folder] = found
+                self._read[folder] = _of_model(folder, self.model)
             except (DataError, MissingFileError) as error:
                 self._tell("", folder, error)
         return self._read[folder]
@@ -141,6 +136,18 @@ class NamedRuns:
 
     def _tell(self, patient: str, folder: Path, error: Exception) -> None:
         self.problems.append(Problem(patient, str(folder), type(error).__name__, str(error)))
+
+
+def _of_model(folder: Path, model: ModelFacts) -> PredictionRun:
+    """Read a run of this model.
+
+    Raises:
+        MissingFileError, DataError: it cannot be read, or is of another model.
+    """
+    found = read_predictions(folder)
+    if _calls(found.model) != _calls(model):
+        raise DataError(f"{folder} is a run of another model or with other settings: predict again")
+    return found
 
 
 def _calls(model: ModelFacts) -> tuple[object, ...]:

@@ -19,6 +19,7 @@ from millie.outputs.validation.agreement import agreement
 from millie.outputs.validation.cases import Case, Question
 from millie.outputs.validation.control import control
 from millie.outputs.validation.counts import abnormal_cells, flagged_by_count, leukocytes
+from millie.outputs.validation.dilution import dilution
 from millie.outputs.validation.inputs import (
     CountRow,
     read_control,
@@ -29,7 +30,7 @@ from millie.outputs.validation.inputs import (
 from millie.outputs.validation.plan import Plan
 from millie.outputs.validation.repeatability import repeatability
 from millie.outputs.validation.section import Section
-from millie.outputs.validation.trials import dilution, interference, number_of_cells
+from millie.outputs.validation.trials import interference, number_of_cells
 from millie.outputs.validation.turnaround import turnaround
 from millie.pipeline.caller import Caller, loading
 from millie.pipeline.validate_inputs import Model, NamedRuns, replicates_of, series_of

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from millie.outputs.validation.cases import Question
+from millie.outputs.validation.dilution import dilution
 from millie.outputs.validation.plan import Plan
-from millie.outputs.validation.trials import Trial, dilution, interference, number_of_cells
+from millie.outputs.validation.trials import Trial, interference, number_of_cells
 from millie.statistics.rates import mean_share
 
 DISEASE = Question("any disease", "disease", frozenset({"AML", "APL"}), 0.5, any_disease=True)

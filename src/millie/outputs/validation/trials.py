@@ -15,7 +15,7 @@ import numpy as np
 from millie.outputs.figure_files import svg_uri
 from millie.outputs.validation.cases import URGENT, Figure, Question
 from millie.outputs.validation.drawing import shares_figure
-from millie.outputs.validation.plan import CellNumberPlan, DilutionPlan, InterferencePlan, Plan
+from millie.outputs.validation.plan import CellNumberPlan, InterferencePlan, Plan
 from millie.outputs.validation.section import Picture, Section, Table
 from millie.outputs.validation.verdict import Criterion, judge
 from millie.statistics.intervals import Estimate
@@ -46,102 +46,6 @@ class Trial:
         return named or (urgent and self.state == URGENT)
 
 
-def dilution(
-    trials: Sequence[Trial],
-    question: Question,
-    plan: Plan,
-    why_not: str,
-    *,
-    from_data: Table | None = None,
-    abnormal_percent: float | None = None,
-) -> Section:
-    """How small a share of a patient's cells is flagged.
-
-    Args:
-        trials: mixtures, their condition the share in percent.
-        question: what flagged means: its answer is yes, or the state urgent.
-        plan: shares and criterion.
-        why_not: why there are none.
-        from_data: patients by their manual count, where that was given.
-        abnormal_percent: median manual percentage of abnormal cells of these patients.
-    """
-    key, title = "dilution", "Smallest share of abnormal cells that is flagged"
-    asked = plan.dilution or DilutionPlan()
-    lead = (
-        f"In silico: {asked.cells} cells, some drawn at random from a patient with "
-        f"{question.subject}, the others from a patient without, called by the whole rule. No cell "
-        "is chosen by what the model says of it. The share is that of the patient’s cells: that "
-        "of abnormal cells is at most as large. At 0 % there is none: what is flagged there is a "
-        "false alarm. A mixture of two films is no real film: stain and light of the two differ."
-    )
-    tables = () if from_data is None else (from_data,)
-    if not trials:
-        lines = judge("max_smallest_share_percent", _SMALLEST, None,
-                      asked.max_smallest_share_percent, plan.study.judged_by, section=key,
-                      missing=why_not)  # fmt: skip
-        return Section(key, title, lead, criteria=tuple(lines), tables=tables, why_not=why_not)
-    urgent_counts = asked.flagged == "called_or_urgent"
-    shares = sorted({float(one.condition) for one in trials})
-    rows, flagged = [], []
-    for share in shares:
-        own = [one for one in trials if float(one.condition) == share]
-        found = _share(own, lambda one: one.flagged(question, urgent=urgent_counts), plan)
-        flagged.append(found)
-        called = sum(one.called is not None and question.holds(one.called) for one in own)
-        urgent = sum(one.state == URGENT for one in own)
-        none = sum(one.called is not None and not question.holds(one.called) for one in own)
-        rows.append([
-            f"{share:g} %", str(len({one.patient for one in own})), str(len(own)), str(called),
-            str(urgent), str(len(own) - called - urgent - none), str(none), _words(found),
-        ])  # fmt: skip
-    by_share = {share: found.value for share, found in zip(shares, flagged, strict=True)}
-    without = by_share.pop(0.0, 0.0)
-    smallest = _smallest(by_share, asked.flagged_share)
-    if without >= asked.flagged_share:
-        smallest = None
-    figure = Figure(key, _SMALLEST, smallest, None, None, len({one.patient for one in trials}), "%")
-    figures = [figure]
-    if smallest is not None and abnormal_percent is not None:
-        name = "the same in abnormal cells by eye (median patient)"
-        cells = smallest * abnormal_percent / 100
-        figures.append(Figure(key, name, cells, None, None, 0, "%"))
-    missing = f"at no share were {asked.flagged_share:g} of the mixtures flagged"
-    if without >= asked.flagged_share:
-        missing = "mixtures without any cell of a patient with disease are flagged as often"
-    what = "called or urgent" if urgent_counts else "called"
-    picture = shares_figure(
-        shares, {what: [(f.value, f.low, f.high) for f in flagged]},
-        "patient’s cells in the mixture, %", "share of mixtures", asked.flagged_share,
-        logarithmic=True,
-    )  # fmt: skip
-    columns = ["Patient’s cells", "Patients", "Mixtures", "Called", "Urgent", "Indeterminate",
-               "Called otherwise", f"Flagged: {what}"]  # fmt: skip
-    lines = judge("max_smallest_share_percent", _SMALLEST, figure,
-                  asked.max_smallest_share_percent, plan.study.judged_by, section=key)  # fmt: skip
-    if smallest is None and asked.max_smallest_share_percent is not None:
-        required = f"at most {asked.max_smallest_share_percent:g}"
-        lines = [Criterion(key, "max_smallest_share_percent", _SMALLEST, required, missing,
-                           "not met")]  # fmt: skip
-    return Section(
-        key, title, lead, tuple(figures), tuple(lines), (Table("", columns, rows), *tables),
-        (Picture(svg_uri(picture), "Share of mixtures flagged by share of cells; see the table.",
-                 480),),
-    )  # fmt: skip
-
-
-_SMALLEST = "smallest share of a patient’s cells that is flagged"
-
-
-def _smallest(by_share: Mapping[float, float], wanted: float) -> float | None:
-    """The smallest share from which on every larger one reaches what is wanted."""
-    found = None
-    for share, value in sorted(by_share.items(), reverse=True):
-        if value < wanted:
-            break
-        found = share
-    return found
-
-
 def number_of_cells(trials: Sequence[Trial], plan: Plan, why_not: str) -> Section:
     """Whether the call of a film stays with fewer of its cells."""
     key, title = "number_of_cells", "Influence of the number of cells"
@@ -161,7 +65,9 @@ def number_of_cells(trials: Sequence[Trial], plan: Plan, why_not: str) -> Sectio
     for name, what, kind, limit in wanted:
         own = [one for one in trials if one.condition == at]
         figure = (
-            Figure.of(key, what, _share(own, kind, plan), _patients(own), "share") if own else None
+            Figure.of(key, what, share_of(own, kind, plan), patients_of(own), "share")
+            if own
+            else None
         )
         figures += [figure] if figure else []
         missing = why_not or f"no film with a call holds {at or 'the'} cells that at_cells names"
@@ -202,7 +108,7 @@ def interference(
             own = [one for one in trials if one.condition == change]
             title_of = f"{change}: {what}"
             figure = (
-                Figure.of(key, title_of, _share(own, kind, plan), _patients(own), "share")
+                Figure.of(key, title_of, share_of(own, kind, plan), patients_of(own), "share")
                 if own
                 else None
             )
@@ -231,14 +137,14 @@ def _by_condition(
     rows, same, other = [], [], []
     for name in names:
         own = [one for one in trials if one.condition == name]
-        kept, turned = _share(own, _same, plan), _share(own, _other, plan)
+        kept, turned = share_of(own, _same, plan), share_of(own, _other, plan)
         same.append((kept.value, kept.low, kept.high))
         other.append((turned.value, turned.low, turned.high))
         urgent = sum(one.state == URGENT for one in own)
         failed = sum(one.state == "FAILED" for one in own)
         withheld = sum(one.called is None for one in own)
-        rows.append([name, str(_patients(own)), str(len(own)), _words(kept), str(withheld),
-                     str(urgent), str(failed), _words(turned)])  # fmt: skip
+        rows.append([name, str(patients_of(own)), str(len(own)), in_words(kept), str(withheld),
+                     str(urgent), str(failed), in_words(turned)])  # fmt: skip
     columns = [heading, "Patients", "Calls", "Same call", "Withheld", "of these urgent",
                "of these failed", "Another call"]  # fmt: skip
     x = [number(name) for name in names] if number else list(map(float, range(len(names))))
@@ -257,7 +163,7 @@ def _other(one: Trial) -> bool:
     return one.called is not None and one.called != one.before
 
 
-def _share(trials: Sequence[Trial], holds: Callable[[Trial], bool], plan: Plan) -> Estimate:
+def share_of(trials: Sequence[Trial], holds: Callable[[Trial], bool], plan: Plan) -> Estimate:
     """Mean over patients of the share of their trials."""
     by_patient: dict[str, list[bool]] = defaultdict(list)
     for one in trials:
@@ -265,9 +171,11 @@ def _share(trials: Sequence[Trial], holds: Callable[[Trial], bool], plan: Plan) 
     return mean_share([float(np.mean(own)) for own in by_patient.values()], plan.study.confidence)
 
 
-def _patients(trials: Sequence[Trial]) -> int:
+def patients_of(trials: Sequence[Trial]) -> int:
+    """How many patients the trials are of."""
     return len({one.patient for one in trials})
 
 
-def _words(found: Estimate) -> str:
+def in_words(found: Estimate) -> str:
+    """A share with its interval."""
     return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
