@@ -30,8 +30,10 @@ def test_statsmodels_gives_the_same() -> None:
 
 
 def test_full_agreement_and_none() -> None:
-    assert cohen_kappa(np.diag([5, 5])).value == 1
-    assert cohen_kappa(np.array([[0, 5], [5, 0]])).value == -1
+    full, none = cohen_kappa(np.diag([5, 5])), cohen_kappa(np.array([[0, 5], [5, 0]]))
+    # 10 of 10 agree: 0.6915 to 1, and half of them by chance
+    assert (full.value, full.low, full.high) == pytest.approx((1, 2 * 0.6915 - 1, 1), abs=1e-4)
+    assert (none.value, none.low, none.high) == pytest.approx((-1, -1, 1 - 2 * 0.6915), abs=1e-4)
     with pytest.raises(ConfigError, match="two classes"):
         cohen_kappa(np.array([[7, 0], [0, 0]]))
     with pytest.raises(ConfigError, match="of 0 samples"):

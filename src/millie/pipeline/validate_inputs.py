@@ -173,8 +173,8 @@ def replicates_of(
         one, other = (bags[bag] for bag in pair.bags)
         if one.patient == other.patient:
             notes.append(
-                f"{one.patient}: day {one.day}, replicate {one.replicate} and day {other.day}, "
-                f"replicate {other.replicate} share {len(pair.cells)} pictures of cells: the same "
+                f"{one.patient}: replicates {one.day} / {one.replicate} and {other.day} / "
+                f"{other.replicate} share {len(pair.cells)} pictures of cells: the same "
                 "photographs again say nothing about repeatability."
             )
     return found, notes

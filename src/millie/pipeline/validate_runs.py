@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +26,7 @@ from millie.types import Finding, Problem
 if TYPE_CHECKING:
     from millie.outputs.monitor.runs import Series
     from millie.outputs.patient.records import ModelFacts
-    from millie.outputs.validation.cases import Case, Question
+    from millie.outputs.validation.cases import Question
     from millie.outputs.validation.plan import Plan
     from millie.outputs.validation.report import Validated
     from millie.pipeline.validate_inputs import Model
@@ -163,7 +164,8 @@ def _found(
     results = sorted((r for run in series.runs for r in run.counted), key=lambda r: r.patient)
     reference = read_reference(tables.reference) if tables.reference else {}
     cases = cases_of(results, reference, plan.agreement.labels, series.model, negative)
-    problems += _unmatched(cases, reference, tables.reference)
+    held = {r.patient for run in series.runs for r in run.run.patients}
+    problems += _unmatched(held, reference, tables.reference)
     others = NamedRuns(series.model)
     study = Study(plan, series, model, headline, tuple(classes), negative, tuple(cases), others,
                   tables, progress)  # fmt: skip
@@ -186,12 +188,15 @@ def _check_classes(plan: Plan, model: ModelFacts) -> None:
 
 
 def _unmatched(
-    cases: Sequence[Case], reference: Mapping[str, str], table: Path | None
+    held: AbstractSet[str], reference: Mapping[str, str], table: Path | None
 ) -> list[Problem]:
-    """Patients that stand in the runs or in the reference only."""
+    """Patients that stand in the runs or in the reference only.
+
+    Raises:
+        DataError: nobody stands in both.
+    """
     if table is None:
         return []
-    held = {case.patient for case in cases}
     if not held & reference.keys():
         raise DataError(
             f"{table}: not one of its {len(reference)} patients is in the runs; names must be "

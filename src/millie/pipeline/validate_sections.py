@@ -160,7 +160,7 @@ def sections_of(study: Study, problems: list[Problem]) -> list[Section]:
 def _note_strangers(
     study: Study, name: str, rows: Mapping[str, object], problems: list[Problem]
 ) -> None:
-    held = {case.patient for case in study.cases}
+    held = {result.patient for run in study.series.runs for result in run.run.patients}
     table = getattr(study.tables, name)
     text = f"in the table of {name}, in no run" + ("" if name == "turnaround" else ": not used")
     problems += [

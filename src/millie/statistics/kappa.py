@@ -9,14 +9,20 @@ import numpy as np
 import scipy
 
 from millie.errors import ConfigError
-from millie.statistics.intervals import Estimate
+from millie.statistics.intervals import Estimate, clopper_pearson
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_NONE = 1e-9
+"""A standard error that is 0 but for rounding."""
+
 
 def cohen_kappa(counts: NDArray[np.intp], confidence: float = 0.95) -> Estimate:
     """Cohen's kappa with the interval of its asymptotic standard error.
+
+    Where all samples agree, or none, that error is 0 and says nothing: the interval is then that
+    of the ends of the exact interval of the share that agrees, chance taken as observed.
 
     Args:
         counts: (C, C) samples by the class that one rater (row) and the other (column) gave.
@@ -43,6 +49,11 @@ def cohen_kappa(counts: NDArray[np.intp], confidence: float = 0.95) -> Estimate:
     missed = float((crossed.sum() - np.diag(crossed).sum()) * (1 - kappa) ** 2)
     spare = (kappa - chance * (1 - kappa)) ** 2
     error = math.sqrt(max(0.0, kept + missed - spare) / n) / (1 - chance)
+    if error < _NONE:
+        exact = clopper_pearson(round(observed * n), n, confidence)
+        low, high = ((end - chance) / (1 - chance) for end in (exact.low, exact.high))
+        method = f"Cohen's kappa, exact interval of the agreement, n = {n}"
+        return Estimate(kappa, max(-1.0, low), min(1.0, high), method)
     half = float(scipy.stats.norm.ppf(0.5 + confidence / 2)) * error
     return Estimate(
         kappa, max(-1.0, kappa - half), min(1.0, kappa + half),

@@ -241,7 +241,7 @@ def test_turnaround(make_run: MakeRun, table: Write, plan: Write, tmp_path: Path
     assert outcomes["max_median_minutes"]["observed"] == "14.5 min (11 to 18; n = 10)"
     # ten patients do not bound a 90th percentile from above
     assert outcomes["max_p90_minutes"]["outcome"] == "not met"
-    assert "do not bound it" in outcomes["max_p90_minutes"]["note"]
+    assert "leave the end of the interval open" in outcomes["max_p90_minutes"]["note"]
     assert read_turnaround(table("m", "patient,minutes\na,12.5\n")) == {"a": 12.5}
     with pytest.raises(ManifestError, match="expected 0 or more"):
         read_turnaround(table("b", "patient,received,reported\na,2026-01-02,2026-01-01\n"))

@@ -17,7 +17,7 @@ from millie.outputs.figures import intervals_figure
 from millie.outputs.validation.cases import WITHOUT_CALL, Case, Figure, Question
 from millie.outputs.validation.plan import OTHER, AgreementPlan, Plan
 from millie.outputs.validation.section import Picture, Section, Table
-from millie.outputs.validation.verdict import Criterion, judge
+from millie.outputs.validation.verdict import Criterion, figure_words, judge
 from millie.statistics.kappa import cohen_kappa
 from millie.statistics.rates import rate
 
@@ -52,7 +52,8 @@ def agreement(
     sizes = Counter(case.reference or "" for case in known)
     return Section(
         KEY, title, lead, tuple(found), _criteria(found, question, sizes, plan),
-        (_confusion(known), _wrong(known)), (_picture(found, plan),), _notes(known, plan),
+        (_both_ways(found), _confusion(known), _wrong(known)), (_picture(found, plan),),
+        _notes(known, plan), listed=frozenset(f.name for f in found if _way_of(f) is None),
     )  # fmt: skip
 
 
@@ -151,6 +152,23 @@ def _criteria(
         lines += judge("min_patients_per_class", what, size, asked.min_patients_per_class,
                        study.judged_by, section=KEY, missing=why)  # fmt: skip
     return tuple(lines)
+
+
+def _way_of(figure: Figure) -> str | None:
+    """How patients without a call count in a figure; None: it is about them."""
+    return next((way for way, words in _WORDS.items() if figure.name.endswith(words)), None)
+
+
+def _both_ways(found: Sequence[Figure]) -> Table:
+    """Each figure with patients without a call counted as disagreement, and left out."""
+    rows: dict[str, dict[str, str]] = {}
+    for figure in found:
+        if way := _way_of(figure):
+            name = figure.name.removesuffix(f", {_WORDS[way]}")
+            rows.setdefault(name, {})[way] = figure_words(figure) or "–"
+    heads = [f"{words[:1].upper()}{words[1:]}" for words in _WORDS.values()]
+    body = [[name, *(own.get(way, "–") for way in WAYS)] for name, own in rows.items()]
+    return Table("", ["Figure", *heads], body)
 
 
 def _confusion(known: Sequence[Case]) -> Table:

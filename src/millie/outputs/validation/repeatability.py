@@ -129,8 +129,8 @@ def _band(parts: Components, cases: Sequence[Case], question: Question, plan: Pl
     odds = [question.log_odds(case.result) for case in cases if not case.result.failed]
     inside = rate(sum(abs(x - threshold) <= half for x in odds), len(odds), plan.study.confidence)
     return [
-        Figure(KEY, _HALF, half, None, None, 0, _UNIT),
         Figure.of_rate(KEY, _BAND, inside, plan.study.confidence),
+        Figure(KEY, _HALF, half, None, None, 0, _UNIT),
     ]
 
 

@@ -164,7 +164,11 @@ def _span(days: Sequence[str]) -> str:
 
 def _shown(section: Section) -> dict[str, Any]:
     """A section with its numbers in words."""
-    rows = [(figure.name, figure_words(figure) or "–", figure.method) for figure in section.figures]
+    rows = [
+        (figure.name, figure_words(figure) or "–", figure.method)
+        for figure in section.figures
+        if section.listed is None or figure.name in section.listed
+    ]
     return {"own": section, "figures": rows}
 
 

@@ -44,6 +44,7 @@ class Section:
         title: heading.
         lead: what was done, and what it is modelled on.
         figures: numbers, in the order of the page.
+        listed: names of those that the page lists; None: all.
         criteria: lines of the verdict.
         tables: below the numbers.
         pictures: beside them.
@@ -60,3 +61,4 @@ class Section:
     pictures: tuple[Picture, ...] = ()
     notes: tuple[str, ...] = ()
     why_not: str = ""
+    listed: frozenset[str] | None = None

@@ -55,10 +55,12 @@ def number_of_cells(trials: Sequence[Trial], plan: Plan, why_not: str) -> Sectio
         "whole rule, beside the state of the whole film. Films with a call only. Modelled on the "
         "sample sizes that CLSI H20 discusses for differential counts."
     )
-    at = "" if asked.at_cells is None else str(asked.at_cells)
+    at = str(asked.at_cells or "")
+    with_them = f" with {at} cells" if at else ""
+    unnamed = "the plan does not say which number of cells is judged (at_cells)"
     wanted = [
-        ("min_same_call", f"same call with {at} cells", _same, asked.min_same_call),
-        ("max_other_call", f"another call with {at} cells", _other, asked.max_other_call),
+        ("min_same_call", f"same call{with_them}", _same, asked.min_same_call),
+        ("max_other_call", f"another call{with_them}", _other, asked.max_other_call),
     ]
     lines: list[Criterion] = []
     figures: list[Figure] = []
@@ -70,7 +72,7 @@ def number_of_cells(trials: Sequence[Trial], plan: Plan, why_not: str) -> Sectio
             else None
         )
         figures += [figure] if figure else []
-        missing = why_not or f"no film with a call holds {at or 'the'} cells that at_cells names"
+        missing = why_not or (f"no film with a call holds {at} cells" if at else unnamed)
         lines += judge(
             name, what, figure, limit, plan.study.judged_by, section=key, missing=missing
         )

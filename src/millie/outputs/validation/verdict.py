@@ -44,13 +44,12 @@ def figure_words(figure: Figure | None) -> str:
     """A figure for people: ``0.95 (0.83 to 0.99; 38/40)``."""
     if figure is None or figure.value is None:
         return ""
-    text = f"{figure.value:.3g}"
-    if figure.unit == "share":
-        text = f"{figure.value:.3f}"
+    form = ".3f" if figure.unit == "share" else ".3g"
+    text = f"{figure.value:{form}}"
     unit = "" if figure.unit in {"", "share"} else f" {figure.unit}"
     inside = []
     if figure.low is not None or figure.high is not None:
-        ends = ("–" if end is None else f"{end:.3g}" for end in (figure.low, figure.high))
+        ends = ("–" if end is None else f"{end:{form}}" for end in (figure.low, figure.high))
         inside.append(" to ".join(ends))
     if figure.successes is not None:
         inside.append(f"{figure.successes}/{figure.n}")
@@ -88,17 +87,18 @@ def judge(
     required = f"{sign} {limit:g}"
     if figure is None or figure.value is None:
         return [Criterion(section, key, what, required, "", "not tested", missing)]
-    by, value = "the figure", figure.value
-    if judged_by == "interval" and figure.method:
+    value, note = figure.value, ""
+    if judged_by == "interval":
         end = figure.low if least else figure.high
-        by = "the lower end of its interval" if least else "the upper end of its interval"
-        if end is None:
-            note = f"so few results do not bound it: judged by {by}"
-            return [Criterion(section, key, what, required, figure_words(figure), "not met", note)]
-        value = end
+        note = "" if figure.method else "by the figure itself, which has no interval"
+        if end is None and figure.method:
+            note = "so few results leave the end of the interval open"
+            seen = figure_words(figure)
+            return [Criterion(section, key, what, required, seen, "not met", note)]
+        value = value if end is None else end
     met = value >= limit if least else value <= limit
     outcome: Outcome = "met" if met else "not met"
-    return [Criterion(section, key, what, required, figure_words(figure), outcome, f"by {by}")]
+    return [Criterion(section, key, what, required, figure_words(figure), outcome, note)]
 
 
 def tally(criteria: Sequence[Criterion]) -> dict[Outcome, int]:
