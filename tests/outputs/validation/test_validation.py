@@ -243,6 +243,19 @@ def test_without_tables_all_is_reported_as_not_tested(
         assert told in page or told[0].upper() + told[1:] in page
 
 
+def test_a_run_without_any_call(
+    make_run: MakeRun, plan: Write, table: Write, tmp_path: Path
+) -> None:
+    run = make_run("run", {"a0": "INDETERMINATE"}, failed=("n0",))
+    truth = table("truth", "patient,label\na0,AML\nn0,normal\n")
+    text = '[study]\nindeterminate = "left_out"\n[agreement]\nmin_sensitivity = 0.5\nmin_kappa = 0'
+    found = millie.validate(plan(text), run, tmp_path / "out", truth)
+    assert [one["outcome"] for one in found.rows()] == ["not tested", "not tested"]
+    lost = make_run("lost", {}, failed=("a0", "n0"))
+    nobody = millie.validate(plan(text), lost, tmp_path / "nobody", truth)
+    assert _figures(nobody.out)["patients without a call"]["successes"] == "2"
+
+
 def _run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
     monkeypatch.setattr(sys, "argv", ["millie", "validate", *map(str, words)])
     with pytest.raises(SystemExit) as ended:

@@ -52,7 +52,7 @@ def agreement(
     sizes = Counter(case.reference or "" for case in known)
     return Section(
         KEY, title, lead, tuple(found), _criteria(found, question, sizes, plan),
-        (_both_ways(found), _confusion(known), _wrong(known)), (_picture(found, plan),),
+        (_both_ways(found), _confusion(known), _wrong(known)), _pictures(found, plan),
         _notes(known, plan), listed=frozenset(f.name for f in found if _way_of(f) is None),
     )  # fmt: skip
 
@@ -198,16 +198,18 @@ def _wrong(known: Sequence[Case]) -> Table:
                  folded=len(rows) > 12)  # fmt: skip
 
 
-def _picture(found: Sequence[Figure], plan: Plan) -> Picture:
+def _pictures(found: Sequence[Figure], plan: Plan) -> tuple[Picture, ...]:
     way = _WORDS[plan.study.indeterminate]
     shown = [f for f in found if f.name.endswith(way) and f.unit == "share" and f.value is not None]
     rows = [(f.name.removesuffix(f", {way}"), f.value or 0.0, f.low or 0.0, f.high or 0.0)
             for f in shown]  # fmt: skip
+    if not rows:
+        return ()
     figure = intervals_figure(rows, 1.0, f"share of patients, {way}", "")
     words = "; ".join(
         f"{name} {value:.2f}, {low:.2f} to {high:.2f}" for name, value, low, high in rows
     )
-    return Picture(svg_uri(figure), f"Agreement with intervals: {words}", 620)
+    return (Picture(svg_uri(figure), f"Agreement with intervals: {words}", 620),)
 
 
 def _notes(known: Sequence[Case], plan: Plan) -> tuple[str, ...]:
