@@ -24,7 +24,7 @@ class Criterion:
         required: the limit in words.
         observed: the figure, its interval and its number, in words; empty: there is none.
         outcome: whether it is met.
-        note: why it is not tested, or what the judgement went by.
+        note: why it is not tested, or why it cannot be met.
     """
 
     section: str
@@ -87,18 +87,17 @@ def judge(
     required = f"{sign} {limit:g}"
     if figure is None or figure.value is None:
         return [Criterion(section, key, what, required, "", "not tested", missing)]
-    value, note = figure.value, ""
-    if judged_by == "interval":
+    value = figure.value
+    if judged_by == "interval" and figure.method:
         end = figure.low if least else figure.high
-        note = "" if figure.method else "by the figure itself, which has no interval"
-        if end is None and figure.method:
+        if end is None:
             note = "so few results leave the end of the interval open"
             seen = figure_words(figure)
             return [Criterion(section, key, what, required, seen, "not met", note)]
-        value = value if end is None else end
+        value = end
     met = value >= limit if least else value <= limit
     outcome: Outcome = "met" if met else "not met"
-    return [Criterion(section, key, what, required, figure_words(figure), outcome, note)]
+    return [Criterion(section, key, what, required, figure_words(figure), outcome)]
 
 
 def tally(criteria: Sequence[Criterion]) -> dict[Outcome, int]:
