@@ -12,8 +12,9 @@ import pytest
 
 import millie
 from millie.cli import commands as cli
+from millie.cli.validation import sample_sizes
 from millie.errors import ConfigError, DataError, ManifestError, MissingFileError
-from millie.outputs.validation.plan import example
+from millie.outputs.validation.plan import example, read_plan
 from millie.pipeline.verify import verify
 from millie.statistics.intervals import clopper_pearson
 
@@ -254,6 +255,18 @@ def test_a_run_without_any_call(
     lost = make_run("lost", {}, failed=("a0", "n0"))
     nobody = millie.validate(plan(text), lost, tmp_path / "nobody", truth)
     assert _figures(nobody.out)["patients without a call"]["successes"] == "2"
+
+
+DOCS = Path(__file__).parents[3] / "docs" / "validation.md"
+
+
+def test_the_page_for_laboratories_shows_what_is_there(tmp_path: Path) -> None:
+    text = DOCS.read_text(encoding="utf-8")
+    plan = text.partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "plan.toml").write_text(plan, encoding="utf-8")
+    asked, _ = read_plan(tmp_path / "plan.toml")
+    assert asked.number_of_cells is not None
+    assert all(line in text for line in sample_sizes(0.95, 0.1, 0.9)[:2])
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:

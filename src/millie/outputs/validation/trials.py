@@ -122,7 +122,10 @@ def interference(
     table, _ = _by_condition(trials, "Change", plan, None, "")
     named = {one.condition for one in trials}
     notes = tuple(f"{name}: {text}." for name, text in words.items() if name in named)
-    return Section(key, title, lead, tuple(figures), tuple(lines), (table,), notes=notes)
+    return Section(
+        key, title, lead, tuple(figures), tuple(lines), (table,), notes=notes,
+        listed=frozenset(),  # the table says it all
+    )  # fmt: skip
 
 
 def _by_condition(
