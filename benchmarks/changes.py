@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+from millie.synthetic.changes import compress, recolour, rescale, restain
 
 Pixels = NDArray[np.uint8]
 
 
 def squeezed(image: Pixels) -> Pixels:
     return np.asarray(cv2.resize(image, (416, 416), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def recoloured(gains: tuple[float, float, float]) -> Callable[[Pixels], Pixels]:
-    return lambda image: np.clip(image * np.array(gains), 0, 255).astype(np.uint8)
-
-
-def restained(strength: float) -> Callable[[Pixels], Pixels]:
-    """Optical density against the brightest percentile times a factor."""
-
-    def change(image: Pixels) -> Pixels:
-        white = np.percentile(image, 97, axis=(0, 1))
-        return np.clip(white * ((image + 1.0) / (white + 1)) ** strength, 0, 255).astype(np.uint8)
-
-    return change
 
 
 def dyed(colour: tuple[float, float, float], strength: float) -> Callable[[Pixels], Pixels]:
@@ -61,36 +48,6 @@ def darkened(share: float) -> Callable[[Pixels], Pixels]:
     )
 
 
-def turned(by: float) -> Callable[[Pixels], Pixels]:
-    """Hue turned by a share of the circle."""
-
-    def change(image: Pixels) -> Pixels:
-        hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
-        hsv[..., 0] = (hsv[..., 0] + 360 * by) % 360
-        return np.clip(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255, 0, 255).astype(np.uint8)
-
-    return change
-
-
-def jpeg(quality: int) -> Callable[[Pixels], Pixels]:
-    def change(image: Pixels) -> Pixels:
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "JPEG", quality=quality)
-        return np.asarray(Image.open(buffer).convert("RGB"))
-
-    return change
-
-
-def scaled(factor: float) -> Callable[[Pixels], Pixels]:
-    def change(image: Pixels) -> Pixels:
-        how = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-        return np.asarray(
-            cv2.resize(image, None, fx=factor, fy=factor, interpolation=how), np.uint8
-        )
-
-    return change
-
-
 def written(colour: tuple[int, int, int]) -> Callable[[Pixels], Pixels]:
     """A scale bar and its text, burned in."""
 
@@ -108,17 +65,17 @@ def written(colour: tuple[int, int, int]) -> Callable[[Pixels], Pixels]:
 CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
     "as it is": lambda image: image,
     "416 x 416 px": squeezed,
-    "blue light": recoloured((0.8, 0.9, 1.1)),
-    "yellow light": recoloured((1.1, 1.05, 0.75)),
-    "exposure x 0.7": recoloured((0.7, 0.7, 0.7)),
-    "exposure x 1.2": recoloured((1.2, 1.2, 1.2)),
-    "stain x 0.6": restained(0.6),
-    "stain x 1.6": restained(1.6),
-    "JPEG quality 20": jpeg(20),
-    "scale x 0.75": scaled(0.75),
-    "scale x 1.25": scaled(1.25),
-    "scale x 0.4": scaled(0.4),
-    "stain x 0.4": restained(0.4),
+    "blue light": partial(recolour, gains=(0.8, 0.9, 1.1)),
+    "yellow light": partial(recolour, gains=(1.1, 1.05, 0.75)),
+    "exposure x 0.7": partial(recolour, gains=(0.7, 0.7, 0.7)),
+    "exposure x 1.2": partial(recolour, gains=(1.2, 1.2, 1.2)),
+    "stain x 0.6": partial(restain, strength=0.6),
+    "stain x 1.6": partial(restain, strength=1.6),
+    "JPEG quality 20": partial(compress, quality=20),
+    "scale x 0.75": partial(rescale, factor=0.75),
+    "scale x 1.25": partial(rescale, factor=1.25),
+    "scale x 0.4": partial(rescale, factor=0.4),
+    "stain x 0.4": partial(restain, strength=0.4),
     "purple red cells": dyed(PURPLE, 1),
     "dark purple red cells": dyed(PURPLE, 1.6),
     "pale red cells": dyed(RED_CELL, 0.45),
@@ -127,6 +84,6 @@ CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
     "blue text": written((40, 40, 220)),
     "magenta text": written((220, 20, 200)),
     "yellow text": written((255, 230, 0)),
-    "blue text, JPEG quality 75": lambda image: jpeg(75)(written((40, 40, 220))(image)),
-    "magenta text, JPEG quality 75": lambda image: jpeg(75)(written((220, 20, 200))(image)),
+    "blue text, JPEG quality 75": lambda image: compress(written((40, 40, 220))(image), 75),
+    "magenta text, JPEG quality 75": lambda image: compress(written((220, 20, 200))(image), 75),
 }

@@ -17,6 +17,7 @@ import io
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -28,19 +29,19 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_images
 
 import millie
-from changes import scaled, turned
 from millie.models.bundle_folder import shipped_bundles
 from millie.readers.apl_aml import prepare as prepare_apl_aml
 from millie.readers.images import find_images
 from millie.statistics.intervals import clopper_pearson
+from millie.synthetic.changes import rescale, turn_hue
 
 Pixels = NDArray[np.uint8]
 Sample = tuple[str, list[Pixels]]
 
 CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
     "as they are": lambda image: image,
-    "half the size": scaled(0.5),
-    "twice the size": scaled(2.0),
+    "half the size": partial(rescale, factor=0.5),
+    "twice the size": partial(rescale, factor=2.0),
 }
 PATIENTS = 12
 SAMPLE = 60
@@ -98,8 +99,8 @@ def not_blood() -> Iterator[Sample]:
     photographs = load_sample_images().images
     makers: dict[str, Callable[[], Pixels]] = {
         "photograph": lambda: _crop(photographs[int(rng.integers(2))], rng),
-        "photograph in purple": lambda: turned(rng.random())(
-            _crop(photographs[int(rng.integers(2))], rng)
+        "photograph in purple": lambda: turn_hue(
+            turn=rng.random(), image=_crop(photographs[int(rng.integers(2))], rng)
         ),
         "noise": lambda: rng.integers(0, 256, (360, 360, 3)).astype(np.uint8),
         "soft noise": lambda: cv2.resize(

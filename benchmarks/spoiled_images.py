@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from changes import jpeg, turned
 from millie.bags.store import BagReader, Store
 from millie.inference.predict import bundle_runtimes, predict_bag
 from millie.models.bundle import load_bundle
 from millie.statistics.metrics import roc_auc
+from millie.synthetic.changes import blur, compress, turn_hue
 
 Pixels = NDArray[np.uint8]
 GATES = frozenset({
@@ -31,15 +31,11 @@ GATES = frozenset({
 })  # fmt: skip
 
 
-def blurred(sigma_px: float) -> Callable[[Pixels], Pixels]:
-    return lambda image: np.asarray(cv2.GaussianBlur(image, (0, 0), sigma_px), np.uint8)
-
-
 DEGREES: dict[str, Callable[[Pixels], Pixels]] = {
     "as they are": lambda image: image,
-    **{f"blur, sd {s} px": blurred(s) for s in (1, 2, 3, 5)},
-    **{f"hue + {h}": turned(h) for h in (0.05, 0.1, 0.2)},
-    **{f"JPEG {q}": jpeg(q) for q in (50, 20, 10)},
+    **{f"blur, sd {s} px": partial(blur, sigma_px=s) for s in (1, 2, 3, 5)},
+    **{f"hue + {h}": partial(turn_hue, turn=h) for h in (0.05, 0.1, 0.2)},
+    **{f"JPEG {q}": partial(compress, quality=q) for q in (50, 20, 10)},
 }
 
 

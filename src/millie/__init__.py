@@ -13,6 +13,7 @@ For research use only. On the command line: ``millie --help``. In Python::
     model = millie.train("store", "my-model")       # a model from all patients
     millie.predict(model.out, "new_patients.csv", "calls")
     millie.monitor(["calls", "calls_march"], "monitor")   # have the calls changed over time?
+    millie.validate("plan.toml", "calls", "validation", "diagnoses.csv")   # your own validation
 
 Functions take paths as text or :class:`pathlib.Path` and settings as :class:`Config` (``predict``,
 whose model brings its own, as ``stage.field=value``). They give back small objects with a table:
@@ -28,7 +29,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Config", "__version__", "crossval", "detect", "load_bundle", "monitor", "predict",
-    "prepare", "read_cohort", "segment", "train",
+    "prepare", "read_cohort", "segment", "train", "validate",
 ]  # fmt: skip
 
 

@@ -9,9 +9,10 @@ from millie.pipeline import prepare as prepare
 from millie.pipeline import read_cohort as read_cohort
 from millie.pipeline import segment as segment
 from millie.pipeline import train as train
+from millie.pipeline import validate as validate
 
 __all__ = [
     "Config", "__version__", "crossval", "detect", "load_bundle", "monitor", "predict",
-    "prepare", "read_cohort", "segment", "train",
+    "prepare", "read_cohort", "segment", "train", "validate",
 ]  # fmt: skip
 __version__: str

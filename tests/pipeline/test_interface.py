@@ -18,10 +18,11 @@ from millie.pipeline.results import Result
 
 NAMES = {
     "Config", "crossval", "detect", "load_bundle", "monitor", "predict", "prepare", "read_cohort",
-    "segment", "train",
+    "segment", "train", "validate",
 }  # fmt: skip
 SESSION = (
-    "read_cohort", "segment", "crossval", "train", "load_bundle", "predict", "monitor", "detect",
+    "read_cohort", "segment", "crossval", "train", "load_bundle", "predict", "monitor",
+    "validate", "detect",
 )  # fmt: skip
 """Functions in the order of a notebook; the example of each goes on where the last one ended."""
 
@@ -65,7 +66,7 @@ def test_every_function_has_an_example_that_holds(session: dict[str, object]) ->
     assert session["calls"]
 
 
-@pytest.mark.parametrize("name", ["cells", "study", "model", "calls", "found"])
+@pytest.mark.parametrize("name", ["cells", "study", "model", "calls", "report", "found"])
 def test_results_are_tables(session: dict[str, object], name: str) -> None:
     result = session[name]
     assert isinstance(result, Result)

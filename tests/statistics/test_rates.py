@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millie.statistics.rates import Counts, missed_share, predictive_values, rate
+from millie.errors import ConfigError
+from millie.statistics.intervals import clopper_pearson
+from millie.statistics.rates import Counts, mean_share, missed_share, predictive_values, rate
 
 
 @settings(deadline=None)  # the first call imports SciPy
@@ -48,3 +50,19 @@ def test_predictive_values_at_the_study_s_own_share_are_the_counts() -> None:
     values = predictive_values(Counts(8, 2, 1, 9), np.array([0.5]))
     assert values.positive[0][0] == pytest.approx(8 / 9)
     assert values.negative[0][0] == pytest.approx(9 / 11)
+
+
+def test_a_mean_of_shares_is_as_sure_as_its_patients() -> None:
+    whole = mean_share([1.0, 0.0, 1.0, 1.0])
+    one = clopper_pearson(3, 4)
+    assert (whole.value, whole.low, whole.high) == pytest.approx((one.value, one.low, one.high))
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(1000):  # patients with a rate of their own, ten draws each
+        own = rng.beta(6, 2, 15)
+        found = mean_share((rng.binomial(10, own) / 10).tolist())
+        held += found.low <= 0.75 <= found.high
+    assert held / 1000 >= 0.95
+    assert mean_share([1.0, 1.0]).high == 1
+    with pytest.raises(ConfigError, match="at least one patient"):
+        mean_share([])

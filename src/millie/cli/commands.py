@@ -16,6 +16,7 @@ from millie.cli import (
     overview,
     review,
     review_records,
+    validation,
 )
 from millie.cli.app import app
 from millie.cli.exits import explained
@@ -31,6 +32,7 @@ __all__ = [
     "overview",
     "review",
     "review_records",
+    "validation",
 ]
 
 

@@ -21,7 +21,7 @@ from millie.statistics.decision_curve import DecisionCurve
 Floats = NDArray[np.float64]
 
 OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "^", "s", "D", "v", "P", "X")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 _INK, _MUTED, _GRID = "#1c2430", "#5a6472", "#dfe4ea"
 _POINTS_SHOWN = 6000
 _LONGEST_TEXT = 60
@@ -46,7 +46,7 @@ def roc_figure(band: RocBand, title: str) -> Figure:
     axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.plot(band.fpr, band.tpr, color=OKABE_ITO[0], linewidth=2)
     axes.annotate("chance", (0.62, 0.585), color=_MUTED, rotation=45, fontsize=8)
-    _label(axes, "1 − specificity", "sensitivity", title)
+    label(axes, "1 − specificity", "sensitivity", title)
     return figure
 
 
@@ -56,7 +56,7 @@ def precision_recall_figure(recall: Floats, precision: Floats, share: float, tit
     axes.axhline(share, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)))
     axes.step(recall, precision, where="post", color=OKABE_ITO[0], linewidth=2)
     axes.annotate("chance", (0.02, min(share + 0.02, 0.96)), color=_MUTED, fontsize=8)
-    _label(axes, "recall (sensitivity)", "precision (positive predictive value)", title)
+    label(axes, "recall (sensitivity)", "precision (positive predictive value)", title)
     return figure
 
 
@@ -64,7 +64,7 @@ def decision_figure(curve: DecisionCurve, title: str) -> Figure:
     """Net benefit of the model with its band, of treating all and of treating none."""
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    _plain(axes)
+    plain(axes)
     x = curve.threshold
     axes.fill_between(x, curve.low, curve.high, color=OKABE_ITO[5], alpha=0.3, linewidth=0)
     axes.plot(x, curve.model, color=OKABE_ITO[0], linewidth=2, label="model")
@@ -74,7 +74,7 @@ def decision_figure(curve: DecisionCurve, title: str) -> Figure:
     top = max(float(curve.treat_all[0]), float(curve.high.max()))
     axes.set(xlim=(0, float(x[-1])), ylim=(-0.1 * top - 0.01, 1.08 * top))
     axes.legend(frameon=False, loc="upper right")
-    _label(axes, "threshold probability", "net benefit per patient", title)
+    label(axes, "threshold probability", "net benefit per patient", title)
     return figure
 
 
@@ -84,16 +84,16 @@ def prevalence_figure(
     """Predictive values (value, low, high by name) over the prevalence, on a logarithmic axis."""
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    _plain(axes)
+    plain(axes)
     for place, (name, (value, low, high)) in enumerate(curves.items()):
         axes.fill_between(prevalence, low, high, color=OKABE_ITO[place], alpha=0.2, linewidth=0)
-        axes.plot(prevalence, value, color=OKABE_ITO[place], linewidth=2, label=_literal(name),
+        axes.plot(prevalence, value, color=OKABE_ITO[place], linewidth=2, label=literal(name),
                   linestyle=("-", (0, (6, 2)))[place % 2])  # fmt: skip
     axes.set(xscale="log", ylim=(-0.01, 1.01))
     axes.set_xticks(list(_PREVALENCE_TICKS), [f"{share:.0%}" for share in _PREVALENCE_TICKS])
     axes.minorticks_off()
     axes.legend(frameon=False, loc="center left")
-    _label(axes, "prevalence", "predictive value", title)
+    label(axes, "prevalence", "predictive value", title)
     return figure
 
 
@@ -105,16 +105,16 @@ def lines_figure(
     """Curves with bars: (x, value, low, high) by name."""
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    _plain(axes)
+    plain(axes)
     for place, (name, (x, value, low, high)) in enumerate(curves.items()):
         bars = np.stack([np.maximum(0, value - low), np.maximum(0, high - value)])
         axes.errorbar(
-            x, value, yerr=bars, color=OKABE_ITO[place % len(OKABE_ITO)], label=_literal(name),
-            marker=_MARKERS[place % len(_MARKERS)], linewidth=1.8, elinewidth=1.2, capsize=2,
+            x, value, yerr=bars, color=OKABE_ITO[place % len(OKABE_ITO)], label=literal(name),
+            marker=MARKERS[place % len(MARKERS)], linewidth=1.8, elinewidth=1.2, capsize=2,
         )  # fmt: skip
     if len(curves) > 1:
         axes.legend(frameon=False)
-    _label(axes, *axis_names, title)
+    label(axes, *axis_names, title)
     return figure
 
 
@@ -124,15 +124,15 @@ def intervals_figure(
     """A forest plot: name, value and ends of the interval of each row; a line at the reference."""
     figure = Figure(figsize=(6.2, 1.0 + 0.34 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
-    _plain(axes)
+    plain(axes)
     value = np.array([row[1] for row in rows])
     bars = np.array([[max(0.0, v - low), max(0.0, high - v)] for _, v, low, high in rows]).T
     axes.errorbar(value, np.arange(len(rows)), xerr=bars, fmt="o", color=OKABE_ITO[0],
                   ecolor=OKABE_ITO[5], elinewidth=2, markersize=6)  # fmt: skip
     axes.axvline(reference, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    axes.set_yticks(range(len(rows)), [_literal(row[0]) for row in rows])
+    axes.set_yticks(range(len(rows)), [literal(row[0]) for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    _label(axes, xlabel, "", title)
+    label(axes, xlabel, "", title)
     return figure
 
 
@@ -148,9 +148,9 @@ def confusion_figure(
     for (row, column), share in np.ndenumerate(shares):
         axes.text(column, row, f"{int(table[row, column]):,}\n{share:.0%}", ha="center",
                   va="center", color=_INK, fontsize=9)  # fmt: skip
-    axes.set_xticks(range(len(columns)), [_literal(name[:24]) for name in columns], fontsize=8.5)
-    axes.set_yticks(range(len(rows)), [_literal(name[:24]) for name in rows], fontsize=8.5)
-    _label(axes, "", "", title)
+    axes.set_xticks(range(len(columns)), [literal(name[:24]) for name in columns], fontsize=8.5)
+    axes.set_yticks(range(len(rows)), [literal(name[:24]) for name in rows], fontsize=8.5)
+    label(axes, "", "", title)
     return figure
 
 
@@ -161,12 +161,12 @@ def roc_lines_figure(curves: Mapping[str, tuple[Floats, Floats]], title: str) ->
     styles = ("-", (0, (6, 2)), (0, (2, 2)), (0, (6, 2, 1, 2)))
     for place, (name, (fpr, tpr)) in enumerate(curves.items()):
         axes.plot(
-            fpr, tpr, linewidth=2, label=_literal(name), color=OKABE_ITO[place % len(OKABE_ITO)],
+            fpr, tpr, linewidth=2, label=literal(name), color=OKABE_ITO[place % len(OKABE_ITO)],
             linestyle=styles[place % len(styles)],
         )  # fmt: skip
     if len(curves) > 1:
         figure.legend(frameon=False, loc="outside lower center", fontsize=8.5)
-    _label(axes, "1 − specificity", "sensitivity", title)
+    label(axes, "1 − specificity", "sensitivity", title)
     return figure
 
 
@@ -182,7 +182,7 @@ def calibration_figure(points: Sequence[BinPoint], title: str) -> Figure:
         x, y, yerr=np.stack([below, above]), fmt="o", color=OKABE_ITO[0], ecolor=OKABE_ITO[5],
         elinewidth=2, markersize=6, capsize=0,
     )  # fmt: skip
-    _label(axes, "mean predicted probability", "observed proportion", title)
+    label(axes, "mean predicted probability", "observed proportion", title)
     return figure
 
 
@@ -199,20 +199,20 @@ def patients_figure(
     """
     figure = Figure(figsize=(7.2, 0.9 + 0.62 * len(scores)), layout="constrained")
     axes = figure.add_subplot()
-    _plain(axes)
+    plain(axes)
     for row, values in enumerate(scores.values()):
         axes.scatter(
             values, row + _spread(values), s=26, alpha=0.75, linewidths=0.6, edgecolors="white",
-            color=OKABE_ITO[row % len(OKABE_ITO)], marker=_MARKERS[row % len(_MARKERS)],
+            color=OKABE_ITO[row % len(OKABE_ITO)], marker=MARKERS[row % len(MARKERS)],
         )  # fmt: skip
         axes.axhline(row, color=_GRID, linewidth=0.8, zorder=0)
     if threshold is not None:
         axes.axvline(threshold, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.set_yticks(
-        range(len(scores)), [f"{_literal(k[:24])} (n = {len(v)})" for k, v in scores.items()]
+        range(len(scores)), [f"{literal(k[:24])} (n = {len(v)})" for k, v in scores.items()]
     )
     axes.set(xlim=(-0.02, 1.02), ylim=(len(scores) - 0.5, -0.5))
-    _label(axes, xlabel, "", title)
+    label(axes, xlabel, "", title)
     return figure
 
 
@@ -226,14 +226,14 @@ def scatter_figure(points: Mapping[str, Floats], axis_names: tuple[str, str], ti
     """
     figure = Figure(figsize=(6.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    _plain(axes)
+    plain(axes)
     total = sum(len(p) for p in points.values())
     stride = max(1, -(-total // _POINTS_SHOWN))
     for place, (name, xy) in enumerate(points.items()):
         shown = xy[::stride]
         axes.scatter(
-            shown[:, 0], shown[:, 1], s=14, alpha=0.55, linewidths=0, label=_literal(name),
-            color=OKABE_ITO[place % len(OKABE_ITO)], marker=_MARKERS[place % len(_MARKERS)],
+            shown[:, 0], shown[:, 1], s=14, alpha=0.55, linewidths=0, label=literal(name),
+            color=OKABE_ITO[place % len(OKABE_ITO)], marker=MARKERS[place % len(MARKERS)],
             rasterized=True,
         )  # fmt: skip
     legend = axes.legend(
@@ -242,7 +242,7 @@ def scatter_figure(points: Mapping[str, Floats], axis_names: tuple[str, str], ti
     for handle in legend.legend_handles:
         if handle is not None:
             handle.set_alpha(1)
-    _label(axes, *axis_names, title)
+    label(axes, *axis_names, title)
     return figure
 
 
@@ -253,14 +253,14 @@ def histogram_figure(values: Floats, xlabel: str) -> Figure:
     """
     figure = Figure(figsize=(4.2, 1.7), layout="constrained")
     axes = figure.add_subplot()
-    _plain(axes)
+    plain(axes)
     axes.hist(
         values, bins=list(np.linspace(0, 1, 21)), color=OKABE_ITO[1], edgecolor="white",
         linewidth=0.8,
     )  # fmt: skip
     axes.set_xlim(0, 1)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
-    _label(axes, xlabel, "cells", "")
+    label(axes, xlabel, "cells", "")
     return figure
 
 
@@ -280,7 +280,7 @@ def rates_over_runs(
     """
     figure = Figure(figsize=(3.5, 2.3), layout="constrained")
     axes = figure.add_subplot()
-    _plain(axes)
+    plain(axes)
     if expected is not None:
         axes.axhline(expected, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)))
     for flag, colour, marker in ((False, OKABE_ITO[0], "o"), (True, OKABE_ITO[1], "^")):
@@ -292,7 +292,7 @@ def rates_over_runs(
                           markersize=7 if flag else 5)  # fmt: skip
     axes.set(ylim=(-0.03, 1.03))
     _run_axis(axes, len(rates))
-    _label(axes, "run", "share of patients", title)
+    label(axes, "run", "share of patients", title)
     return figure
 
 
@@ -300,7 +300,7 @@ def values_over_runs(values: Sequence[Floats], ylabel: str) -> Figure:
     """One dot a patient for each run, with the run's median as a bar."""
     figure = Figure(figsize=(5.6, 2.8), layout="constrained")
     axes = figure.add_subplot()
-    _plain(axes)
+    plain(axes)
     for place, own in enumerate(values, start=1):
         if len(own):
             axes.scatter(place + _spread(own), own, s=18, alpha=0.6, linewidths=0,
@@ -308,7 +308,7 @@ def values_over_runs(values: Sequence[Floats], ylabel: str) -> Figure:
             axes.plot([place - 0.35, place + 0.35], [float(np.median(own))] * 2, color=_INK,
                       linewidth=1.8)  # fmt: skip
     _run_axis(axes, len(values))
-    _label(axes, "run", ylabel, "")
+    label(axes, "run", ylabel, "")
     return figure
 
 
@@ -316,7 +316,7 @@ def evidence_figure(evidence: Floats, ends: Sequence[int], limit: float) -> Figu
     """A test martingale over patients, on a logarithmic axis; the limit and the ends of runs."""
     figure = Figure(figsize=(5.6, 2.8), layout="constrained")
     axes = figure.add_subplot()
-    _plain(axes)
+    plain(axes)
     axes.axhline(limit, color=OKABE_ITO[1], linewidth=1.2, linestyle=(0, (4, 3)))
     axes.annotate("alarm", (1, limit), color=OKABE_ITO[1], fontsize=8, va="bottom")
     axes.vlines(np.asarray(ends[:-1]) + 0.5, 0, 1, transform=axes.get_xaxis_transform(),
@@ -326,7 +326,7 @@ def evidence_figure(evidence: Floats, ends: Sequence[int], limit: float) -> Figu
     low, high = float(evidence.min()), max(limit, float(evidence.max()))
     axes.set(yscale="log", ylim=(min(0.5, low) / 1.5, high * 3))
     _run_axis(axes, len(evidence))
-    _label(axes, "patients, in the order of time", "evidence of change", "")
+    label(axes, "patients, in the order of time", "evidence of change", "")
     return figure
 
 
@@ -338,26 +338,28 @@ def _run_axis(axes: Axes, n: int) -> None:
 def _square() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(4.4, 4.4), layout="constrained")
     axes = figure.add_subplot()
-    _plain(axes)
+    plain(axes)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.grid(color=_GRID, linewidth=0.7)
     return figure, axes
 
 
-def _plain(axes: Axes) -> None:
+def plain(axes: Axes) -> None:
+    """Thin, quiet axes."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(_MUTED)
     axes.tick_params(colors=_INK, labelsize=8.5, color=_MUTED)
     axes.set_axisbelow(True)
 
 
-def _label(axes: Axes, x: str, y: str, title: str) -> None:
-    axes.set_xlabel(_literal(x), color=_INK)
-    axes.set_ylabel(_literal(y), color=_INK)
-    axes.set_title(_literal(title), color=_INK, loc="left", fontsize=10.5, fontweight="bold")
+def label(axes: Axes, x: str, y: str, title: str) -> None:
+    """Names of both axes and the title, each as it is written."""
+    axes.set_xlabel(literal(x), color=_INK)
+    axes.set_ylabel(literal(y), color=_INK)
+    axes.set_title(literal(title), color=_INK, loc="left", fontsize=10.5, fontweight="bold")
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Text that matplotlib draws as it is: no formulas, nothing that XML refuses, not too long."""
     shown = "".join(
         c if c.isprintable() or c == "\N{NO-BREAK SPACE}" else "\N{REPLACEMENT CHARACTER}"

@@ -26,7 +26,9 @@ from typing import Literal
 from millie.errors import ConfigError, DataError
 from millie.files import held, is_temporary, is_visible, publish, safe_id, sync_folder, write_text
 
-Kind = Literal["calls", "study", "reproduction", "store", "model", "monitor", "other"]
+Kind = Literal[
+    "calls", "study", "reproduction", "store", "model", "monitor", "validation", "other"
+]  # fmt: skip
 
 STORE = "store"
 """Folder of a run's bags: what a killed run finished of them is kept for the next one."""
@@ -41,6 +43,7 @@ WORDS: dict[Kind, str] = {
     "store": "a bag store",
     "model": "a model",
     "monitor": "a report of `millie monitor`",
+    "validation": "a report of `millie validate`",
 }
 """What each kind is called in a message."""
 MARKS: dict[str, Kind] = {
@@ -52,6 +55,7 @@ MARKS: dict[str, Kind] = {
     "store.json": "store",
     "bundle.json": "model",
     "monitor.json": "monitor",
+    "validation.json": "validation",
 }
 """By which file each kind is known, in the order of trust."""
 

@@ -38,8 +38,10 @@ from millie.pipeline.results import (
     PredictResult,
     SegmentResult,
     TrainResult,
+    ValidateResult,
 )
 from millie.pipeline.segment_cohort import Progress, fill_store, silent
+from millie.pipeline.validate_runs import validate
 from millie.readers.cohort import write_new_manifest
 from millie.readers.datasets import prepare as read_dataset
 from millie.readers.outlines import with_outlines
@@ -54,8 +56,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CrossvalResult", "DetectResult", "MonitorResult", "PredictResult", "Progress", "SegmentResult",
-    "TrainResult", "crossval", "detect", "load_bundle", "monitor", "predict", "prepare",
-    "read_cohort", "segment", "silent", "train",
+    "TrainResult", "ValidateResult", "crossval", "detect", "load_bundle", "monitor", "predict",
+    "prepare", "read_cohort", "segment", "silent", "train", "validate",
 ]  # fmt: skip
 
 

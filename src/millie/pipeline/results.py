@@ -264,3 +264,33 @@ class MonitorResult(Result):
     def rows(self) -> list[dict[str, Any]]:
         """As ``rates.csv``: ``model, run, kind, name, count, patients, rate, low, high, ...``."""
         return [dict(row) for row in self.rates]
+
+
+@dataclass(frozen=True, slots=True)
+class ValidateResult(Result):
+    """A laboratory's validation judged against its plan; a row a criterion.
+
+    Attributes:
+        out: folder of the page and the tables.
+        report: path of ``report.html``.
+        line: the verdict in a sentence.
+        criteria: see :meth:`rows`.
+        remarks: what must be considered with the verdict.
+        problems: runs and patients that could not be used.
+    """
+
+    out: Path
+    report: Path
+    line: str
+    criteria: tuple[Mapping[str, Any], ...] = field(repr=False)
+    remarks: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = field(default=(), repr=False)
+
+    @property
+    def all_met(self) -> bool:
+        """Whether every criterion is met; one that is not tested is not met."""
+        return all(one["outcome"] == "met" for one in self.criteria)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As ``verdict.csv``: ``section, key, what, required, observed, outcome, note``."""
+        return [dict(row) for row in self.criteria]

@@ -29,6 +29,7 @@ from millie.outputs.patient.tables import read_cell_probabilities, read_predicti
 from millie.outputs.result_folder import MARKS, Kind, files_of, read_record
 from millie.outputs.study.records import read_cells, read_study
 from millie.outputs.tables import number, read_csv, read_json
+from millie.outputs.validation.report import FILES as VALIDATION_FILES
 from millie.types import Problem
 
 _MARKS: tuple[tuple[str, Kind], ...] = (
@@ -233,6 +234,12 @@ def _monitor(folder: Path) -> tuple[str, list[Problem]]:
     return f"{sum(len(model['runs']) for model in models)} runs", problems
 
 
+def _validation(folder: Path) -> tuple[str, list[Problem]]:
+    content = read_json(folder / "validation.json")
+    problems = _changed(folder, VALIDATION_FILES, "run `millie validate` again")
+    return f"{len(content.get('criteria', []))} criteria", problems
+
+
 def _fault(source: str, error: Exception) -> Problem:
     return Problem("", source, type(error).__name__, str(error), fatal=True)
 
@@ -243,5 +250,6 @@ _CHECKS: dict[Kind, Callable[[Path], tuple[str, list[Problem]]]] = {
     "calls": _calls,
     "study": _study,
     "monitor": _monitor,
+    "validation": _validation,
     "reproduction": _reproduction,
 }

@@ -11,7 +11,6 @@ cells says how much of a call is the size of its bag.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from millie.bags.loading import apply_background, background_colours, sample_cells, to_tensor
 from millie.bags.store import BagReader, Store
@@ -34,6 +32,7 @@ from millie.learning.train import Progress, silent
 from millie.models.encoders import build_encoder
 from millie.statistics.intervals import Estimate, delong_interval, patient_bootstrap
 from millie.statistics.metrics import both_classes, choose_positive
+from millie.synthetic.changes import blur, compress
 
 if TYPE_CHECKING:
     import torch
@@ -73,21 +72,6 @@ class Change:
     strengths: tuple[float, ...]
     apply: Callable[[Crops, float], Crops]
     moves: bool = False
-
-
-def blur(image: Crops, sigma_px: float) -> Crops:
-    """Gaussian blur; 0 changes nothing."""
-    return image if sigma_px == 0 else np.asarray(cv2.GaussianBlur(image, (0, 0), sigma_px))
-
-
-def compress(image: Crops, quality: float) -> Crops:
-    """Encoded as JPEG and decoded; 100 changes nothing."""
-    if quality >= 100:
-        return image
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "JPEG", quality=int(quality))
-    with Image.open(stream, formats=("JPEG",)) as decoded:
-        return np.asarray(decoded)
 
 
 def turn_hue(image: Crops, turn: float) -> Crops:

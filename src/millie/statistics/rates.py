@@ -6,12 +6,15 @@ Owns the few statistics that a report derives from counts; the figures of merit 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
-from millie.statistics.intervals import clopper_pearson
+from millie.errors import ConfigError
+from millie.statistics.intervals import Estimate, clopper_pearson
 
 Floats = NDArray[np.float64]
 
@@ -72,6 +75,34 @@ def rate(successes: int, n: int, confidence: float = 0.95) -> Rate:
         return Rate(0, 0, None, None, None)
     found = clopper_pearson(successes, n, confidence)
     return Rate(successes, n, found.value, found.low, found.high)
+
+
+def mean_share(shares: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """Mean of one share a patient, with an interval that counts patients, not draws.
+
+    A share between 0 and 1 never scatters more than a yes or no of the same mean: the exact
+    interval of as many patients, with the sum of their shares for the number of successes, is
+    wide enough whatever the draws of a patient have in common.
+
+    Args:
+        shares: (n,) of independent patients, each 0 to 1; at least one.
+        confidence: of the interval.
+
+    Raises:
+        ConfigError: no patient.
+
+    Source: Clopper and Pearson, Biometrika 26:404 (1934), by the beta distribution.
+    """
+    n, tail = len(shares), (1 - confidence) / 2
+    if not n:
+        raise ConfigError("a mean share needs at least one patient")
+    k = float(np.sum(shares))
+    return Estimate(
+        k / n,
+        float(scipy.stats.beta.ppf(tail, k, n - k + 1)) if k > 0 else 0.0,
+        float(scipy.stats.beta.isf(tail, k + 1, n - k)) if k < n else 1.0,
+        f"Clopper-Pearson over {n} patients",
+    )
 
 
 @dataclass(frozen=True, slots=True)
