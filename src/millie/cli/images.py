@@ -130,7 +130,7 @@ def import_features(
     root: Root = None,
     every: Verbose = False,
 ) -> None:
-    """Make a store of vectors that another encoder computed, to cross-validate them.
+    """Make a store of vectors that another encoder computed, for crossval, train and predict.
 
     For example: millie import-features cohort.csv --encoder dinobloom-b --out
     store; millie crossval store --set model.aggregator=mean --out study
@@ -138,7 +138,7 @@ def import_features(
     The manifest has the columns patient, label, path as usual; each path is an
     HDF5 file of TRIDENT, CLAM, STAMP or the like: dataset features or feats
     (N, D), one row per cell or patch, and coords if known. Such a store has no
-    pictures, so no model for images can be trained on it.
+    pictures: a model trained on it takes vectors of the same encoder, not images.
     """
     from millie import pipeline
     from millie.cli import console as show

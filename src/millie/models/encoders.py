@@ -23,6 +23,7 @@ from torch import Tensor
 from millie.errors import BundleError, ConfigError, MissingFileError, MissingWeightsError
 from millie.models import blood_cell, dinov2, efficientnet, morphology, resnet_small, vgg
 from millie.models.encoder import Encoder
+from millie.models.external import cannot_run, vectors_of
 from millie.models.weights import check_tensors, tensors_digest, weights_digest
 
 if TYPE_CHECKING:
@@ -212,6 +213,15 @@ ENCODERS: dict[str, EncoderSpec] = {
 """Every encoder by name."""
 
 
+def licence_of(encoder: str) -> str:
+    """Of the weights of ``model.encoder``; empty for one that runs elsewhere.
+
+    Raises:
+        ConfigError: the name is not in the table.
+    """
+    return "" if vectors_of(encoder) else _spec(encoder).licence
+
+
 def new_encoder(name: str, *, seed: int = 0) -> Encoder:
     """The architecture with fresh weights, in evaluation mode.
 
@@ -260,6 +270,8 @@ def build_encoder(config: ModelConfig, *, seed: int = 0) -> Encoder:
 
 
 def _spec(name: str) -> EncoderSpec:
+    if elsewhere := vectors_of(name):
+        cannot_run(elsewhere)
     if name not in ENCODERS:
         raise ConfigError(f"model.encoder='{name}' is unknown; known: {', '.join(ENCODERS)}")
     return ENCODERS[name]

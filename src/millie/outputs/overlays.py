@@ -143,7 +143,9 @@ def write_overlays(
     Returns:
         names of the fields that could not be read again or have changed since.
     """
-    lost = []
+    lost: list[str] = []
+    if album.bag.holds_vectors:
+        return lost
     for index, name in overlay_names(album.sources).items():
         record = album.sources[index]
         image = _unchanged(album.bag.patient_id, record, read_field)

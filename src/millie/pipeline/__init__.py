@@ -17,6 +17,7 @@ from millie.config import Config
 from millie.errors import ConfigError, MissingFileError
 from millie.outputs.result_folder import STORE, check_kind, new_results, one_at_a_time, record_files
 from millie.pipeline.detect_cells import detect_in_files
+from millie.pipeline.import_features import fill_vectors
 from millie.pipeline.inputs import (
     PathLike,
     bags_of_store,
@@ -40,6 +41,7 @@ from millie.pipeline.results import (
     TrainResult,
 )
 from millie.pipeline.segment_cohort import Progress, fill_store, silent
+from millie.pipeline.vectors import check_named, patients_of_vectors, settings_of_vectors
 from millie.readers.cohort import write_new_manifest
 from millie.readers.datasets import prepare as read_dataset
 from millie.readers.outlines import with_outlines
@@ -192,27 +194,27 @@ def train(
         True
     """
     from millie.learning.fit import fit_bundle
-    from millie.models.encoders import ENCODERS
+    from millie.models.encoders import licence_of
+    from millie.models.external import vectors_of
     from millie.outputs.model_card import CardFacts, model_card
 
-    config = settings_of(config)
     bags, folder = Store(Path(store)), Path(out)
+    config = settings_of_vectors(bags, settings_of(config))
     folder = folder if folder.name else folder.resolve()
     name = name or folder.name
     _check_name(name)
-    _check_own_crops(bags, config)
+    if bags.encoder:
+        check_named(bags)
+    else:
+        _check_own_crops(bags, config)
     text = _notes(Path(notes)) if notes else ""
-    if encoder := bags.encoder:
-        raise ConfigError(
-            f"{bags.root} holds vectors ({encoder}) and no pictures: a model made from it could "
-            "call nobody from images; measure the vectors with `millie crossval`"
-        )
 
     def card(title: str, fitted: Fitted) -> str:
         facts = CardFacts(
             title, fitted.classes, fitted.positive, fitted.threshold, fitted.temperature,
             len(fitted.networks), config.model.encoder, config.model.aggregator, fitted.provenance,
-            ENCODERS[config.model.encoder].licence, fitted.promise(config.prediction),
+            licence_of(config.model.encoder), fitted.promise(config.prediction),
+            vectors_of(config.model.encoder),
         )  # fmt: skip
         return model_card(facts, bags.root, Path(study) if study else None, text)
 
@@ -294,8 +296,10 @@ def crossval(
     from millie.evaluation.crossval import crossval as run
     from millie.outputs.report import write_report
 
-    bags, folder, config = Store(Path(store)), Path(out), settings_of(config)
-    _check_own_crops(bags, config)
+    bags, folder = Store(Path(store)), Path(out)
+    config = settings_of_vectors(bags, settings_of(config))
+    if not bags.encoder:
+        _check_own_crops(bags, config)
     check_kind(folder, "study")
     with one_at_a_time(folder):
         result = run(bags, config, folder, progress)
@@ -345,7 +349,8 @@ def predict(
 
     Args:
         bundle: folder of a bundle or the name of a shipped one.
-        inputs: patient folders, images, one manifest, or one bag store.
+        inputs: patient folders, images, one manifest, or one bag store; for a model of vectors one
+            store or manifest of such, or files of vectors, each a patient.
         out: folder for tables, pictures and the report: new, empty, or that of an earlier run,
             whose files are replaced once all new ones are there. Other files in it stay.
         file: TOML file with settings over the bundle's own.
@@ -362,8 +367,9 @@ def predict(
         ManifestError: as :func:`read_cohort`.
         NoCellsError: not one patient gave a cell.
         ConfigError: a store whose crops are not the bundle's or that holds cells which the bundle
-            leaves out, a setting that would change what the model was trained on (crops, model), an
-            ``out`` that holds something else, or pseudonyms for a store.
+            leaves out, images for a model of vectors or the reverse, a setting that would change
+            what the model was trained on (crops, model), an ``out`` that holds something else, or
+            pseudonyms for a store.
         BusyError: another run is writing to ``out``.
 
     Example:
@@ -373,6 +379,7 @@ def predict(
         >>> list(calls.predictions[0].probabilities)
         ['APL', 'normal']
     """
+    from millie.models.external import vectors_of
     from millie.outputs.report import write_prediction_run
     from millie.pipeline.caller import loading, settings_for
 
@@ -391,16 +398,25 @@ def predict(
                 cohort, store = None, elsewhere(named[0], folder)
                 bags, problems = bags_of_store(store, chosen)
             else:
-                cohort = read_cohort(named, root)
+                vectors = vectors_of(chosen.model.encoder)
+                cohort = (
+                    patients_of_vectors(named, Path(root) if root else None, vectors)
+                    if vectors
+                    else read_cohort(named, root)
+                )
                 if pseudonyms:
                     cohort = pseudonymised(cohort, Path(pseudonyms), [folder])
                 store = store_within(results, cohort)
-                home = None if pseudonyms else folder / STORE
-                cut = fill_store(
-                    cohort, store.root, chosen, engine, progress=watched, home=home, whole=False
-                )
-                bags = [store.path_of(patient) for patient in sorted(cut.patients)]
-                problems = list(cut.problems)
+                if vectors:
+                    fill_vectors(store, cohort, "", watched)
+                    bags, problems = bags_of_store(store, chosen)
+                else:
+                    home = None if pseudonyms else folder / STORE
+                    cut = fill_store(
+                        cohort, store.root, chosen, engine, progress=watched, home=home, whole=False
+                    )
+                    bags = [store.path_of(patient) for patient in sorted(cut.patients)]
+                    problems = list(cut.problems)
             model = caller()
         bags, shared = without_contradictions(store, bags)
         problems += shared

@@ -49,6 +49,7 @@ class Caller:
         from millie.inference.calls import must_not_wait
         from millie.inference.operating import bundle_rule
         from millie.inference.scope import scope
+        from millie.models.external import vectors_of
 
         manifest, stated = self.bundle.manifest, config.prediction
         rule = bundle_rule(self.bundle, stated)
@@ -59,7 +60,9 @@ class Caller:
             "labels": list(self.bundle.labels),
             "positive": manifest.positive,
             "urgent": must_not_wait(self.bundle.labels, manifest.positive),
-            "scope": scope(self.bundle.labels, stated.negative_labels),
+            "scope": scope(
+                self.bundle.labels, stated.negative_labels, vectors_of(config.model.encoder)
+            ),
             "operating_point": stated.operating_point,
             "threshold": rule.threshold,
             "excluded_below": rule.excluded_below,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from millie.bags.store import Store
-from millie.bags.vectors import write_vectors
+from millie.bags.vectors import UNNAMED, write_vectors
 from millie.config import Config
 from millie.errors import ConfigError, DataError, MissingError
 from millie.outputs.exports.target import check_new, new_folder
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from millie.types import Cohort, Patient
-
-_UNNAMED = "imported"
 
 
 def import_vectors(
@@ -51,14 +49,21 @@ def import_vectors(
     """
     check_new(out)
     with new_folder(out) as new:
-        cells, problems = _fill(Store(new), cohort, encoder, progress)
+        cells, problems = fill_vectors(Store(new), cohort, encoder, progress)
     return SegmentResult(out, len(cells), 0, cells, tuple(problems))
 
 
-def _fill(
+def fill_vectors(
     store: Store, cohort: Cohort, encoder: str, progress: Progress
 ) -> tuple[dict[str, int], list[Problem]]:
-    """Number of cells by patient, and what could not be used."""
+    """Write a bag for each patient, and describe the store.
+
+    Returns:
+        Number of cells by patient, and what could not be used.
+
+    Raises:
+        ConfigError, DataError: as :func:`import_vectors`.
+    """
     problems = list(cohort.problems)
     seen: dict[bytes, Patient] = {}
     cells: dict[str, int] = {}
@@ -69,7 +74,7 @@ def _fill(
         problems += lost
         if not files:
             continue
-        kinds |= {(f.vectors.shape[1], encoder or f.encoder or _UNNAMED) for f in files.values()}
+        kinds |= {(f.vectors.shape[1], encoder or f.encoder or UNNAMED) for f in files.values()}
         _check_one_kind(kinds)
         problems += _shared(patient, files, seen)
         cells[patient.id] = _write(store, patient, files)

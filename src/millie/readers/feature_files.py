@@ -46,6 +46,11 @@ class FeatureFile:
     encoder: str
 
 
+def is_feature_file(path: Path) -> bool:
+    """Whether a file may hold vectors, by its first bytes: it is HDF5."""
+    return path.is_file() and bool(h5py.is_hdf5(path))
+
+
 def read_feature_file(path: Path, name: str) -> FeatureFile:
     """Read a file of vectors.
 

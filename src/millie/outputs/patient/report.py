@@ -103,7 +103,8 @@ def patient_page(
     cells_for = _strip(album, evidence.cells_for, evidence, own)
     cells_against = _strip(album, evidence.cells_against, evidence, own)
     room = _PAGE_BYTES - _bytes_of([*cells_for, *cells_against])
-    shown = _gallery(album, order, evidence, own, min(room, _GALLERY_BYTES))
+    pictures = not album.bag.holds_vectors
+    shown = _gallery(album, order, evidence, own, min(room, _GALLERY_BYTES)) if pictures else []
     room -= _bytes_of(shown)
     return render(
         "patient.html.j2",
@@ -120,7 +121,8 @@ def patient_page(
         facts=facts,
         limits={label: run.model.limits_of(label) for label in result.probabilities},
         quality=quality_rows(result.quality),
-        fields=_fields(album, evidence, overlays, room),
+        pictures=pictures,
+        fields=_fields(album, evidence, overlays, room) if pictures else [],
         sheet=(overlays / CONTACT_SHEET).is_file(),
         gallery=shown,
         not_shown=len(order) - len(shown),
@@ -155,16 +157,31 @@ def quality_facts(album: Album, result: PatientResult, problems: Sequence[Proble
 
     Cells that lie under another patient too are to be checked: one of the two may be mixed up.
     """
+    lost = [p for p in problems if not p.note]
+    shared = sum(p.error == Finding.SAME_CELL for p in problems)
+    facts = [Fact("Cells analysed", f"{result.n_cells:,}")]
+    facts += _vector_facts(album) if album.bag.holds_vectors else _image_facts(album)
+    if shared:
+        note = "a mix-up? listed below"
+        facts.append(Fact("Patients with the same cells", f"{shared:,}", check=True, note=note))
+    note = "listed below" if lost else ""
+    return [*facts, Fact("Files not used", f"{len(lost):,}", check=bool(lost), note=note)]
+
+
+def _vector_facts(album: Album) -> list[Fact]:
+    """Of cells that came without pictures."""
+    note = "the cells came as vectors, without pictures"
+    return [
+        Fact("Files of vectors", f"{len(album.sources):,}"),
+        Fact("Focus, exposure, stain, scale", "not checked", check=True, note=note),
+    ]
+
+
+def _image_facts(album: Album) -> list[Fact]:
     n = max(1, len(album.cells))
     kinds = Counter(source.kind for source in album.sources)
     images = [count(kinds[k], noun) for k, noun in _KIND_WORDS if kinds[k]]
-    lost = [p for p in problems if not p.note]
-    shared = sum(p.error == Finding.SAME_CELL for p in problems)
-    facts = [
-        Fact("Cells analysed", f"{result.n_cells:,}"),
-        Fact("Images", ", ".join(images)),
-        _scale_fact(album),
-    ]
+    facts = [Fact("Images", ", ".join(images)), _scale_fact(album)]
     for flag, name, note in _FLAG_WORDS:
         flagged = sum(bool(getattr(cell, flag)) for cell in album.cells)
         facts.append(Fact(name, f"{flagged:,} ({percent(flagged / n)})", note=note))
@@ -173,11 +190,7 @@ def quality_facts(album: Album, result: PatientResult, problems: Sequence[Proble
         share = f"{vague:,} ({percent(vague / n)})"
         note = "whole crop used"
         facts.append(Fact("Cells not outlined", share, check=True, note=note))
-    if shared:
-        note = "a mix-up? listed below"
-        facts.append(Fact("Patients with the same cells", f"{shared:,}", check=True, note=note))
-    note = "listed below" if lost else ""
-    return [*facts, Fact("Files not used", f"{len(lost):,}", check=bool(lost), note=note)]
+    return facts
 
 
 _KIND_WORDS = (
