@@ -18,7 +18,7 @@ from millie.models.encoders import build_encoder
 from millie.outputs.exports.fhir import export_fhir
 from millie.outputs.exports.qupath import export_qupath
 from millie.outputs.report import write_report
-from millie.pipeline.import_features import import_vectors
+from millie.pipeline.import_features import import_vectors, rows_of
 from millie.pipeline.results import PredictResult
 from millie.types import Cohort, ImageSource, Patient
 
@@ -169,3 +169,39 @@ def test_a_store_that_names_no_encoder_is_not_trained_on(tmp_path: Path) -> None
     assert Store(tmp_path / "store").encoder == "imported"
     with pytest.raises(ConfigError, match="does not say what computed its vectors"):
         pipeline.train(tmp_path / "store", tmp_path / "model")
+
+
+def write_table(path: Path, seed: int, labels: tuple[str, str] | None) -> None:
+    """Eight patients in one AnnData file, alternately of two diagnoses."""
+    rng = np.random.default_rng(seed)
+    owners = np.repeat(np.arange(8), CELLS)
+    vectors = rng.normal(size=(len(owners), DIM)).astype(np.float32)
+    vectors[:, 0] += 4 * (owners % 2)
+    text = h5py.string_dtype("utf-8")
+    with h5py.File(path, "w") as file:
+        file["X"] = vectors
+        file["uns/encoder"] = "dino"
+        names = np.array([f"p{owner}" for owner in owners], dtype=object)
+        file.create_dataset("obs/patient", data=names, dtype=text)
+        if labels:
+            given = np.array([labels[owner % 2] for owner in owners], dtype=object)
+            file.create_dataset("obs/label", data=given, dtype=text)
+
+
+def test_one_table_of_all_patients_is_imported_and_called(tmp_path: Path) -> None:
+    write_table(tmp_path / "known.h5ad", 1, ("AML", "APL"))
+    cohort, load = rows_of(tmp_path / "known.h5ad")
+    done = import_vectors(cohort, tmp_path / "store", load=load)
+    assert (done.done, done.n_cells) == (8, 8 * CELLS)
+    assert not Store(tmp_path / "store").verify()
+    config = Config().with_settings(TRAINING)
+    model = pipeline.train(tmp_path / "store", tmp_path / "model", config).out
+    write_table(tmp_path / "new.h5ad", 2, None)
+    calls = pipeline.predict(model, tmp_path / "new.h5ad", tmp_path / "calls")
+    assert {p.patient: p.label for p in calls.predictions} == {
+        f"p{i}": ("AML", "APL")[i % 2] for i in range(8)
+    }
+    with pytest.raises(ConfigError, match="names its patients itself"):
+        pipeline.predict(
+            model, tmp_path / "new.h5ad", tmp_path / "other", pseudonyms=tmp_path / "names.csv"
+        )

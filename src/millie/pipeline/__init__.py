@@ -42,6 +42,7 @@ from millie.pipeline.results import (
 )
 from millie.pipeline.segment_cohort import Progress, fill_store, silent
 from millie.pipeline.vectors import check_named, patients_of_vectors, settings_of_vectors
+from millie.readers.cell_tables import is_table
 from millie.readers.cohort import write_new_manifest
 from millie.readers.datasets import prepare as read_dataset
 from millie.readers.outlines import with_outlines
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from millie.learning.fit import Fitted
     from millie.models.bundle import Bundle
     from millie.pipeline.caller import KeptModel
+    from millie.pipeline.import_features import Load
 
 __all__ = [
     "CrossvalResult", "DetectResult", "MonitorResult", "PredictResult", "Progress", "SegmentResult",
@@ -379,7 +381,6 @@ def predict(
         >>> list(calls.predictions[0].probabilities)
         ['APL', 'normal']
     """
-    from millie.models.external import vectors_of
     from millie.outputs.report import write_prediction_run
     from millie.pipeline.caller import loading, settings_for
 
@@ -387,28 +388,20 @@ def predict(
     named, folder = paths_of(inputs), Path(out)
     words = [settings] if isinstance(settings, str) else settings
     chosen = settings_for(bundle, Path(file) if file else None, words)
-    if pseudonyms and is_store(named):
-        raise ConfigError(
-            f"{named[0]} keeps the names that it was cut with: cut one without them by `millie "
-            "segment --pseudonyms`"
-        )
+    if pseudonyms:
+        _check_nameless(named)
     with new_results(folder) as results:
         with loading(bundle, chosen, engine, progress, kept) as (caller, watched):
             if is_store(named):
                 cohort, store = None, elsewhere(named[0], folder)
                 bags, problems = bags_of_store(store, chosen)
             else:
-                vectors = vectors_of(chosen.model.encoder)
-                cohort = (
-                    patients_of_vectors(named, Path(root) if root else None, vectors)
-                    if vectors
-                    else read_cohort(named, root)
-                )
+                cohort, load = _patients_for(chosen, named, root)
                 if pseudonyms:
                     cohort = pseudonymised(cohort, Path(pseudonyms), [folder])
                 store = store_within(results, cohort)
-                if vectors:
-                    fill_vectors(store, cohort, "", watched)
+                if load:
+                    fill_vectors(store, cohort, "", watched, load)
                     bags, problems = bags_of_store(store, chosen)
                 else:
                     home = None if pseudonyms else folder / STORE
@@ -437,6 +430,30 @@ def predict(
     return PredictResult(
         folder, folder / "report.html", tuple(predictions), card["scope"], tuple(problems)
     )
+
+
+def _patients_for(
+    config: Config, named: list[Path], root: PathLike | None
+) -> tuple[Cohort, Load | None]:
+    """Patients, and for a model of vectors what gives these."""
+    from millie.models.external import vectors_of
+
+    if name := vectors_of(config.model.encoder):
+        return patients_of_vectors(named, Path(root) if root else None, name)
+    return read_cohort(named, root), None
+
+
+def _check_nameless(named: Sequence[Path]) -> None:
+    """Refuse pseudonyms for what keeps the names that it was written with."""
+    if is_store(named):
+        raise ConfigError(
+            f"{named[0]} keeps the names that it was cut with: cut one without them by `millie "
+            "segment --pseudonyms`"
+        )
+    if tables := [path for path in named if is_table(path)]:
+        raise ConfigError(
+            f"{tables[0]} names its patients itself: write pseudonyms into its column of patients"
+        )
 
 
 def detect(

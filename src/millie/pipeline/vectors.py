@@ -12,7 +12,9 @@ from millie.bags.vectors import UNNAMED
 from millie.config import Config
 from millie.errors import ConfigError
 from millie.models.external import external
+from millie.pipeline.import_features import Load, load_file, rows_of
 from millie.pipeline.inputs import cohort_of
+from millie.readers.cell_tables import is_table
 from millie.readers.feature_files import is_feature_file
 from millie.types import Cohort, ImageSource, Patient
 
@@ -49,29 +51,34 @@ def check_named(store: Store) -> None:
         )
 
 
-def patients_of_vectors(inputs: Sequence[Path], root: Path | None, name: str) -> Cohort:
-    """Patients from one manifest of files of vectors, or from such files, one a patient.
+def patients_of_vectors(
+    inputs: Sequence[Path], root: Path | None, name: str
+) -> tuple[Cohort, Load]:
+    """Patients from one manifest, from files of one patient each, or from one table of cells.
 
     Args:
         inputs: what was named.
         root: folder that no path of a manifest may leave.
         name: of the encoder that the model expects.
 
+    Returns:
+        The patients, and what gives their vectors.
+
     Raises:
         ConfigError: images, or a folder that is no store.
         MissingFileError, ManifestError: as :func:`millie.pipeline.inputs.cohort_of`.
     """
     if all(is_feature_file(path) for path in inputs):
-        return _one_each(inputs)
+        return rows_of(inputs[0]) if [*map(is_table, inputs)] == [True] else _one_each(inputs)
     if any(path.is_dir() for path in inputs):
         _wants_vectors(inputs[0], name)
     cohort = cohort_of(inputs, root)
     if not any(is_feature_file(image.path) for p in cohort.patients for image in p.images):
         _wants_vectors(inputs[0], name)
-    return cohort
+    return cohort, load_file
 
 
-def _one_each(files: Sequence[Path]) -> Cohort:
+def _one_each(files: Sequence[Path]) -> tuple[Cohort, Load]:
     patients: dict[str, Patient] = {}
     for path in files:
         other = patients.get(path.stem)
@@ -82,7 +89,7 @@ def _one_each(files: Sequence[Path]) -> Cohort:
             )
         source = ImageSource(path=path.absolute(), name=path.name)
         patients[path.stem] = Patient(path.stem, None, (source,))
-    return Cohort("files", tuple(patients.values()))
+    return Cohort("files", tuple(patients.values())), load_file
 
 
 def _wants_vectors(given: Path, name: str) -> NoReturn:
