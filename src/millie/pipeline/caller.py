@@ -66,7 +66,7 @@ class Caller:
             "operating_point": stated.operating_point,
             "threshold": rule.threshold,
             "excluded_below": rule.excluded_below,
-            "settings": config.differences(self.bundle.config),
+            "settings": _without_place(config).differences(self.bundle.config),
             "screen_sha256": self.screen.bundle.sha256 if self.screen else "",
             "fusion": self.bundle.config.model.aggregator,
         }
@@ -101,6 +101,8 @@ class Caller:
 def settings_for(bundle: str | Path, file: Path | None, words: Sequence[str]) -> Config:
     """Settings of a prediction: the bundle fixes crops and model, all else may be set.
 
+    Where a frozen encoder's weights lie may be said; the bundle knows their digest.
+
     Every file of the bundle is verified here, without loading torch.
 
     Raises:
@@ -110,8 +112,9 @@ def settings_for(bundle: str | Path, file: Path | None, words: Sequence[str]) ->
     """
     manifest, own = read_settings(locate(bundle))
     settings = load(file, base=own).with_settings(list(words))
+    fixed = _without_place(settings)
     for stage in ("crops", "model"):
-        if settings.digest(stage) != own.digest(stage):
+        if fixed.digest(stage) != own.digest(stage):
             raise ConfigError(
                 f"'{stage}' settings are fixed by the model {manifest.name} {manifest.version} and "
                 "cannot be changed when predicting; train another model with them"
@@ -144,10 +147,15 @@ class KeptModel:
             config: of the prediction.
         """
         manifest = file_record((locate(bundle) / MANIFEST).read_bytes())
-        key = manifest.sha256, config.digest("prediction")
+        key = manifest.sha256, config.digest("model", "prediction")
         if self._caller is None or key != self._key:
             self._caller, self._key = _load(bundle, config), key
         return self._caller
+
+
+def _without_place(config: Config) -> Config:
+    """Settings without where the file of weights lies."""
+    return config.model_copy(update={"model": config.model.model_copy(update={"weights": None})})
 
 
 @contextmanager
@@ -197,7 +205,7 @@ def _load(bundle: str | Path, config: Config) -> Caller:
     from millie.models.bundle import load_bundle
 
     model = load_bundle(bundle)
-    runtimes = bundle_runtimes(model, config.prediction)
+    runtimes = bundle_runtimes(model, config.prediction, config.model.weights)
     for runtime in runtimes:
         runtime.prepare(model.manifest.size_px)
     import_module("millie.outputs.report")  # and with it the libraries that draw
