@@ -21,6 +21,7 @@ from millie.pipeline.import_features import fill_vectors
 from millie.pipeline.inputs import (
     PathLike,
     bags_of_store,
+    check_nameless,
     cohort_of,
     elsewhere,
     images_of,
@@ -41,8 +42,7 @@ from millie.pipeline.results import (
     TrainResult,
 )
 from millie.pipeline.segment_cohort import Progress, fill_store, silent
-from millie.pipeline.vectors import check_named, patients_of_vectors, settings_of_vectors
-from millie.readers.cell_tables import is_table
+from millie.pipeline.vectors import check_named, patients_for, settings_of_vectors
 from millie.readers.cohort import write_new_manifest
 from millie.readers.datasets import prepare as read_dataset
 from millie.readers.outlines import with_outlines
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
     from millie.learning.fit import Fitted
     from millie.models.bundle import Bundle
     from millie.pipeline.caller import KeptModel
-    from millie.pipeline.import_features import Load
 
 __all__ = [
     "CrossvalResult", "DetectResult", "MonitorResult", "PredictResult", "Progress", "SegmentResult",
@@ -389,14 +388,14 @@ def predict(
     words = [settings] if isinstance(settings, str) else settings
     chosen = settings_for(bundle, Path(file) if file else None, words)
     if pseudonyms:
-        _check_nameless(named)
+        check_nameless(named)
     with new_results(folder) as results:
         with loading(bundle, chosen, engine, progress, kept) as (caller, watched):
             if is_store(named):
                 cohort, store = None, elsewhere(named[0], folder)
                 bags, problems = bags_of_store(store, chosen)
             else:
-                cohort, load = _patients_for(chosen, named, root)
+                cohort, load = patients_for(chosen, named, Path(root) if root else None)
                 if pseudonyms:
                     cohort = pseudonymised(cohort, Path(pseudonyms), [folder])
                 store = store_within(results, cohort)
@@ -430,30 +429,6 @@ def predict(
     return PredictResult(
         folder, folder / "report.html", tuple(predictions), card["scope"], tuple(problems)
     )
-
-
-def _patients_for(
-    config: Config, named: list[Path], root: PathLike | None
-) -> tuple[Cohort, Load | None]:
-    """Patients, and for a model of vectors what gives these."""
-    from millie.models.external import vectors_of
-
-    if name := vectors_of(config.model.encoder):
-        return patients_of_vectors(named, Path(root) if root else None, name)
-    return read_cohort(named, root), None
-
-
-def _check_nameless(named: Sequence[Path]) -> None:
-    """Refuse pseudonyms for what keeps the names that it was written with."""
-    if is_store(named):
-        raise ConfigError(
-            f"{named[0]} keeps the names that it was cut with: cut one without them by `millie "
-            "segment --pseudonyms`"
-        )
-    if tables := [path for path in named if is_table(path)]:
-        raise ConfigError(
-            f"{tables[0]} names its patients itself: write pseudonyms into its column of patients"
-        )
 
 
 def detect(

@@ -18,6 +18,7 @@ from millie.config import Config
 from millie.errors import ConfigError, ImageError, MissingFileError
 from millie.models.external import vectors_of
 from millie.outputs.result_folder import STORE, Results, files_of
+from millie.readers.cell_tables import is_table
 from millie.readers.cohort import read_folders, read_manifest
 from millie.readers.content import problem
 from millie.readers.fields import read_again
@@ -102,6 +103,23 @@ def cohort_of(inputs: Sequence[Path], root: Path | None = None) -> Cohort:
 def is_store(inputs: Sequence[Path]) -> bool:
     """Whether a bag store alone was named."""
     return len(inputs) == 1 and (inputs[0] / "store.json").is_file()
+
+
+def check_nameless(inputs: Sequence[Path]) -> None:
+    """Refuse pseudonyms for what keeps the names that it was written with.
+
+    Raises:
+        ConfigError: a store, or a table that names its patients.
+    """
+    if is_store(inputs):
+        raise ConfigError(
+            f"{inputs[0]} keeps the names that it was cut with: cut one without them by `millie "
+            "segment --pseudonyms`"
+        )
+    if tables := [path for path in inputs if is_table(path)]:
+        raise ConfigError(
+            f"{tables[0]} names its patients itself: write pseudonyms into its column of patients"
+        )
 
 
 def elsewhere(store: Path, out: Path) -> Store:

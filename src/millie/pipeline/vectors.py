@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from millie.bags.vectors import UNNAMED
 from millie.config import Config
 from millie.errors import ConfigError
-from millie.models.external import external
+from millie.models.external import external, vectors_of
 from millie.pipeline.import_features import Load, load_file, rows_of
 from millie.pipeline.inputs import cohort_of
 from millie.readers.cell_tables import is_table
@@ -49,6 +49,25 @@ def check_named(store: Store) -> None:
             f"{store.root} does not say what computed its vectors, and a model must, so that it "
             "is never given others: import them again with `millie import-features --encoder NAME`"
         )
+
+
+def patients_for(
+    config: Config, inputs: Sequence[Path], root: Path | None
+) -> tuple[Cohort, Load | None]:
+    """Patients for a model, and if it takes vectors what gives these.
+
+    Args:
+        config: of the model.
+        inputs: what was named.
+        root: folder that no path of a manifest may leave.
+
+    Raises:
+        ConfigError: images for a model of vectors.
+        MissingFileError, ManifestError: as :func:`millie.pipeline.inputs.cohort_of`.
+    """
+    if name := vectors_of(config.model.encoder):
+        return patients_of_vectors(inputs, root, name)
+    return cohort_of(inputs, root), None
 
 
 def patients_of_vectors(

@@ -148,7 +148,11 @@ def _places_of(
 
 @contextmanager
 def hdf5_errors(name: str) -> Iterator[None]:
-    """What h5py raises for files that are damaged or hostile, as one error."""
+    """What h5py raises for files that are damaged or hostile, as one error.
+
+    Raises:
+        DataError: so.
+    """
     try:
         yield
     except DataError:
