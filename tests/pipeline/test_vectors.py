@@ -93,7 +93,7 @@ def test_pages_and_tables_say_that_there_are_no_pictures(calls: PredictResult) -
     page = (calls.out / "patients" / "p1.html").read_text(encoding="utf-8")
     assert "Focus, exposure, stain, scale" in page
     assert "no pictures to look at" in page
-    assert "<bdi>p1.h5</bdi>, row " in page
+    assert "<bdi>p1.h5</bdi>, cell " in page
     assert "Smudge cells" not in page
     assert not re.search(r"\bnan\b", page)
     with (calls.out / "cells.csv").open(encoding="utf-8-sig") as stream:
@@ -146,6 +146,8 @@ def test_images_and_other_vectors_are_refused(
             pipeline.predict(model, images, tmp_path / "calls")
     with pytest.raises(ConfigError, match="holds pictures of cells"):
         pipeline.predict(model, tiny_store, tmp_path / "calls")
+    with pytest.raises(ConfigError, match="holds vectors, and this model takes images"):
+        pipeline.predict("acute-leukaemia", model.parent / "in" / "p0.h5", tmp_path / "calls")
     other = cohort(tmp_path / "other", 2, ("A", "B"), 3)
     import_vectors(other, tmp_path / "named", "vit")
     with pytest.raises(ConfigError, match="are 'vit', and this model takes vectors of 'dino'"):

@@ -62,11 +62,16 @@ def patients_for(
         root: folder that no path of a manifest may leave.
 
     Raises:
-        ConfigError: images for a model of vectors.
+        ConfigError: images for a model of vectors, or files of vectors for one of images.
         MissingFileError, ManifestError: as :func:`millie.pipeline.inputs.cohort_of`.
     """
     if name := vectors_of(config.model.encoder):
         return patients_of_vectors(inputs, root, name)
+    if all(is_feature_file(path) for path in inputs):
+        raise ConfigError(
+            f"{inputs[0]} holds vectors, and this model takes images: name these, or use a model "
+            "that was trained on such vectors (millie train STORE of millie import-features)"
+        )
     return cohort_of(inputs, root), None
 
 
