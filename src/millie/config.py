@@ -108,7 +108,9 @@ class ModelConfig(_Stage):
         "changes of stain, and no diagnosis.",
     )
     weights: Path | None = Field(
-        None, description="File with the encoder's pretrained weights; None: by name."
+        None,
+        description="File with the encoder's pretrained weights, or one of the Hugging Face Hub as "
+        "hub:OWNER/NAME@REVISION/FILE#SHA256 (extra hub); None: by name.",
     )
     pretrained: bool = Field(default=True, description="False: start from random weights.")
     aggregator: str = Field(

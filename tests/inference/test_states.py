@@ -25,6 +25,8 @@ GOOD = SampleQuality(
     300, 300, 0.1, 0.2, 0.3, 1.0, stain=0.5, saturation=0.25,
     clipped_fraction=0.0,
 )  # fmt: skip
+NONE = float("nan")
+VECTORS = SampleQuality(300, 300, NONE, NONE, NONE, 1.0, pictures=False)
 LIMITS = {
     "min_sharpness": 0.1, "min_cell_fraction": 0.2, "min_stain": 0.2,
     "max_cell_fraction": 0.5, "max_distance": 3.0, "min_saturation": 0.1,
@@ -106,6 +108,9 @@ FOUND: dict[str, Found] = {
     ),
     "no disease is called, with too few cells for that": call(
         HEALTHY, quality=dataclasses.replace(GOOD, n_usable=199)
+    ),
+    "no disease is called, but the cells came as vectors, without pictures": call(
+        HEALTHY, quality=VECTORS
     ),
     "no disease is called, but its interval reaches down to the limit": call(
         HEALTHY, normal=(0.45, 0.95)

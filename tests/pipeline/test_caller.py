@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 
 from millie import pipeline
 from millie.bags.store import Store
 from millie.config import Config
 from millie.engines.seam import Engine, ProcessEngine, SerialEngine
-from millie.errors import BundleError, ConfigError, MissingFileError
+from millie.errors import BundleError, ConfigError, MissingFileError, MissingWeightsError
+from millie.models.encoders import new_encoder
 from millie.pipeline import caller
 from millie.pipeline.caller import KeptModel, loading, settings_for
 from millie.types import Finding, Prediction
@@ -59,6 +61,36 @@ def test_an_altered_bundle_is_refused_before_images_are_cut(bundle: Path, tmp_pa
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
     with pytest.raises(BundleError, match="was altered"):
         settings_for(broken, None, [])
+
+
+def test_weights_that_are_a_file_are_named_again(
+    tiny_store: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    """The bundle keeps their digest, not their place."""
+    for seed in (1, 2):
+        save_file(
+            new_encoder("resnet_small", seed=seed).state_dict(), tmp_path / f"{seed}.safetensors"
+        )
+    own = f"model.weights={tmp_path / '1.safetensors'}"
+    config = tiny_config.with_settings(
+        [
+            "model.encoder=resnet_small",
+            "model.pretrained=true",
+            own,
+            "model.aggregator=mean",
+            "model.hidden=[]",
+        ]
+    )
+    model = pipeline.train(tiny_store, tmp_path / "model", config).out
+    with pytest.raises(MissingWeightsError, match=r"--set model\.weights=FILE"):
+        pipeline.predict(model, tiny_store, tmp_path / "calls")
+    done = pipeline.predict(model, tiny_store, tmp_path / "calls", settings=own)
+    assert done.predictions
+    assert str(tmp_path) not in (tmp_path / "calls" / "predictions.json").read_text()
+    with pytest.raises(BundleError, match="was trained on resnet_small with weights"):
+        pipeline.predict(
+            model, tiny_store, tmp_path / "calls", settings=own.replace("1.safe", "2.safe")
+        )
 
 
 @pytest.mark.parametrize("engine", [SerialEngine(), ProcessEngine(1)])

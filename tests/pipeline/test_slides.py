@@ -17,7 +17,7 @@ from millie.pipeline import patient as one_patient
 from millie.pipeline.patient import PatientTask, segment_patient
 from millie.readers.fields import read_again
 from millie.synthetic.slide import SlideConfig, write_slide
-from millie.types import Cell, Field, Finding, ImageSource, Patient, Place
+from millie.types import Cell, Cohort, Field, Finding, ImageSource, Patient, Place
 
 if TYPE_CHECKING:
     from tests.conftest import DrawnSlide
@@ -188,15 +188,73 @@ def test_a_slide_of_tissue_is_told_after_a_few_fields(
         segment_patient(task)
 
 
-def test_outlines_of_a_slide_are_refused_and_not_laid_over_each_field(
+def outlined(
+    drawn_slide: DrawnSlide, config: Config, middles: list[tuple[float, float]], folder: Path
+) -> BagReader:
+    """The bag of the slide with a disc of 20 px drawn around each middle."""
+    around = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    features = []
+    for x, y in middles:
+        ring = np.stack([x + 20 * np.cos(around), y + 20 * np.sin(around)], axis=1).tolist()
+        geometry = {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+        features.append({"type": "Feature", "geometry": geometry, "properties": {}})
+    file = folder / "slide.tif.geojson"
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    patient = one_slide(drawn_slide)
+    images = (replace(patient.images[0], outlines=file),)
+    segment_patient(PatientTask(replace(patient, images=images), folder / "store", config))
+    return BagReader(Store(folder / "store").path_of("p1"))
+
+
+def test_cells_drawn_on_a_slide_are_its_cells_wherever_fields_end(
     drawn_slide: DrawnSlide, slide_config: Config, tmp_path: Path
 ) -> None:
-    patient = one_slide(drawn_slide)
-    image = replace(patient.images[0], outlines=tmp_path / "cells.geojson")
-    image.outlines.write_text("{}")
-    task = PatientTask(replace(patient, images=(image,)), tmp_path / "store", slide_config)
-    with pytest.raises(millie.errors.NoCellsError, match="outlines of a whole slide cannot be"):
-        segment_patient(task)
+    """Each once, in pixels of level 0; on the edges of fields too, and beyond slide_cells."""
+    segment_patient(PatientTask(one_slide(drawn_slide), tmp_path / "own", slide_config))
+    with BagReader(Store(tmp_path / "own").path_of("p1")) as own:
+        known = own.cells
+        cores = cores_of([source.place for source in own.sources])
+    whole = [c for c in known if 30 < c.x_px < 6114 and 30 < c.y_px < 2018]
+    found = [(cell.x_px, cell.y_px) for cell in whole[:12]]
+    left, top, right, bottom = next(core for core in cores if core[1] > 30 and core[3] < 2018)
+    on_edges = [(right + off, (top + bottom) / 2 + 60 * off) for off in (-0.4, 0.0, 0.3)]
+    on_edges += [(left, top), (right - 200.0, bottom - 0.1)]
+    config = slide_config.with_settings(["reading.slide_cells=3", "reading.slide_fields=2"])
+    with outlined(drawn_slide, config, found + on_edges, tmp_path) as bag:
+        got = np.array([(cell.x_px, cell.y_px) for cell in bag.cells])
+        wanted = np.array(found + on_edges)
+        gaps = np.hypot(*(got[:, None] - wanted[None]).transpose(2, 0, 1))
+        assert len(got) == len(wanted)
+        assert sorted(gaps.argmin(axis=1)) == list(range(len(wanted)))
+        assert gaps.min(axis=1).max() < 1.5
+        radius = np.sqrt([cell.area_px / np.pi for cell in bag.cells])
+        np.testing.assert_allclose(radius, 20, atol=1)
+        assert any("17 cells drawn elsewhere" in problem.message for problem in bag.meta.problems)
+
+
+def test_the_fields_of_a_slide_are_shown_while_it_is_read(
+    drawn_slide: DrawnSlide, slide_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By files in the store, so that workers can tell; nothing of them is left."""
+    monkeypatch.setattr("millie.pipeline.slide_progress._EVERY_S", 0.01)
+    steps: list[tuple[str, int, int]] = []
+    cohort = Cohort("c", (one_slide(drawn_slide),))
+    millie.segment(
+        cohort, tmp_path / "store", slide_config, progress=lambda *step: steps.append(step)
+    )
+    shown = [(done, total) for what, done, total in steps if what == "fields of slides"]
+    assert len({done for done, _ in shown}) > 2
+    assert sorted(done for done, _ in shown) == [done for done, _ in shown]
+    assert len({total for _, total in shown}) == 1
+    assert steps[-1] == ("segment", 1, 1)
+    assert {path.suffix for path in (tmp_path / "store").iterdir()} == {".h5", ".json"}
+
+
+def test_outlines_that_are_not_of_this_slide_are_refused(
+    drawn_slide: DrawnSlide, slide_config: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(millie.errors.NoCellsError, match="lies outside the image of 6144 x 2048"):
+        outlined(drawn_slide, slide_config, [(9000.0, 100.0)], tmp_path)
 
 
 def test_pictures_of_a_slide_may_be_drawn_again_under_pseudonyms(

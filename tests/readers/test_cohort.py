@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from millie.errors import ConfigError, ManifestError, MissingFileError
 from millie.readers.cohort import check_labels, read_folders, read_manifest, write_manifest
@@ -188,8 +189,8 @@ def test_several_slides_in_a_folder_are_told_to_be_one_patient(place: Path) -> N
 
 def test_a_folder_of_nothing_but_unread_pictures_says_how_to_export_them(place: Path) -> None:
     (place / "phone").mkdir()
-    (place / "phone/1.heic").write_bytes(b"x")
-    with pytest.raises(ManifestError, match=r"holds only \.heic\. Export its images as JPEG"):
+    (place / "phone/1.webp").write_bytes(b"x")
+    with pytest.raises(ManifestError, match=r"holds only \.webp\. Export its images as JPEG"):
         read_folders([Path("phone")])
 
 
@@ -202,3 +203,18 @@ def test_pictures_that_an_earlier_run_drew_are_no_images(place: Path) -> None:
         assert names(read_folders([Path("cohort/p1")])) != names(before), "no sign of a run"
         (out / "predictions.json").write_text("{}")
         assert names(read_folders([Path("cohort/p1")])) == names(before)
+
+
+def test_documents_videos_and_archives_are_named_once_a_kind(place: Path) -> None:
+    folder = place / "case"
+    (folder / "scans").mkdir(parents=True)
+    Image.new("RGB", (30, 30), "white").save(folder / "1.png")
+    for name in ("letter.pdf", "scans/2.PDF", "film.mp4", "all.zip", "readme.txt"):
+        (folder / name).write_bytes(b"x")
+    told = [(p.source, p.message) for p in read_folders([folder]).problems if p.note]
+    assert [source for source, _ in told] == ["letter.pdf", "film.mp4", "all.zip"]
+    assert told[0][1] == (
+        "a document is not read (1 more in case): if it holds images, export the pictures in it as "
+        "files of their own"
+    )
+    assert told[2][1] == "an archive is not read: if it holds images, unpack it"

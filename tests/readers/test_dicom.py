@@ -20,7 +20,7 @@ from millie.errors import (
     MissingPackageError,
 )
 from millie.readers.cohort import read_folders
-from millie.readers.dicom import is_dicom, once_a_slide, read_dicom
+from millie.readers.dicom import head_of, is_dicom, once_a_slide, read_dicom
 from millie.readers.fields import read_fields
 from millie.readers.images import find_images
 from millie.readers.manifest import read_manifest
@@ -181,6 +181,10 @@ def test_nothing_of_the_patient_comes_in(
     for image in patient.images:
         text = repr(list(read_fields(image, READING)))
         assert not any(value in text for value in PRIVATE.values())
+    assert not seen, "files are parsed in the process with limits"
+    for image in patient.images:
+        text = repr(head_of(image.path, "x"))
+        assert not any(value in text for value in [*PRIVATE.values(), "patient-1"])
     assert seen
     assert not any(keyword in dataset for dataset in seen for keyword in PRIVATE)
 

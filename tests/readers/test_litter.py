@@ -86,7 +86,7 @@ def test_wildcards_leave_out_what_predict_drew(place: Path) -> None:
     assert names(manifest(place, "cohort/p1/**/*.jpg")) == {"p": ["a.jpg"]}
 
 
-@pytest.mark.parametrize("ending", [".webp", ".HEIC", ".vsi", ".ppm", ".gif", ".lif"])
+@pytest.mark.parametrize("ending", [".webp", ".AVIF", ".vsi", ".ppm", ".gif", ".lif"])
 def test_pictures_that_cannot_be_read_are_named(place: Path, ending: str) -> None:
     (place / f"cohort/p1/scan{ending}").write_bytes(b"x")
     for cohort in (

@@ -102,7 +102,7 @@ def test_masks_do_not_depend_on_how_many_points_are_looked_at(
     kite = [[5, 3], [70.5, 20], [40, 55.25], [12, 40], [5, 3]]
     hole = [[30, 20], [40, 20], [40, 30], [30, 20]]
     (whole,), _ = read(tmp_path, collection(feature(kite, hole)))
-    monkeypatch.setattr("millie.readers.outlines._MOST_POINTS", 150)
+    monkeypatch.setattr("millie.readers.rings._MOST_POINTS", 150)
     (banded,), _ = read(tmp_path, collection(feature(kite, hole)))
     assert np.array_equal(whole.cell_mask, banded.cell_mask)
     assert 0 < whole.cell_mask.sum() < whole.cell_mask.size

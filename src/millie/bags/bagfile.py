@@ -295,10 +295,19 @@ class BagReader:
         Raises:
             StoreError: the bag holds pictures instead.
         """
-        if not self.holds_vectors:
-            raise StoreError(f"{self.path} holds pictures of cells, not vectors")
+        self._check_vectors()
         with read_errors(self.path):
             return np.asarray(self._file["cells/vectors"], np.float32)
+
+    @property
+    def vector_dim(self) -> int:
+        """D of the vectors; raises as :meth:`vectors`."""
+        self._check_vectors()
+        return int(self._file["cells/vectors"].shape[1])
+
+    def _check_vectors(self) -> None:
+        if not self.holds_vectors:
+            raise StoreError(f"{self.path} holds pictures of cells, not vectors")
 
     def _check_pictures(self) -> None:
         if self.holds_vectors:

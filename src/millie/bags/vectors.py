@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from millie.types import Cell, Patient, SourceRecord
 
+UNNAMED = "imported"
+"""Encoder of a store whose vectors nobody named."""
+
 
 def write_vectors(
     path: Path,

@@ -2,7 +2,8 @@
 
 Exit codes: 0 success; 1 something could not be used (it is listed) and the rest went on; 2 the
 command could not run at all; 3 an alarm (of ``monitor`` or ``audit verify``, ``models compare`` did
-not show that a new model is as good, or ``validate`` found a criterion not met or not tested); 130 interrupted by Ctrl-C.
+not show that a new model is as good, or ``validate`` found a criterion not met or not tested); 130
+interrupted by Ctrl-C.
 """
 
 from __future__ import annotations

@@ -127,8 +127,13 @@ def detect(
 
 @app.command(name="import-features")
 def import_features(
-    manifest: Annotated[
-        Path, typer.Argument(help="Manifest (CSV) whose paths are HDF5 files of vectors.")
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MANIFEST|TABLE",
+            help="Manifest (CSV) whose paths are files of vectors, or one table of all cells "
+            "(.h5ad, .parquet).",
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="New folder for the store of vectors.")],
     encoder: Annotated[
@@ -137,28 +142,46 @@ def import_features(
             "--encoder", help="Name of what computed the vectors (default: as the files say)."
         ),
     ] = "",
+    patient_column: Annotated[
+        str,
+        typer.Option("--patient-column", help="Of a table: the column that names the patient."),
+    ] = "patient",
+    label_column: Annotated[
+        str,
+        typer.Option(
+            "--label-column", help="Of a table: that of the diagnosis (default: label, if there)."
+        ),
+    ] = "",
     root: Root = None,
     lenient: Lenient = False,
     every: Verbose = False,
 ) -> None:
-    """Make a store of vectors that another encoder computed, to cross-validate them.
+    """Make a store of vectors that another encoder computed, for crossval, train and predict.
 
     For example: millie import-features cohort.csv --encoder dinobloom-b --out
     store; millie crossval store --set model.aggregator=mean --out study
 
     The manifest has the columns patient, label, path as usual; each path is an
     HDF5 file of TRIDENT, CLAM, STAMP or the like: dataset features or feats
-    (N, D), one row per cell or patch, and coords if known. Such a store has no
-    pictures, so no model for images can be trained on it.
+    (N, D), one row per cell or patch, and coords if known. In place of a manifest
+    one table may hold all patients: AnnData (.h5ad; vectors in X, columns in obs)
+    or Parquet (a list column features, or numbered columns; millie[parquet]).
+
+    Such a store has no pictures: a model trained on it takes vectors of the same
+    encoder, not images.
     """
     from millie import pipeline
     from millie.cli import console as show
     from millie.outputs.page import count
-    from millie.pipeline.import_features import import_vectors
+    from millie.pipeline.import_features import import_vectors, load_file, rows_of
+    from millie.readers.cell_tables import Columns, is_table
 
-    cohort = pipeline.read_cohort([manifest], root)
+    if is_table(source):
+        cohort, load = rows_of(source, Columns(patient_column, label_column))
+    else:
+        cohort, load = pipeline.read_cohort([source], root), load_file
     with show.progress_bars() as progress:
-        done = import_vectors(cohort, out, encoder, progress)
+        done = import_vectors(cohort, out, encoder, progress, load)
     show.say(f"{count(done.done, 'patient')}, {count(done.n_cells, 'vector')} -> {out}")
     finish(done.problems, every=every, lenient=lenient)
 

@@ -30,7 +30,9 @@ from millie.errors import ConfigError, MissingFileError
 
 @app.command()
 def train(
-    store: Annotated[Path, typer.Argument(help="Bag store made by `millie segment`.")],
+    store: Annotated[
+        Path, typer.Argument(help="Bag store made by `millie segment` or `import-features`.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the model bundle.")],
     name: Annotated[str, typer.Option("--name", help="Name of the model.")] = "",
     version: Annotated[
@@ -70,7 +72,9 @@ def train(
 
 @app.command()
 def crossval(
-    store: Annotated[Path, typer.Argument(help="Bag store made by `millie segment`.")],
+    store: Annotated[
+        Path, typer.Argument(help="Bag store made by `millie segment` or `import-features`.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for figures, tables and report.")],
     folds: Annotated[
         int | None, typer.Option("--folds", min=2, help="Number of folds (default 3).")
@@ -114,8 +118,9 @@ def predict(
         list[str],
         typer.Argument(
             metavar="[MODEL] INPUT",
-            help="Patient folders, images, one manifest, or one bag store; before them, if another "
-            "model than acute-leukaemia is wanted, its name or its folder.",
+            help="Patient folders, images, one manifest, or one bag store (files of vectors for a "
+            "model of vectors); before them, if another model than acute-leukaemia is wanted, its "
+            "name or its folder.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="Folder for tables, images and report.")],

@@ -43,6 +43,7 @@ _NOTES: Mapping[str, str] = {
 _FAILURES: Mapping[str, str] = {
     "ImageError": "{} images could not be read",
     "ImageTooLargeError": "{} images exceed the size limits: not decoded",
+    "MissingPackageError": "{} files need a package that is not installed",
     "ScaleError": "{} images have no known scale",
     "MissingFileError": "{} files were not found",
     "NoCellsError": "{} patients have no leukocytes in their images",

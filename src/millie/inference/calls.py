@@ -223,6 +223,9 @@ def _why_not_negative(
     if (missing := needed - quality.n_usable) > 0:
         text = f"too few cells: {quality.n_usable} usable, at least {needed} needed for NO_SIGNAL"
         reasons.append(reason(Code.TOO_FEW_CELLS_FOR_NO_SIGNAL, text, missing=missing))
+    if not quality.pictures:
+        text = "focus, exposure, stain and scale were not checked: the cells came as vectors"
+        reasons.append(reason(Code.NO_PICTURES, text))
     least = config.min_negative_probability
     low, high = (
         min(1.0, sum(ranges[x][i] for x in _negative(probabilities, config))) for i in (0, 1)

@@ -88,8 +88,9 @@ def quality_limits(samples: Sequence[SampleQuality]) -> dict[str, float]:
     """
     if not samples:
         raise ConfigError("quality limits need at least one training sample")
-    smudge = _values(samples, "smudge_fraction")
-    limits = {"max_smudge_fraction": max(_DEFAULT_LIMITS["max_smudge_fraction"], *smudge)}
+    limits = {}
+    if smudge := _values(samples, "smudge_fraction"):
+        limits["max_smudge_fraction"] = max(_DEFAULT_LIMITS["max_smudge_fraction"], *smudge)
     for measure, share in _MARGINS.items():
         if values := _values(samples, measure):
             limits[f"min_{measure}"] = share * min(values)
@@ -178,6 +179,8 @@ def measures(
         if value is not None:
             low, high = bounds.get(f"min_{name}"), bounds.get(f"max_{name}")
             measured = bool(np.isfinite(value))
+            if not (measured or quality.pictures):
+                low = high = None  # no limit can be kept or broken; see NO_PICTURES
             passed = (low is None or value >= low) and (high is None or value <= high)
             found.append(Measure(name, float(value) if measured else None, low, high, passed))
     return tuple(found)

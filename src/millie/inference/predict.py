@@ -31,6 +31,7 @@ from millie.inference.runtime import FeatureRuntime, feature_runtime
 from millie.inference.screen import Screen
 from millie.models.bundle import Bundle
 from millie.models.encoder import CellTypes
+from millie.models.external import vectors_of
 from millie.types import Prediction, Winner
 
 
@@ -38,6 +39,8 @@ def bundle_runtimes(
     bundle: Bundle, config: PredictionConfig, weights: Path | None = None
 ) -> list[FeatureRuntime]:
     """What computes a bundle's features: one runtime, or one for each network with its own encoder.
+
+    None for a model of vectors: they come with the bag.
 
     Args:
         bundle: the model.
@@ -49,6 +52,8 @@ def bundle_runtimes(
         MissingWeightsError: they are not on this machine.
         MissingPackageError: openvino was asked for and is not installed.
     """
+    if vectors_of(bundle.config.model.encoder):
+        return []
     return [feature_runtime(encoder, config) for encoder in bundle.encoders(weights)]
 
 
@@ -66,7 +71,8 @@ def predict_bag(
     Args:
         bundle: the model.
         reader: the patient's bag, with crops of the bundle's size.
-        runtime: of the bundle, see :func:`bundle_runtimes`; a single one, or as many as networks.
+        runtime: of the bundle, see :func:`bundle_runtimes`; a single one, as many as networks, or
+            none for a bag of vectors.
         config: batch size, gates, winners.
         progress: called after each batch of cells.
         screen: asked first whether any of the model's diseases is there; None: nobody is.
@@ -74,7 +80,8 @@ def predict_bag(
 
     Raises:
         NoCellsError: the bag is empty.
-        ConfigError: crops of another size, or runtimes that do not fit the bundle.
+        ConfigError: crops of another size, vectors of another width, the one in place of the
+            other, or runtimes that do not fit the bundle.
         StoreError: the bag is damaged.
         BundleError: a feature is not finite, or an unknown limit in the bundle.
     """
@@ -171,12 +178,11 @@ def _pass(
     bags = [StreamedBag(network, reader.n_cells) for network in bundle.networks]
     cell_probabilities = np.zeros((reader.n_cells, len(bundle.labels)), np.float32)
     meter = QualityMeter.of(reader)
-    kept: list[list[torch.Tensor]] = [[] for _ in runtimes]
-    for start, images in ahead(_crops(bundle, reader, config.batch_size, meter)):
-        features = [torch.from_numpy(run(images)) for run in runtimes]
+    kept: list[list[torch.Tensor]] = [[] for _ in runtimes or (None,)]
+    for start, features in _features(bundle, reader, runtimes, config.batch_size, meter):
         own = features if len(features) == len(bags) else features * len(bags)
         logits = torch.stack([bag.add(start, f) for bag, f in zip(bags, own, strict=True)])
-        stop = start + len(images)
+        stop = start + len(features[0])
         cell_probabilities[start:stop] = bundle.probabilities(logits).numpy()
         for chunks, chunk in zip(kept, features, strict=True):
             chunks.append(chunk)
@@ -190,6 +196,23 @@ def _pass(
         meter=meter,
         features=tuple(torch.cat(chunks) for chunks in kept),
     )
+
+
+def _features(
+    bundle: Bundle,
+    reader: BagReader,
+    runtimes: Sequence[FeatureRuntime],
+    batch_size: int,
+    meter: QualityMeter,
+) -> Iterator[tuple[int, list[torch.Tensor]]]:
+    """Features (n, D) of batches of cells by each runtime, or as the bag brings them."""
+    if reader.holds_vectors:
+        vectors = torch.from_numpy(reader.vectors())
+        for start in range(0, len(vectors), batch_size):
+            yield start, [vectors[start : start + batch_size]]
+        return
+    for start, images in ahead(_crops(bundle, reader, batch_size, meter)):
+        yield start, [torch.from_numpy(run(images)) for run in runtimes]
 
 
 def _crops(
@@ -213,6 +236,9 @@ def _checked(
         raise NoCellsError(
             f"the bag of patient '{reader.patient_id}' has no cells: nothing to call"
         )
+    if reader.holds_vectors or vectors_of(bundle.config.model.encoder):
+        _check_vectors(bundle, reader)
+        return []
     got = (reader.meta.size_px, reader.meta.size_um)
     if got != (manifest.size_px, manifest.size_um):
         raise ConfigError(
@@ -226,3 +252,15 @@ def _checked(
             f"{sorted(dims)}: take them from bundle_runtimes"
         )
     return runtimes
+
+
+def _check_vectors(bundle: Bundle, reader: BagReader) -> None:
+    """Refuse pictures for a model of vectors, vectors for a model of pictures, another width."""
+    name, dim = vectors_of(bundle.config.model.encoder), bundle.manifest.encoder.dim
+    wanted = f"{dim} numbers per cell by '{name}'" if name else "pictures of cells"
+    got = f"{reader.vector_dim} numbers per cell" if reader.holds_vectors else "pictures of cells"
+    if not name or got != f"{dim} numbers per cell":
+        raise ConfigError(
+            f"{reader.path} holds {got}, but {bundle.name} expects {wanted}: use the model that "
+            "was trained on such cells"
+        )

@@ -55,6 +55,7 @@ class SampleQuality:
         cells_per_field: mean number of cells in a field of view.
         copies: images that repeat others, wholly or in part.
         unused_files: files that could not be used: damaged, unreadable, refused.
+        pictures: False: the cells came as vectors, and nothing that needs pictures was measured.
     """
 
     n_cells: int
@@ -74,6 +75,7 @@ class SampleQuality:
     cells_per_field: float = _UNKNOWN
     copies: int = 0
     unused_files: int = 0
+    pictures: bool = True
 
 
 class QualityMeter:
@@ -83,6 +85,7 @@ class QualityMeter:
         cells: of the bag.
         sources: of the bag.
         problems: of the bag.
+        pictures: False: the cells are vectors, so that no flag of theirs says anything.
     """
 
     def __init__(
@@ -90,8 +93,11 @@ class QualityMeter:
         cells: Sequence[Cell],
         sources: Sequence[SourceRecord] = (),
         problems: Sequence[Problem] = (),
+        *,
+        pictures: bool = True,
     ) -> None:
         self._cells, self._sources, self._problems = cells, sources, problems
+        self._pictures = pictures
         self._seen: dict[str, list[NDArray[np.float64]]] = {
             name: [] for name in ("sharpness", "cover", "stain", "saturation", "clipped")
         }
@@ -100,7 +106,9 @@ class QualityMeter:
     @classmethod
     def of(cls, reader: BagReader) -> QualityMeter:
         """For the bag of a reader."""
-        return cls(reader.cells, reader.sources, reader.meta.problems)
+        return cls(
+            reader.cells, reader.sources, reader.meta.problems, pictures=not reader.holds_vectors
+        )
 
     def add(self, images: NDArray[np.uint8], masks: NDArray[np.uint8]) -> None:
         """Take the next crops (n, S, S, 3) and their masks (n, S, S)."""
@@ -123,12 +131,20 @@ class QualityMeter:
         Args:
             distance: of its mean features from the training patients, if known.
         """
+        copies = sum(p.error == Finding.DUPLICATE for p in self._problems)
+        unused = sum(not p.note for p in self._problems)
+        n_usable = sum(cell.quality > 0 for cell in self._cells)
+        if not self._pictures:
+            return SampleQuality(
+                len(self._cells), n_usable, _UNKNOWN, _UNKNOWN, _UNKNOWN, distance,
+                copies=copies, unused_files=unused, pictures=False,
+            )  # fmt: skip
         seen = {name: _finite(np.concatenate([np.zeros(0), *v])) for name, v in self._seen.items()}
         cover = seen["cover"]
         backgrounds = np.array([np.mean(_rgb(source)) for source in self._sources]) / 255
         return SampleQuality(
             n_cells=len(self._cells),
-            n_usable=sum(cell.quality > 0 for cell in self._cells),
+            n_usable=n_usable,
             smudge_fraction=sum(cell.smudge for cell in self._cells) / max(len(self._cells), 1),
             sharpness=_quantile(seen["sharpness"], 0.5),
             cell_fraction=_quantile(cover[cover > 0], 0.5),
@@ -142,8 +158,8 @@ class QualityMeter:
             touching_fraction=_mean([cell.in_clump for cell in self._cells]),
             unoutlined_fraction=_mean([cell.quality == 0 for cell in self._cells]),
             cells_per_field=self._cells_per_field(),
-            copies=sum(p.error == Finding.DUPLICATE for p in self._problems),
-            unused_files=sum(not p.note for p in self._problems),
+            copies=copies,
+            unused_files=unused,
         )
 
     def _cells_per_field(self) -> float:
@@ -156,7 +172,7 @@ class QualityMeter:
 def measure_bag(reader: BagReader, batch_size: int = 64) -> SampleQuality:
     """The quality of a bag by itself, without features; for the limits of a new bundle."""
     meter = QualityMeter.of(reader)
-    for start in range(0, reader.n_cells, batch_size):
+    for start in range(0, 0 if reader.holds_vectors else reader.n_cells, batch_size):
         stop = start + batch_size
         meter.add(reader.images(start, stop), reader.masks(start, stop))
     return meter.result()

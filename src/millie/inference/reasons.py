@@ -28,6 +28,7 @@ class Code(StrEnum):
     UNFAMILIAR_MAGNIFICATION = "UNFAMILIAR_MAGNIFICATION"
     OTHER_CAMERA_OR_STAIN = "OTHER_CAMERA_OR_STAIN"
     NOT_MEASURED = "NOT_MEASURED"
+    NO_PICTURES = "NO_PICTURES"
     APL_NOT_EXCLUDED = "APL_NOT_EXCLUDED"
     POSITIVE_NOT_EXCLUDED = "POSITIVE_NOT_EXCLUDED"
     LEUKAEMIA_NOT_CERTAIN = "LEUKAEMIA_NOT_CERTAIN"
@@ -93,6 +94,10 @@ CATALOGUE: dict[Code, Entry] = {
     Code.NOT_MEASURED: Entry(
         "a quality that the model limits cannot be measured",
         "Send images in which cells can be outlined: in focus, in colour, one cell or more each.",
+    ),
+    Code.NO_PICTURES: Entry(
+        "the cells came as vectors, so that nothing was checked that needs pictures of them",
+        "Call the patient's images with a model for images, or have the film read by a person.",
     ),
     Code.APL_NOT_EXCLUDED: Entry("APL is neither called nor excluded", _APL),
     Code.POSITIVE_NOT_EXCLUDED: Entry(

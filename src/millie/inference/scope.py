@@ -24,19 +24,26 @@ def told_apart(labels: Sequence[str]) -> str:
     return f"{listed(labels, 'and')} apart"
 
 
-def scope(labels: Sequence[str], negative: Sequence[str]) -> str:
-    """One sentence: the classes of a model, and what it never answers.
+def scope(labels: Sequence[str], negative: Sequence[str], vectors: str = "") -> str:
+    """One sentence: the classes of a model, and what it never answers; a second for vectors.
 
     Args:
         labels: of the model.
         negative: labels that mean no disease.
+        vectors: name of the encoder elsewhere whose vectors it takes; empty: it takes images.
     """
     healthy = [label for label in labels if state_of(label, negative) == NO_SIGNAL]
     own = [*healthy, *(label for label in labels if label not in healthy)]
     never = [*([] if healthy else ["normal"]), *(x for x in _DISEASES if x not in labels)]
     other = "name any other disease"
     ends = f"say {listed(never, 'or')}, nor {other}" if never else other
-    return f"This model tells {told_apart(own)}; it cannot {ends}."
+    told = f"This model tells {told_apart(own)}; it cannot {ends}."
+    if not vectors:
+        return told
+    return (
+        f"{told} It was given vectors of {vectors}: focus, exposure, stain and scale of the images "
+        "were not checked, so it never reports NO_SIGNAL."
+    )
 
 
 def listed(names: Sequence[str], word: str) -> str:

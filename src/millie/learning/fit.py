@@ -32,7 +32,8 @@ from millie.learning.sampling import whole_bag
 from millie.learning.train import Progress, embedded_chunks, silent, threads_for
 from millie.models.bundle import BundleDescription, held_out_of, load_bundle, save_bundle
 from millie.models.bundle_folder import check_target
-from millie.models.encoders import ENCODERS
+from millie.models.encoders import licence_of
+from millie.models.external import vectors_of
 from millie.models.manifest import MANIFEST
 from millie.models.versions import FIRST
 from millie.outputs.model_card import CardFacts, model_card
@@ -370,5 +371,6 @@ def card_facts(name: str, fitted: Fitted, config: Config) -> CardFacts:
     return CardFacts(
         name, fitted.classes, fitted.positive, fitted.threshold, fitted.temperature,
         len(fitted.networks), config.model.encoder, config.model.aggregator, fitted.provenance,
-        ENCODERS[config.model.encoder].licence, fitted.promise(config.prediction),
+        licence_of(config.model.encoder), fitted.promise(config.prediction),
+        vectors_of(config.model.encoder),
     )  # fmt: skip

@@ -6,7 +6,6 @@ patients that cannot take part. Features are computed by :mod:`millie.inference.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from millie.learning.ensemble import Material, check_enough
 from millie.learning.sampling import EmbeddedCells, StoredCells
 from millie.learning.train import Progress, silent
 from millie.models.encoders import build_encoder
+from millie.models.external import name_digest
 from millie.models.weights import weights_digest
 from millie.types import Cell, Finding, Problem
 
@@ -112,7 +112,7 @@ class Opener:
         self._imported = store.encoder
         if self._imported:
             _check_imported(store, config)
-            self.digest = hashlib.sha256(self._imported.encode()).hexdigest()
+            self.digest = name_digest(self._imported)
             return
         encoder = build_encoder(config.model, seed=config.training.seed)
         self.digest = weights_digest(encoder)

@@ -8,15 +8,14 @@ imported only where such an encoder is built: it takes seconds. This module read
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Mapping
 
 from torch import Tensor
 
-from millie.errors import MissingPackageError
 from millie.models.encoder import Encoder
 from millie.models.vgg import IMAGENET_MEAN, IMAGENET_STD
+from millie.models.vision import transformers_module
 
 INPUT_PX = 224
 PATCH_PX = 14
@@ -57,12 +56,7 @@ class Dinov2(Encoder):
 
     def __init__(self, name: str, dim: int, heads: int, depth: int = 12) -> None:
         super().__init__(name, dim, INPUT_PX, IMAGENET_MEAN, IMAGENET_STD)
-        try:
-            dinov2 = importlib.import_module("transformers.models.dinov2")
-        except ImportError as error:
-            raise MissingPackageError(
-                f"model.encoder={name} needs transformers: pip install 'millie[zoo]'"
-            ) from error
+        dinov2 = transformers_module("dinov2", name)
         self.model = dinov2.Dinov2Model(
             dinov2.Dinov2Config(
                 hidden_size=dim,

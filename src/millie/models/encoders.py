@@ -9,8 +9,6 @@ own.
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +19,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from millie.errors import BundleError, ConfigError, MissingFileError, MissingWeightsError
-from millie.models import blood_cell, dinov2, efficientnet, morphology, resnet_small, vgg
+from millie.models import blood_cell, dinov2, efficientnet, morphology, resnet_small, vgg, vision
 from millie.models.encoder import Encoder
+from millie.models.external import cannot_run, vectors_of
+from millie.models.hub import fetch, file_sha256, local_file
 from millie.models.weights import check_tensors, tensors_digest, weights_digest
 
 if TYPE_CHECKING:
@@ -37,6 +37,12 @@ VGG19_SHA256 = "11aea017b543ff59233749d8f1cf544cda749378f5790d2fedab841fb86b7669
 
 VGG16_TENSORS_SHA256 = "be991678575a564de54816296d2613b2065641e8536f7d692bfcacca6245277a"
 """Of the tensors that ``benchmarks/vgg16_weights.py`` makes (:func:`tensors_digest`)."""
+
+VIT_SOURCE = (
+    "model.safetensors or pytorch_model.bin of google/vit-base-patch16-224-in21k on the Hugging "
+    "Face Hub"
+)
+CONVNEXT_SOURCE = "model.safetensors or pytorch_model.bin of facebook/convnext-tiny-224 there"
 
 DINOBLOOM_SOURCE = (
     "Zenodo record 10908163, or pytorch_model_s.bin and pytorch_model_b.bin of MarrLab/DinoBloom "
@@ -94,28 +100,12 @@ def fetch_vgg19() -> Path:
     """The ImageNet weights of VGG-19 from the Hugging Face Hub, or from its cache.
 
     Raises:
-        MissingWeightsError: the extra ``hub`` is not installed, or there is neither network nor a
-            cached copy; the message names both ways out.
+        MissingWeightsError: as :func:`millie.models.hub.fetch`.
     """
-    ways_out = (
-        "Either install the extra (pip install 'millie[hub]') and run once with a network, or "
-        f"download model.safetensors of {VGG19_REPOSITORY} (or torchvision's "
-        "vgg19-dcbb9e9d.pth) elsewhere and name it: --set model.weights=FILE"
-    )
-    try:
-        hub = importlib.import_module("huggingface_hub")
-    except ImportError as error:
-        raise MissingWeightsError(
-            f"weights of vgg19: huggingface-hub is not installed. {ways_out}"
-        ) from error
-    try:
-        path = hub.hf_hub_download(VGG19_REPOSITORY, "model.safetensors", revision=VGG19_REVISION)
-    except (OSError, ValueError) as error:
-        raise MissingWeightsError(
-            f"weights of vgg19: {VGG19_REPOSITORY} could not be fetched from the Hugging Face Hub "
-            f"({type(error).__name__}). {ways_out}"
-        ) from error
-    return Path(path)
+    return fetch(
+        VGG19_REPOSITORY, "model.safetensors", VGG19_REVISION, "weights of vgg19",
+        " (or torchvision's vgg19-dcbb9e9d.pth)",
+    )  # fmt: skip
 
 
 def fetch_vgg16() -> NoReturn:
@@ -141,6 +131,18 @@ def fetch_dinobloom() -> NoReturn:
         "weights of DinoBloom: they are not part of millie. Download DinoBloom-S.pth or "
         f"DinoBloom-B.pth ({DINOBLOOM_SOURCE}), read its terms, and name the file: --set "
         "model.weights=FILE"
+    )
+
+
+def fetch_vision() -> NoReturn:
+    """The weights of ViT-B/16 and ConvNeXt-T are neither shipped nor fetched unasked.
+
+    Raises:
+        MissingWeightsError: always; the message says where the files are.
+    """
+    raise MissingWeightsError(
+        "weights of vit_b16 and convnext_t: they are not part of millie. Download the file "
+        f"({VIT_SOURCE}; {CONVNEXT_SOURCE}) and name it: --set model.weights=FILE"
     )
 
 
@@ -181,6 +183,17 @@ ENCODERS: dict[str, EncoderSpec] = {
             )
         ),
         EncoderSpec(
+            "vit_b16", 768, vision.INPUT_PX, "(x - 0.5) / 0.5", "Apache-2.0", VIT_SOURCE,
+            vision.vit_b16, fetch_vision,
+            prefix=vision.PREFIX, ignored=vision.UNUSED, rename=vision.transformers_names,
+        ),
+        EncoderSpec(
+            "convnext_t", 768, vision.INPUT_PX,
+            "minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225)",
+            "Apache-2.0", CONVNEXT_SOURCE, vision.convnext_t, fetch_vision,
+            prefix=vision.PREFIX, ignored=vision.UNUSED, rename=vision.transformers_names,
+        ),
+        EncoderSpec(
             "resnet_small", 256, resnet_small.INPUT_PX, "(x - 0.5) / 0.25", "Apache-2.0", "",
             resnet_small.ResnetSmall,
         ),
@@ -210,6 +223,15 @@ ENCODERS: dict[str, EncoderSpec] = {
     )
 }  # fmt: skip
 """Every encoder by name."""
+
+
+def licence_of(encoder: str) -> str:
+    """Of the weights of ``model.encoder``; empty for one that runs elsewhere.
+
+    Raises:
+        ConfigError: the name is not in the table.
+    """
+    return "" if vectors_of(encoder) else _spec(encoder).licence
 
 
 def new_encoder(name: str, *, seed: int = 0) -> Encoder:
@@ -251,7 +273,7 @@ def build_encoder(config: ModelConfig, *, seed: int = 0) -> Encoder:
             )
         return new_encoder(spec.name, seed=seed)
     encoder = new_encoder(spec.name)
-    path = config.weights if config.weights is not None else _published(spec)
+    path = local_file(config.weights) if config.weights is not None else _published(spec)
     tensors = _own_names(_read_tensors(path), spec)
     check_tensors(tensors, encoder.state_dict(), str(path))
     _check_pinned(tensors, spec, path)
@@ -260,6 +282,8 @@ def build_encoder(config: ModelConfig, *, seed: int = 0) -> Encoder:
 
 
 def _spec(name: str) -> EncoderSpec:
+    if elsewhere := vectors_of(name):
+        cannot_run(elsewhere)
     if name not in ENCODERS:
         raise ConfigError(f"model.encoder='{name}' is unknown; known: {', '.join(ENCODERS)}")
     return ENCODERS[name]
@@ -278,7 +302,7 @@ def _published(spec: EncoderSpec) -> Path:
             f"weights of {spec.name}: {path} does not exist; reinstall its package, or name a "
             "file: --set model.weights=FILE"
         )
-    found = _file_sha256(path)
+    found = file_sha256(path)
     if found != spec.sha256:
         raise BundleError(
             f"weights of {spec.name} in {path}: SHA-256 {found}, expected {spec.sha256}; the file "
@@ -302,11 +326,6 @@ def _check_pinned(tensors: Mapping[str, Tensor], spec: EncoderSpec, path: Path) 
             f"example, expect pixels on another scale. SHA-256 of the tensors {found}, expected "
             f"{spec.tensors_sha256} ({spec.source})"
         )
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:

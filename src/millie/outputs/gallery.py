@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
+from math import isnan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +39,10 @@ class CellPicture:
     """One crop as a page shows it.
 
     Attributes:
-        uri: JPEG as a data URI.
+        uri: JPEG as a data URI; empty: the cell came as a vector.
         number: index of the cell in its bag.
         source: the image it was cut from.
-        position: ``x, y`` in whole pixels of that image.
+        position: ``x, y`` in whole pixels of that image; empty: not known.
         badges: its flags.
         bar_percent: width of the scale bar in percent of the crop's side; None: scale unknown.
         bar_um: length that the bar stands for; None: scale unknown.
@@ -96,10 +97,10 @@ class Album:
             bar_um = bar_length_um(across_um)
             bar_percent = round(100 * bar_um / across_um, 2)
         return CellPicture(
-            uri=jpeg_uri(shrunk(self.bag.image(number), side_px)),
+            uri="" if self.bag.holds_vectors else jpeg_uri(shrunk(self.bag.image(number), side_px)),
             number=number,
             source=source.name,
-            position=f"{cell.x_px:.0f}, {cell.y_px:.0f}",
+            position="" if isnan(cell.x_px) else f"{cell.x_px:.0f}, {cell.y_px:.0f}",
             badges=badges(cell),
             bar_percent=bar_percent,
             bar_um=bar_um,

@@ -40,6 +40,7 @@ class CardFacts:
             digests, versions.
         encoder_licence: of the encoder's weights, and what they were trained on.
         limits: what the operating point assures.
+        vectors: name of the encoder elsewhere whose vectors it takes; empty: it takes images.
     """
 
     name: str
@@ -53,6 +54,7 @@ class CardFacts:
     provenance: Mapping[str, Any]
     encoder_licence: str = ""
     limits: str = ""
+    vectors: str = ""
 
 
 def model_card(
@@ -99,8 +101,8 @@ def _purpose(facts: CardFacts) -> str:
     )
     return (
         "## Intended use\n\n"
-        f"Distinguishes {names} from images of one patient's leukocytes and shows the cells behind "
-        f"the call. {_code(facts.positive)} is called at a calibrated probability of "
+        f"Distinguishes {names} from {_given(facts)} of one patient's leukocytes and shows the "
+        f"cells behind the call. {_code(facts.positive)} is called at a calibrated probability of "
         f"{facts.threshold:.3f} or above. A call is a suggestion and needs expert review."
         f"{without}\n\n"
         + (f"{facts.limits}\n\n" if facts.limits else "")
@@ -109,11 +111,26 @@ def _purpose(facts: CardFacts) -> str:
     )
 
 
+def _given(facts: CardFacts) -> str:
+    """What the model takes."""
+    return f"vectors by {_code(facts.vectors)}" if facts.vectors else "images"
+
+
+_OF_VECTORS = (
+    "- The vectors were computed elsewhere. What their encoder was trained on, and whether on "
+    "these patients, is not known here. Focus, exposure, stain and scale of their images are "
+    "checked neither in training nor in prediction, so `NO_SIGNAL` is never reported: send such "
+    "patients to a person. Vectors of another encoder, version or preprocessing give calls that "
+    "mean nothing; only the distance from the training patients can notice them."
+)
+
+
 def _training(facts: CardFacts, known: StoreFacts | None) -> str:
     p = facts.provenance
     counts = ", ".join(f"{n} {_text(label)}" for label, n in p["n_by_class"].items())
     cohort = f"- {p['n_patients']} patients ({counts}) of {_code(p['cohort'])}"
-    kind = f"- Encoder {_code(facts.encoder)}, fusion {_code(facts.aggregator)}"
+    encoder = facts.vectors or facts.encoder
+    kind = f"- Encoder {_code(encoder)}, fusion {_code(facts.aggregator)}"
     networks = f"{facts.networks} network{'s' * (facts.networks != 1)}, probabilities averaged"
     lines = [
         f"{cohort}; the head was trained on diagnoses alone, without cell labels.",
@@ -121,6 +138,8 @@ def _training(facts: CardFacts, known: StoreFacts | None) -> str:
     ]
     if facts.encoder_licence:
         lines.append(f"- Weights of the encoder: {_text(facts.encoder_licence)}.")
+    if facts.vectors:
+        lines.append(_OF_VECTORS)
     if known is not None:
         used = [bag for bag in known.bags if bag.label in facts.classes and bag.n_cells]
         lines.append(

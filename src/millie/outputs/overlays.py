@@ -149,10 +149,10 @@ def write_overlays(
     Returns:
         names of the fields that could not be read again or have changed since.
     """
-    if pictures == "none":
-        return []
+    lost: list[str] = []
+    if pictures == "none" or album.bag.holds_vectors:
+        return lost
     winning = {album.cells[number].source for number in marks}
-    lost = []
     for index, name in overlay_names(album.sources).items():
         if pictures == "winners" and index not in winning:
             continue

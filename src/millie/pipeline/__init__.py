@@ -17,9 +17,11 @@ from millie.config import Config
 from millie.errors import ConfigError, MissingFileError
 from millie.outputs.result_folder import STORE, check_kind, new_results, one_at_a_time, record_files
 from millie.pipeline.detect_cells import detect_in_files
+from millie.pipeline.import_features import fill_vectors
 from millie.pipeline.inputs import (
     PathLike,
     bags_of_store,
+    check_nameless,
     cohort_of,
     elsewhere,
     images_of,
@@ -42,6 +44,7 @@ from millie.pipeline.results import (
 )
 from millie.pipeline.segment_cohort import Progress, fill_store, silent
 from millie.pipeline.validate_runs import validate
+from millie.pipeline.vectors import check_named, patients_for, settings_of_vectors
 from millie.readers.cohort import write_new_manifest
 from millie.readers.datasets import prepare as read_dataset
 from millie.readers.outlines import with_outlines
@@ -199,18 +202,16 @@ def train(
     from millie.learning.fit import card_facts, fit_bundle
     from millie.outputs.model_card import model_card
 
-    config = settings_of(config)
     bags, folder = Store(Path(store)), Path(out)
+    config = settings_of_vectors(bags, settings_of(config))
     folder = folder if folder.name else folder.resolve()
     name = name or folder.name
     _check_name(name, version)
-    _check_own_crops(bags, config)
+    if bags.encoder:
+        check_named(bags)
+    else:
+        _check_own_crops(bags, config)
     text = _notes(Path(notes)) if notes else ""
-    if encoder := bags.encoder:
-        raise ConfigError(
-            f"{bags.root} holds vectors ({encoder}) and no pictures: a model made from it could "
-            "call nobody from images; measure the vectors with `millie crossval`"
-        )
 
     def card(title: str, fitted: Fitted) -> str:
         facts = card_facts(title, fitted, config)
@@ -302,8 +303,10 @@ def crossval(
     from millie.evaluation.crossval import crossval as run
     from millie.outputs.report import write_report
 
-    bags, folder, config = Store(Path(store)), Path(out), settings_of(config)
-    _check_own_crops(bags, config)
+    bags, folder = Store(Path(store)), Path(out)
+    config = settings_of_vectors(bags, settings_of(config))
+    if not bags.encoder:
+        _check_own_crops(bags, config)
     check_kind(folder, "study")
     with one_at_a_time(folder):
         result = run(bags, config, folder, progress)
@@ -355,7 +358,8 @@ def predict(
 
     Args:
         bundle: folder of a bundle or the name of a shipped one.
-        inputs: patient folders, images, one manifest, or one bag store.
+        inputs: patient folders, images, one manifest, or one bag store; for a model of vectors one
+            store or manifest of such, or files of vectors, each a patient.
         out: folder for tables, pictures and the report: new, empty, or that of an earlier run,
             whose files are replaced once all new ones are there. Other files in it stay.
         file: TOML file with settings over the bundle's own.
@@ -374,8 +378,9 @@ def predict(
         ManifestError: as :func:`read_cohort`.
         NoCellsError: not one patient gave a cell.
         ConfigError: a store whose crops are not the bundle's or that holds cells which the bundle
-            leaves out, a setting that would change what the model was trained on (crops, model), an
-            ``out`` that holds something else, or pseudonyms for a store.
+            leaves out, images for a model of vectors or the reverse, a setting that would change
+            what the model was trained on (crops, model), an ``out`` that holds something else, or
+            pseudonyms for a store.
         BusyError: another run is writing to ``out``.
 
     Example:
@@ -393,27 +398,28 @@ def predict(
     named, folder = paths_of(inputs), Path(out)
     words = [settings] if isinstance(settings, str) else settings
     chosen = settings_for(bundle, Path(file) if file else None, words)
-    if pseudonyms and is_store(named):
-        raise ConfigError(
-            f"{named[0]} keeps the names that it was cut with: cut one without them by `millie "
-            "segment --pseudonyms`"
-        )
+    if pseudonyms:
+        check_nameless(named)
     with new_results(folder) as results:
         with loading(bundle, chosen, engine, progress, kept) as (caller, watched):
             if is_store(named):
                 cohort, store = None, elsewhere(named[0], folder)
                 bags, problems = bags_of_store(store, chosen)
             else:
-                cohort = read_cohort(named, root)
+                cohort, load = patients_for(chosen, named, Path(root) if root else None)
                 if pseudonyms:
                     cohort = pseudonymised(cohort, Path(pseudonyms), [folder])
                 store = store_within(results, cohort)
-                home = None if pseudonyms else folder / STORE
-                cut = fill_store(
-                    cohort, store.root, chosen, engine, progress=watched, home=home, whole=False
-                )
-                bags = [store.path_of(patient) for patient in sorted(cut.patients)]
-                problems = list(cut.problems)
+                if load:
+                    fill_vectors(store, cohort, "", watched, load)
+                    bags, problems = bags_of_store(store, chosen)
+                else:
+                    home = None if pseudonyms else folder / STORE
+                    cut = fill_store(
+                        cohort, store.root, chosen, engine, progress=watched, home=home, whole=False
+                    )
+                    bags = [store.path_of(patient) for patient in sorted(cut.patients)]
+                    problems = list(cut.problems)
             model = caller()
         bags, shared = without_contradictions(store, bags)
         problems += shared

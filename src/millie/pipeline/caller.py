@@ -51,6 +51,7 @@ class Caller:
         from millie.inference.calls import NO_SIGNAL, must_not_wait, state_of
         from millie.inference.operating import bundle_rule
         from millie.inference.scope import scope
+        from millie.models.external import vectors_of
 
         manifest, stated, types = self.bundle.manifest, config.prediction, self.types
         rule = bundle_rule(self.bundle, stated)
@@ -63,12 +64,12 @@ class Caller:
             "labels": list(self.bundle.labels),
             "positive": manifest.positive,
             "urgent": must_not_wait(self.bundle.labels, manifest.positive),
-            "scope": scope(self.bundle.labels, negative),
+            "scope": scope(self.bundle.labels, negative, vectors_of(config.model.encoder)),
             "diseases": [x for x in self.bundle.labels if state_of(x, negative) != NO_SIGNAL],
             "operating_point": stated.operating_point,
             "threshold": rule.threshold,
             "excluded_below": rule.excluded_below,
-            "settings": config.differences(self.bundle.config),
+            "settings": _without_place(config).differences(self.bundle.config),
             "screen_sha256": self.screen.bundle.sha256 if self.screen else "",
             "fusion": self.bundle.config.model.aggregator,
             "cell_types": list(types.names) if types else [],
@@ -112,6 +113,8 @@ class Caller:
 def settings_for(bundle: str | Path, file: Path | None, words: Sequence[str]) -> Config:
     """Settings of a prediction: the bundle fixes crops and model, all else may be set.
 
+    Where a frozen encoder's weights lie may be said; the bundle knows their digest.
+
     Every file of the bundle is verified here, without loading torch.
 
     Raises:
@@ -121,8 +124,9 @@ def settings_for(bundle: str | Path, file: Path | None, words: Sequence[str]) ->
     """
     manifest, own = read_settings(locate(bundle))
     settings = load(file, base=own).with_settings(list(words))
+    fixed = _without_place(settings)
     for stage in ("crops", "model"):
-        if settings.digest(stage) != own.digest(stage):
+        if fixed.digest(stage) != own.digest(stage):
             raise ConfigError(
                 f"'{stage}' settings are fixed by the model {manifest.name} {manifest.version} and "
                 "cannot be changed when predicting; train another model with them"
@@ -155,10 +159,15 @@ class KeptModel:
             config: of the prediction.
         """
         manifest = file_record((locate(bundle) / MANIFEST).read_bytes())
-        key = manifest.sha256, config.digest("prediction")
+        key = manifest.sha256, config.digest("model", "prediction")
         if self._caller is None or key != self._key:
             self._caller, self._key = _load(bundle, config), key
         return self._caller
+
+
+def _without_place(config: Config) -> Config:
+    """Settings without where the file of weights lies."""
+    return config.model_copy(update={"model": config.model.model_copy(update={"weights": None})})
 
 
 @contextmanager
@@ -206,14 +215,17 @@ def loading(
 def _load(bundle: str | Path, config: Config) -> Caller:
     from millie.inference.runtime import feature_runtime
     from millie.models.bundle import load_bundle
+    from millie.models.external import vectors_of
 
     model = load_bundle(bundle)
-    encoders = model.encoders()
+    # A model of vectors has no encoder here: they come with the bag.
+    own = not vectors_of(model.config.model.encoder)
+    encoders = model.encoders(config.model.weights) if own else []
     runtimes = [feature_runtime(encoder, config.prediction) for encoder in encoders]
     for runtime in runtimes:
         runtime.prepare(model.manifest.size_px)
     import_module("millie.outputs.report")  # and with it the libraries that draw
-    types = None if model.manifest.encoder.trained else encoders[0].types
+    types = encoders[0].types if own and not model.manifest.encoder.trained else None
     return Caller(model, runtimes, _screen_of(model, config), types)
 
 

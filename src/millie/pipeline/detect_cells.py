@@ -25,7 +25,7 @@ from millie.readers.dicom import is_directory, once_a_slide
 from millie.readers.fields import read_fields
 from millie.readers.images import find_images, unread_pictures
 from millie.readers.spelling import exists
-from millie.readers.stray import without_strays
+from millie.readers.stray import left_aside, without_strays
 from millie.segmentation import detect as find_cells
 from millie.types import (
     Cell,
@@ -191,6 +191,9 @@ def _files(images: Sequence[Path], overlay: Path | None, problems: list[Problem]
             problems.append(replace(problem("", str(path), error), fatal=True))
             continue
         problems += [problem("", str(folder / name), error) for name, error in unread]
+        problems += [
+            replace(one, source=str(folder / one.source)) for one in left_aside("", folder)
+        ]
         yield from once_a_slide([p for p in found if not overlay or overlay not in p.parents])
 
 

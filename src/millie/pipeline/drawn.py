@@ -32,7 +32,8 @@ def drawn_cells(
         DataError: the file cannot be used.
     """
     shape = field.image.shape[0], field.image.shape[1]
-    drawn, notes = read_outlines(path, field.source.name, shape, config)
+    drawn, notes = read_outlines(path, field.source.name, shape, config, field.place)
+    notes = notes if field.place is None else ()  # those of a slide are told with its first field
     regions = tuple(_scaled(_with_nucleus(region, found.regions), found) for region in drawn)
     diagnostics = {**found.diagnostics, "outlines_sha256": sha256_of(path.read_bytes())}
     return replace(found, regions=regions, diagnostics=diagnostics), notes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from millie.bags.store import Store
-from millie.bags.vectors import write_vectors
+from millie.bags.vectors import UNNAMED, write_vectors
 from millie.config import Config
 from millie.errors import ConfigError, DataError, MissingError
 from millie.outputs.exports.target import check_new, new_folder
 from millie.pipeline.results import SegmentResult
 from millie.pipeline.segment_cohort import Progress, silent
+from millie.readers.cell_tables import Columns, is_table, read_patients, read_whole_table
 from millie.readers.feature_files import FeatureFile, read_feature_file
 from millie.types import Cell, Finding, ImageKind, Problem, SourceRecord
 
@@ -29,13 +31,36 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from millie.types import Cohort, Patient
+    from millie.types import Cohort, ImageSource, Patient
 
-_UNNAMED = "imported"
+
+Load = Callable[["Patient", "ImageSource"], FeatureFile]
+"""Reads a file of vectors, or of a table the rows of the patient; raises as the readers."""
+
+
+def load_file(_: Patient, source: ImageSource) -> FeatureFile:
+    """Read a file that belongs to one patient."""
+    if is_table(source.path):
+        return read_whole_table(source.path, source.name)
+    return read_feature_file(source.path, source.name)
+
+
+def rows_of(table: Path, columns: Columns | None = None) -> tuple[Cohort, Load]:
+    """Patients of a table of cells, and what gives their vectors.
+
+    Raises:
+        DataError, MissingPackageError: as :func:`millie.readers.cell_tables.read_patients`.
+    """
+    cohort, cells = read_patients(table, columns or Columns())
+    return cohort, lambda patient, _: cells[patient.id]
 
 
 def import_vectors(
-    cohort: Cohort, out: Path, encoder: str = "", progress: Progress = silent
+    cohort: Cohort,
+    out: Path,
+    encoder: str = "",
+    progress: Progress = silent,
+    load: Load = load_file,
 ) -> SegmentResult:
     """Make a bag store of the files that a cohort names.
 
@@ -44,6 +69,7 @@ def import_vectors(
         out: a new or empty folder.
         encoder: name of what computed them; empty: as the files say.
         progress: called after each patient.
+        load: gives the vectors; see :func:`rows_of` for tables of several patients.
 
     Raises:
         ConfigError: ``out`` exists, or files are of several encoders or widths.
@@ -51,28 +77,36 @@ def import_vectors(
     """
     check_new(out)
     with new_folder(out) as new:
-        cells, problems = _fill(Store(new), cohort, encoder, progress)
+        cells, problems = fill_vectors(Store(new), cohort, encoder, progress, load)
     return SegmentResult(out, len(cells), 0, cells, tuple(problems))
 
 
-def _fill(
-    store: Store, cohort: Cohort, encoder: str, progress: Progress
+def fill_vectors(
+    store: Store, cohort: Cohort, encoder: str, progress: Progress, load: Load = load_file
 ) -> tuple[dict[str, int], list[Problem]]:
-    """Number of cells by patient, and what could not be used."""
+    """Write a bag for each patient, and describe the store.
+
+    Returns:
+        Number of cells by patient, and what could not be used.
+
+    Raises:
+        ConfigError, DataError: as :func:`import_vectors`.
+    """
     problems = list(cohort.problems)
     seen: dict[bytes, Patient] = {}
     cells: dict[str, int] = {}
     kinds: set[tuple[int, str]] = set()
+    digests: dict[Path, str] = {}
     for done, patient in enumerate(cohort.patients):
         progress("import", done, len(cohort.patients))
-        files, lost = _files_of(patient)
+        files, lost = _files_of(patient, load)
         problems += lost
         if not files:
             continue
-        kinds |= {(f.vectors.shape[1], encoder or f.encoder or _UNNAMED) for f in files.values()}
+        kinds |= {(f.vectors.shape[1], encoder or f.encoder or UNNAMED) for f in files.values()}
         _check_one_kind(kinds)
         problems += _shared(patient, files, seen)
-        cells[patient.id] = _write(store, patient, files)
+        cells[patient.id] = _write(store, patient, files, digests)
     progress("import", len(cohort.patients), len(cohort.patients))
     if not cells:
         raise DataError(f"no usable vectors: {problems[0].message if problems else 'no patients'}")
@@ -81,12 +115,12 @@ def _fill(
     return cells, problems
 
 
-def _files_of(patient: Patient) -> tuple[dict[int, FeatureFile], list[Problem]]:
+def _files_of(patient: Patient, load: Load) -> tuple[dict[int, FeatureFile], list[Problem]]:
     """A patient's usable files by their position, and what is wrong with the others."""
     files, lost = {}, []
     for index, source in enumerate(patient.images):
         try:
-            files[index] = read_feature_file(source.path, source.name)
+            files[index] = load(patient, source)
         except (DataError, MissingError) as error:
             message = str(error).replace(str(source.path), source.name)
             lost.append(Problem(patient.id, source.name, type(error).__name__, message))
@@ -135,13 +169,18 @@ def _shared(
     ]  # fmt: skip
 
 
-def _write(store: Store, patient: Patient, files: Mapping[int, FeatureFile]) -> int:
+def _write(
+    store: Store, patient: Patient, files: Mapping[int, FeatureFile], digests: dict[Path, str]
+) -> int:
+    """Write a bag; ``digests`` keeps the SHA-256 of files, which several patients may share."""
     cells: list[Cell] = []
     sources: list[SourceRecord] = []
     for index, file in files.items():
         source = patient.images[index]
-        with source.path.open("rb") as stream:  # up to gigabytes
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        if source.path not in digests:
+            with source.path.open("rb") as stream:  # up to gigabytes
+                digests[source.path] = hashlib.file_digest(stream, "sha256").hexdigest()
+        sha256 = digests[source.path]
         cells += _cells(len(sources), file, source.cell_label)
         sources.append(SourceRecord(source.name, sha256, ImageKind.SLIDE, file.um_px, 0, 0))
     vectors = np.concatenate([file.vectors for file in files.values()])

@@ -9,13 +9,16 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from millie.bags.copies import shared_between
 from millie.bags.store import BagReader, Store
+from millie.bags.vectors import UNNAMED
 from millie.config import Config
 from millie.errors import ConfigError, ImageError, MissingFileError
+from millie.models.external import vectors_of
 from millie.outputs.result_folder import STORE, Results, files_of
+from millie.readers.cell_tables import is_table
 from millie.readers.cohort import read_folders, read_manifest
 from millie.readers.content import problem
 from millie.readers.fields import read_again
@@ -102,6 +105,23 @@ def is_store(inputs: Sequence[Path]) -> bool:
     return len(inputs) == 1 and (inputs[0] / "store.json").is_file()
 
 
+def check_nameless(inputs: Sequence[Path]) -> None:
+    """Refuse pseudonyms for what keeps the names that it was written with.
+
+    Raises:
+        ConfigError: a store, or a table that names its patients.
+    """
+    if is_store(inputs):
+        raise ConfigError(
+            f"{inputs[0]} keeps the names that it was cut with: cut one without them by `millie "
+            "segment --pseudonyms`"
+        )
+    if tables := [path for path in inputs if is_table(path)]:
+        raise ConfigError(
+            f"{tables[0]} names its patients itself: write pseudonyms into its column of patients"
+        )
+
+
 def elsewhere(store: Path, out: Path) -> Store:
     """A named store, which must not be replaced with the results that are made from it.
 
@@ -156,14 +176,13 @@ def bags_of_store(store: Store, config: Config) -> tuple[list[Path], list[Proble
     """Every bag of a store, and what could not be used when it was cut.
 
     Raises:
-        ConfigError: its crops are not those that the model expects.
+        ConfigError: its crops or vectors are not those that the model expects.
     """
-    if encoder := store.encoder:
-        raise ConfigError(
-            f"{store.root} holds vectors ({encoder}) and no pictures: a model calls patients from "
-            "their images; name these"
-        )
-    _check_crops(store, config)
+    wanted = vectors_of(config.model.encoder)
+    if store.encoder != wanted:
+        _refuse_cells(store, wanted)
+    if not wanted:
+        _check_crops(store, config)
     found, unreadable = store.scan()
     problems = [*store.description.problems, *unreadable]
     for bag in found:
@@ -182,6 +201,22 @@ def without_contradictions(store: Store, bags: Sequence[Path]) -> tuple[list[Pat
     told = [problem if problem.note else replace(problem, fatal=True) for problem in told]
     out = {store.path_of(problem.patient) for problem in told if problem.fatal}
     return [bag for bag in bags if bag not in out], told
+
+
+def _refuse_cells(store: Store, wanted: str) -> NoReturn:
+    if not wanted:
+        raise ConfigError(
+            f"{store.root} holds vectors ({store.encoder}) and no pictures, and this model takes "
+            "images: name these, or use a model that was trained on such vectors"
+        )
+    expected = f"this model takes vectors of '{wanted}'"
+    if not store.encoder:
+        raise ConfigError(f"{store.root} holds pictures of cells, and {expected}")
+    held = "do not say what computed them" if store.encoder == UNNAMED else f"are '{store.encoder}'"
+    raise ConfigError(
+        f"the vectors {held}, and {expected}: if they are that, state it with `millie "
+        f"import-features --encoder {wanted}` and give the store"
+    )
 
 
 def _check_crops(store: Store, config: Config) -> None:

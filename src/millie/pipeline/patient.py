@@ -12,7 +12,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
@@ -34,6 +34,7 @@ from millie.pipeline.image_notes import (
     why_empty,
     why_left_out,
 )
+from millie.pipeline.slide_progress import telling
 from millie.pipeline.slide_tally import SlideTally
 from millie.readers.content import copy_note, note, pixels_sha256
 from millie.readers.fields import read_fields
@@ -131,25 +132,26 @@ def segment_patient(task: PatientTask) -> dict[str, Any]:
     if store.is_done(task.patient.id, digest):
         return {"skipped": True, **_summary_of(store, task.patient.id)}
     tally = _Tally(SlideTally(task.config.reading))
-    cells = _cells(task, tally)
-    first = next(cells, None)
-    if first is None:
-        raise NoCellsError(why_empty(task.patient, tally.problems))
-    crops = task.config.crops
-    meta = BagMeta(
-        size_px=crops.size_px,
-        size_um=crops.size_um,
-        um_px=crops.size_um / crops.size_px if crops.size_um else None,
-        digest=digest,
-    )
-    write_bag(
-        store.path_of(task.patient.id),
-        task.patient,
-        chain([first], cells),
-        tally.sources,
-        meta,
-        tally.problems,
-    )
+    with telling(task.store) as tell:
+        cells = _cells(task, tally, tell)
+        first = next(cells, None)
+        if first is None:
+            raise NoCellsError(why_empty(task.patient, tally.problems))
+        crops = task.config.crops
+        meta = BagMeta(
+            size_px=crops.size_px,
+            size_um=crops.size_um,
+            um_px=crops.size_um / crops.size_px if crops.size_um else None,
+            digest=digest,
+        )
+        write_bag(
+            store.path_of(task.patient.id),
+            task.patient,
+            chain([first], cells),
+            tally.sources,
+            meta,
+            tally.problems,
+        )
     return {
         "n_cells": tally.n_cells,
         "n_images": len(tally.sources),
@@ -158,7 +160,9 @@ def segment_patient(task: PatientTask) -> dict[str, Any]:
     }
 
 
-def _cells(task: PatientTask, tally: _Tally) -> Iterator[CellCrop]:
+def _cells(
+    task: PatientTask, tally: _Tally, tell: Callable[[int, int], None]
+) -> Iterator[CellCrop]:
     """Yield the patient's crops image by image; sources and problems go to the tally."""
     fields = _readable(task, tally)
     ahead, pixels = [], 0
@@ -180,6 +184,7 @@ def _cells(task: PatientTask, tally: _Tally) -> Iterator[CellCrop]:
         own = _without_copies(found, known, task.patient, one.source.name, tally)
         tally.n_cells += len(own)
         tally.slides.add(one, len(own))
+        tell(*tally.slides.steps())
         yield from own
     tally.problems += tally.slides.problems(task.patient.id)
     tally.problems += doubtful_scales(task.patient, tally.sources, task.config.segmentation.um_px)
@@ -233,11 +238,6 @@ def _fields_of(source: ImageSource, task: PatientTask, tally: _Tally) -> Iterato
     try:
         with closing(read_fields(source, task.config.reading, assumed)) as fields:
             for one in fields:
-                if one.place is not None and source.outlines:
-                    raise ImageError(
-                        f"{source.name}: outlines of a whole slide cannot be read; save the part "
-                        "of interest as an image of its own, with its outlines"
-                    )
                 if tally.slides.enough(one):
                     return
                 yield one

@@ -17,10 +17,12 @@ from millie.engines.seam import Engine, Outcome, SerialEngine, Unit, shard
 from millie.errors import ConfigError, DataError, MissingError, NoCellsError, StoreError
 from millie.pipeline.patient import PatientTask, segment_patient
 from millie.pipeline.results import SegmentResult
+from millie.pipeline.slide_progress import showing
 from millie.types import Cohort, Problem
 
 Progress = Callable[[str, int, int], None]
-"""``progress(what, done, total)``; called often, must be cheap."""
+"""``progress(what, done, total)``; called often, must be cheap. While whole slides are read it is
+called from a second thread too, with the fields of these slides."""
 
 
 _CUTTING_STAGES = ("reading", "segmentation", "crops")
@@ -73,11 +75,12 @@ def fill_store(
     _describe(bags, cohort, config, units)
     outcomes: list[Outcome] = []
     progress("segment", 0, len(units))
-    for outcome in (engine or SerialEngine()).map(segment_patient, units):
-        if outcome.status == "failed":
-            bags.discard(outcome.unit, digests[outcome.unit])
-        outcomes.append(outcome)
-        progress("segment", len(outcomes), len(units))
+    with showing(store, progress):
+        for outcome in (engine or SerialEngine()).map(segment_patient, units):
+            if outcome.status == "failed":
+                bags.discard(outcome.unit, digests[outcome.unit])
+            outcomes.append(outcome)
+            progress("segment", len(outcomes), len(units))
     found = _strangers(bags, cohort) if whole else []
     if whole and part[1] == 1:
         cut = [bags.path_of(p.id) for p in cohort.patients]

@@ -27,6 +27,7 @@ class _Taken:
     """Of one slide."""
 
     planned: int
+    drawn: bool = False
     fields: int = 0
     cells: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -44,9 +45,12 @@ class SlideTally:
         self._taken: dict[str, _Taken] = {}
 
     def enough(self, one: Field) -> bool:
-        """Whether the slide of a field needs no more of them: enough cells, or hopeless."""
+        """Whether the slide of a field needs no more of them: enough cells, or hopeless.
+
+        Cells that were drawn are all wanted.
+        """
         taken = self._taken.get(one.source.name)
-        if one.place is None or taken is None:
+        if one.place is None or taken is None or taken.drawn:
             return False
         refused = taken.refused.total()
         return taken.cells >= self._most_cells or _HOPELESS <= refused == taken.fields
@@ -62,10 +66,22 @@ class SlideTally:
         if taken := self._of(one):
             taken.refused[why] += 1
 
+    def steps(self) -> tuple[int, int]:
+        """Fields done and planned of all slides; of one that has enough cells those done."""
+        done = sum(taken.fields for taken in self._taken.values())
+        left = sum(
+            taken.planned - taken.fields
+            for taken in self._taken.values()
+            if taken.drawn or taken.cells < self._most_cells
+        )
+        return done, done + left
+
     def _of(self, one: Field) -> _Taken | None:
         if one.place is None:
             return None
-        return self._taken.setdefault(one.source.name, _Taken(one.place.n_fields))
+        return self._taken.setdefault(
+            one.source.name, _Taken(one.place.n_fields, bool(one.source.outlines))
+        )
 
     def problems(self, patient: str) -> list[Problem]:
         """One for each slide: a note, or a failure where not one field could be searched."""
@@ -80,10 +96,12 @@ class SlideTally:
                 f"for cells ({why}); leave it out if it is no stained blood film"
             )
             return Problem(patient, name, Finding.REFUSED, text)
-        text = (
-            f"whole slide: {taken.cells:,} cells in {taken.fields:,} of {taken.planned:,} fields "
-            f"planned in its monolayer (reading.slide_cells={self._most_cells:,})"
-        )
+        text = f"whole slide: {taken.cells:,} cells drawn elsewhere, in {taken.fields:,} fields"
+        if not taken.drawn:
+            text = (
+                f"whole slide: {taken.cells:,} cells in {taken.fields:,} of {taken.planned:,} "
+                f"fields planned in its monolayer (reading.slide_cells={self._most_cells:,})"
+            )
         if refused:
             (why, n), *_ = taken.refused.most_common(1)
             text += f"; {refused} could not be searched ({n}: {why})"

@@ -3,8 +3,8 @@
 What a decoder does with a large or odd file can't be told from its header: it may take minutes,
 gigabytes, or crash. Such files (:func:`millie.readers.limits.is_ordinary` says which; all fields in
 DICOM, which may hold any of a dozen codes) are read by one helper process, started when the first
-of them comes and replaced when a limit ends it. This module owns the side that asks, and the
-watchdog; the helper and its limits are decoder_process.py.
+of them comes and replaced when a limit ends it; so are the headers of DICOM files. This module owns
+the side that asks, and the watchdog; the helper and its limits are decoder_process.py.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -43,6 +44,11 @@ _ANSWERS = frozenset({
 })  # fmt: skip
 
 
+T = TypeVar("T")
+_Taken = Callable[[dict[str, Any], IO[bytes]], T]
+"""Makes of an answer, and of the pixels behind it, what was asked for."""
+
+
 class Helper:
     """The other process, as seen from here; one file at a time."""
 
@@ -65,12 +71,16 @@ class Helper:
             "um_px": source.pixel_size.um_px if source.pixel_size else None,
             "config": config.model_dump(),
         }
+        return self._answered(asked, name, lambda got, stream: _field(got, stream, source, config))
+
+    def _answered(self, asked: dict[str, Any], name: str, taken: _Taken[T]) -> T:
+        """Ask, and take what comes; a process that does not answer as it should is ended."""
         with self._lock:
             process = self._running(name)
             watchdog = threading.Timer(WATCH_S, process.kill)
             watchdog.start()
             try:
-                return _asked(process, asked, source, config)
+                return _asked(process, asked, taken)
             except MillieError:
                 raise
             except (EOFError, OSError, ValueError) as error:
@@ -81,6 +91,18 @@ class Helper:
                 raise
             finally:
                 watchdog.cancel()
+
+    def dicom_head(self, path: Path, name: str) -> dict[str, Any]:
+        """Facts of a DICOM file's header, parsed there; see :func:`millie.readers.dicom.head_of`.
+
+        Raises:
+            ImageTooLargeError: a limit on time or memory ended the process.
+            ImageError: no DICOM that can be read, or no process could be started.
+            MissingPackageError: the extra is not installed.
+        """
+        asked = {"path": os.path.abspath(path), "name": name, "head": True}  # noqa: PTH100
+        facts: dict[str, Any] = self._answered(asked, name, _facts)
+        return facts
 
     def close(self) -> None:
         """End the process."""
@@ -130,12 +152,7 @@ HELPER = Helper()
 atexit.register(HELPER.close)
 
 
-def _asked(
-    process: subprocess.Popen[bytes],
-    asked: dict[str, Any],
-    source: ImageSource,
-    config: ReadingConfig,
-) -> Field:
+def _asked(process: subprocess.Popen[bytes], asked: dict[str, Any], taken: _Taken[T]) -> T:
     if process.stdin is None or process.stdout is None:
         raise EOFError
     process.stdin.write(json.dumps(asked).encode("ascii") + b"\n")
@@ -147,13 +164,23 @@ def _asked(
     if "error" in answer:
         kind = getattr(errors, answer["error"]) if answer["error"] in _ANSWERS else ImageError
         raise kind(answer["message"])
+    return taken(answer, process.stdout)
+
+
+def _facts(answer: dict[str, Any], _: IO[bytes]) -> dict[str, Any]:
+    return answer
+
+
+def _field(
+    answer: dict[str, Any], stream: IO[bytes], source: ImageSource, config: ReadingConfig
+) -> Field:
     height, width = map(int, answer.pop("shape"))
     if not 0 < height * width <= config.max_field_megapixels * 1e6:
         raise ValueError(f"{height} x {width} pixels")
     pixels = np.empty((height, width, 3), np.uint8)
     rest = memoryview(pixels.data).cast("B")
     while rest:
-        taken = process.stdout.readinto(rest)  # type: ignore[attr-defined]
+        taken = stream.readinto(rest)  # type: ignore[attr-defined]
         if not taken:
             raise EOFError
         rest = rest[taken:]

@@ -18,6 +18,7 @@ from millie.readers.images import SLIDE_EXTENSIONS, find_images, other_files, un
 from millie.readers.manifest import read_manifest
 from millie.readers.manifest_writer import write_manifest, write_new_manifest
 from millie.readers.spelling import tidy
+from millie.readers.stray import left_aside
 from millie.types import Cohort, Finding, ImageSource, Patient, Problem
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def read_folders(paths: Sequence[Path]) -> Cohort:
         problems += _spread_note(name, place, found)
         problems += _slides_note(name, found)
         problems += [problem(name, (place / file).as_posix(), error) for file, error in unread]
+        problems += left_aside(name, place) if files is None else []
     if not patients:
         raise ManifestError(
             problems[0].message if problems else f"{paths[0]}: no image; give a patient's folder"

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -22,7 +23,7 @@ import numpy as np
 from millie.config import ReadingConfig
 from millie.errors import MillieError
 from millie.readers.apart import CPU_S, CPU_S_PER_MEGAPIXEL
-from millie.readers.dicom import is_dicom, read_dicom
+from millie.readers.dicom import head_of, is_dicom, read_dicom
 from millie.readers.images import read_bytes, read_here
 from millie.types import ImageSource, PixelSize
 
@@ -77,6 +78,9 @@ def serve(questions: TextIO, answers: IO[bytes]) -> None:
     """Answer one question a line until there are no more."""
     for line in questions:
         asked = json.loads(line)
+        if asked.get("head"):
+            _answer(answers, _head(Path(asked["path"]), asked["name"]))
+            continue
         size = PixelSize(asked["um_px"]) if asked["um_px"] else None
         source = ImageSource(Path(asked["path"]), asked["name"], pixel_size=size)
         file_bytes = source.path.stat().st_size if source.path.is_file() else 0
@@ -92,6 +96,15 @@ def serve(questions: TextIO, answers: IO[bytes]) -> None:
         _answer(answers, {"shape": found.image.shape[:2], **facts})
         answers.write(memoryview(np.ascontiguousarray(found.image).data).cast("B"))
         answers.flush()
+
+
+def _head(path: Path, name: str) -> dict[str, Any]:
+    """Facts of a DICOM file's header, or what is wrong with it."""
+    Allowance(path.stat().st_size if path.is_file() else 0)
+    try:
+        return asdict(head_of(path, name))
+    except MillieError as error:
+        return {"error": type(error).__name__, "message": str(error)}
 
 
 def _read(source: ImageSource, config: ReadingConfig, opened: Callable[[int], None]) -> Field:

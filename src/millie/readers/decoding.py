@@ -18,6 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from millie.errors import ImageError, ImageTooLargeError, MillieError, no_warnings
 from millie.readers.colour import stated_colours, to_srgb
 from millie.readers.damage import check_coded, check_sectors, check_structure
+from millie.readers.heif import is_heif, teach_pillow
 from millie.readers.libtiff import hush
 from millie.readers.limits import check_cost, coded_bytes
 from millie.readers.tiff import EXPORT, MAX_PAGES, check_layout, layout_name
@@ -86,7 +87,7 @@ def image_format(data: bytes, name: str) -> str:
     """Name of the format by the first bytes, whatever the extension says.
 
     Raises:
-        ImageError: the file is empty or none of JPEG, PNG, TIFF, BMP.
+        ImageError: the file is empty or none of JPEG, PNG, TIFF, BMP, HEIF.
     """
     if not data:
         raise ImageError(f"{name}: the file is empty (0 bytes); copy it again")
@@ -95,6 +96,8 @@ def image_format(data: bytes, name: str) -> str:
             return name_of_format
     if data.startswith(_ZIP):
         raise ImageError(f"{name}: a ZIP archive; unpack it and give the folder")
+    if is_heif(data):
+        return "HEIF"
     raise ImageError(
         f"{name}: not a readable image, whatever its ending says; expected JPEG, PNG, TIFF or BMP: "
         "export it as one of these"
@@ -127,6 +130,8 @@ def open_checked(data: bytes, name: str, config: ReadingConfig) -> Image.Image:
 
 
 def _opened(data: bytes, kind: str, name: str) -> Image.Image:
+    if kind == "HEIF":
+        teach_pillow(name)
     try:
         return Image.open(io.BytesIO(data), formats=[kind])
     except UnidentifiedImageError:

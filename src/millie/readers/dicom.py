@@ -8,15 +8,18 @@ slides.py. Needs the extra ``slides``; pydicom is imported late.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from millie.errors import ImageError, ImageTooLargeError, MissingPackageError
+from millie.readers.apart import HELPER
 from millie.readers.colour import Colours, to_srgb
 from millie.readers.content import sha256_of
 from millie.readers.decoding import decoder_boundary
@@ -45,10 +48,11 @@ _FIELDS = frozenset(
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 _PREAMBLE, _MAGIC = 128, b"DICM"  # PS3.10, 7.1
+_NOT_INSTALLED = "DICOM files need pydicom: pip install 'millie[slides]'"
 _ASK_TO_CONVERT = "convert it with `gdcmconv --raw IN OUT`, or export it as TIFF or PNG"
 
 _OF_KIND = ("SOPClassUID", "ImageType", "TotalPixelMatrixColumns", "TotalPixelMatrixRows")
-_OF_OWNER = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")  # compared, never kept
+_OF_OWNER = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")  # compared as digests
 _OF_PIXELS = (
     "SOPClassUID", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel",
     "PhotometricInterpretation", "PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit",
@@ -81,12 +85,10 @@ def is_whole_slide(path: Path, name: str) -> bool:
         MissingPackageError: the extra is not installed.
         ImageError: it shows the label or an overview of a slide, or is no DICOM that can be read.
     """
-    with decoder_boundary(name):  # pydicom converts elements when they are asked for
-        head = _read(path, name, _OF_KIND)
-        is_slide, shown = bool(head.get("SOPClassUID") == WHOLE_SLIDE), _beside(head)
-    if is_slide and shown:
-        raise ImageError(f"{name}: shows the {shown} of a slide, not its cells; leave it out")
-    return is_slide
+    head = _head(path, name)
+    if head.is_slide and head.beside:
+        raise ImageError(f"{name}: shows the {head.beside} of a slide, not its cells; leave it out")
+    return head.is_slide
 
 
 def once_a_slide(paths: Sequence[Path]) -> list[Path]:
@@ -95,15 +97,17 @@ def once_a_slide(paths: Sequence[Path]) -> list[Path]:
     Labels and overviews go with their slide. Files that cannot be read stay, to be named later, and
     all do where the extra is not installed.
     """
-    levels: dict[tuple[Path, str], list[_Level]] = {}
+    levels: dict[tuple[Path, str], list[tuple[int, Path]]] = {}
     for path in paths:
-        if is_dicom(path) and (level := _level_of(path)) is not None:
-            levels.setdefault((path.parent, level.series), []).append(level)
+        head = _known_head(path) if is_dicom(path) else None
+        if head is not None and head.is_slide:
+            of_film = 0 if head.beside else head.n_pixels
+            levels.setdefault((path.parent, head.series), []).append((of_film, path))
     left_out = {
-        level.path
+        path
         for series in levels.values()
-        for level in series
-        if level is not max(series, key=lambda one: one.n_pixels)
+        for _, path in series
+        if path != max(series, key=lambda one: one[0])[1]
     }
     return [path for path in paths if path not in left_out]
 
@@ -114,7 +118,8 @@ def check_one_patient(place: Path, paths: Sequence[Path]) -> None:
     Raises:
         ImageError: they are of several.
     """
-    owners = {owner for path in paths if is_dicom(path) and (owner := _owner_of(path))}
+    heads = (_known_head(path) for path in paths if is_dicom(path))
+    owners = {head.owner for head in heads if head is not None and head.owner}
     if len(owners) > 1:
         raise ImageError(
             f"{place}: DICOM files of {len(owners)} patients in one folder, and a folder is one "
@@ -163,12 +168,77 @@ def read_dicom(
 
 
 @dataclass(frozen=True, slots=True)
-class _Level:
-    """A file of a whole slide."""
+class Head:
+    """What is asked of a header.
 
-    path: Path
-    series: str
+    Attributes:
+        is_slide: it is part of a whole slide.
+        beside: what it shows of the slide if not its film: ``label`` or ``overview``; else empty.
+        n_pixels: of the whole level; 0: not stated.
+        series: identifier of the series, as a digest.
+        owner: of the patient, else of the study, as a digest; empty: none is stated.
+    """
+
+    is_slide: bool
+    beside: str
     n_pixels: int
+    series: str
+    owner: str
+
+
+def head_of(path: Path, name: str) -> Head:
+    """Read a header, in this process; identifiers leave it as digests alone.
+
+    Raises:
+        ImageError: no DICOM that can be read, or a deflated one.
+        MissingPackageError: the extra is not installed.
+    """
+    with decoder_boundary(name):  # pydicom converts elements when they are asked for
+        head = _read(path, name, (*_OF_KIND, *_OF_OWNER))
+        size = [int(head.get(f"TotalPixelMatrix{side}") or 0) for side in ("Columns", "Rows")]
+        owner = str(head.get("PatientID") or head.get("StudyInstanceUID") or "")
+        return Head(
+            bool(head.get("SOPClassUID") == WHOLE_SLIDE),
+            _beside(head),
+            size[0] * size[1],
+            sha256_of(str(head.get("SeriesInstanceUID")).encode()),
+            sha256_of(owner.encode()) if owner else "",
+        )
+
+
+def _head(path: Path, name: str) -> Head:
+    """The same, in the process with limits; a file that did not change is asked for once."""
+    _check_installed()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ImageError(f"{name}: cannot be read ({error.strerror}); check the file") from error
+    return _asked_once(path, name, (status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=10_000)
+def _asked_once(path: Path, name: str, _stamp: tuple[int, int]) -> Head:
+    return Head(**HELPER.dicom_head(path, name))
+
+
+def _known_head(path: Path) -> Head | None:
+    """None where it cannot be read: whoever reads the file says why."""
+    try:
+        return _head(path, path.name)
+    except (ImageError, MissingPackageError):
+        return None
+
+
+def _check_installed() -> None:
+    """Refuse at once what would need an import in another process to find out.
+
+    Raises:
+        MissingPackageError: the extra is not installed.
+    """
+    with suppress(ValueError):  # of a module that is there in name alone
+        if importlib.util.find_spec("pydicom") is not None:
+            return
+    raise MissingPackageError(_NOT_INSTALLED)
 
 
 def _pydicom() -> Any:
@@ -177,9 +247,7 @@ def _pydicom() -> Any:
     try:
         return importlib.import_module("pydicom")
     except ImportError as error:
-        raise MissingPackageError(
-            "DICOM files need pydicom: pip install 'millie[slides]'"
-        ) from error
+        raise MissingPackageError(_NOT_INSTALLED) from error
 
 
 def _read(path: Path, name: str, wanted: Sequence[str]) -> Any:
@@ -193,28 +261,6 @@ def _read(path: Path, name: str, wanted: Sequence[str]) -> Any:
         raise ImageError(f"{name}: a deflated DICOM file is not read; {_ASK_TO_CONVERT}")
     pixels = "PixelData" in wanted
     return pydicom.dcmread(path, specific_tags=list(wanted), stop_before_pixels=not pixels)
-
-
-def _level_of(path: Path) -> _Level | None:
-    try:
-        with decoder_boundary(path.name):
-            head = _read(path, path.name, (*_OF_KIND, *_OF_OWNER))
-            if head.get("SOPClassUID") != WHOLE_SLIDE:
-                return None
-            size = [head.get(f"TotalPixelMatrix{side}") or 0 for side in ("Columns", "Rows")]
-            n_pixels = 0 if _beside(head) else int(size[0]) * int(size[1])
-            return _Level(path, str(head.get("SeriesInstanceUID")), n_pixels)
-    except (ImageError, MissingPackageError):
-        return None
-
-
-def _owner_of(path: Path) -> str:
-    try:
-        with decoder_boundary(path.name):
-            head = _read(path, path.name, _OF_OWNER)
-            return str(head.get("PatientID") or head.get("StudyInstanceUID") or "")
-    except (ImageError, MissingPackageError):
-        return ""
 
 
 def _beside(head: Any) -> str:

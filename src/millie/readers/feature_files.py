@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _NAMES = ("features", "feats")
-_MOST_BYTES = 4_000_000_000
+MOST_BYTES = 4_000_000_000
 """Of one file's vectors in float32: a million of 1,000 numbers."""
 
 
@@ -46,6 +46,14 @@ class FeatureFile:
     encoder: str
 
 
+def is_feature_file(path: Path) -> bool:
+    """Whether a file may hold vectors, by its first bytes: it is HDF5 or Parquet."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1" or bool(h5py.is_hdf5(path))
+
+
 def read_feature_file(path: Path, name: str) -> FeatureFile:
     """Read a file of vectors.
 
@@ -59,14 +67,13 @@ def read_feature_file(path: Path, name: str) -> FeatureFile:
     """
     if not path.is_file():
         raise MissingFileError(f"{name}: no such file ({path}); check the path")
-    with _errors(name), h5py.File(path, "r", locking=False) as file:
+    with hdf5_errors(name), h5py.File(path, "r", locking=False) as file:
         dataset = _vectors_of(file, name)
         vectors = np.asarray(dataset[()], np.float32)
         vectors = vectors[0] if vectors.ndim == 3 else vectors
         corners, side, um_px = _places_of(file, len(vectors), name)
         told = {**dict(file.attrs), **dict(dataset.attrs)}
-    if not np.isfinite(vectors).all():
-        raise DataError(f"{name}: a vector is not finite; compute the file again")
+    check_finite(vectors, name)
     encoder = told.get("encoder", told.get("extractor", ""))
     return FeatureFile(vectors, corners, side, um_px, encoder if isinstance(encoder, str) else "")
 
@@ -78,21 +85,45 @@ def _vectors_of(file: h5py.File, name: str) -> h5py.Dataset:
         raise DataError(
             f"{name}: holds {held}; expected the vectors as dataset 'features' or 'feats'"
         )
-    dataset = _own(file, found[0], name)
+    dataset = own_part(file, found[0], name)
     shape = dataset.shape[1:] if dataset.ndim == 3 and dataset.shape[0] == 1 else dataset.shape
     if len(shape) != 2 or 0 in shape or dataset.dtype.kind not in "fiu":
         raise DataError(
             f"{name}: '{found[0]}' is {dataset.dtype} {dataset.shape}; expected numbers (N, D), at "
             "least one vector"
         )
-    if 4 * shape[0] * shape[1] > _MOST_BYTES:
-        raise DataError(f"{name}: {shape[0]} x {shape[1]} numbers; split it into several files")
+    check_size(shape, name)
     return dataset
 
 
-def _own(file: h5py.File, key: str, name: str) -> h5py.Dataset:
-    """A dataset that lies in the file itself."""
-    dataset = file[key] if isinstance(file.get(key, getlink=True), h5py.HardLink) else None
+def check_size(shape: tuple[int, int], name: str) -> None:
+    """Refuse vectors (N, D) that would not fit in memory.
+
+    Raises:
+        DataError: more than :data:`MOST_BYTES`.
+    """
+    if 4 * shape[0] * shape[1] > MOST_BYTES:
+        raise DataError(f"{name}: {shape[0]} x {shape[1]} numbers; split it into several files")
+
+
+def check_finite(vectors: NDArray[np.float32], name: str) -> None:
+    """Refuse vectors with a number that is none.
+
+    Raises:
+        DataError: so.
+    """
+    if not np.isfinite(vectors).all():
+        raise DataError(f"{name}: a vector is not finite; compute the file again")
+
+
+def own_part(group: h5py.Group, key: str, name: str) -> h5py.Dataset:
+    """A dataset that lies in the file itself.
+
+    Raises:
+        DataError: it is a link, lies in another file, or is no dataset.
+    """
+    own = isinstance(group.get(key, getlink=True), h5py.HardLink)
+    dataset = group[key] if own else None
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
         raise DataError(f"{name}: '{key}' is no dataset of this file; copy its data into the file")
     return dataset
@@ -104,7 +135,7 @@ def _places_of(
     """Corners in pixels, side and scale, as far as the file gives them."""
     if "coords" not in file:
         return np.full((count, 2), np.nan), 0, None
-    dataset = _own(file, "coords", name)
+    dataset = own_part(file, "coords", name)
     if dataset.shape not in {(count, 2), (1, count, 2)} or dataset.dtype.kind not in "fiu":
         raise DataError(f"{name}: 'coords' is {dataset.shape}; expected ({count}, 2)")
     corners = np.asarray(dataset[()], np.float64).reshape(count, 2)
@@ -116,8 +147,12 @@ def _places_of(
 
 
 @contextmanager
-def _errors(name: str) -> Iterator[None]:
-    """What h5py raises for files that are damaged or hostile, as one error."""
+def hdf5_errors(name: str) -> Iterator[None]:
+    """What h5py raises for files that are damaged or hostile, as one error.
+
+    Raises:
+        DataError: so.
+    """
     try:
         yield
     except DataError:

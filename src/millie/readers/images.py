@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 
 from millie.errors import ImageError, ImageTooLargeError, ManifestError, MissingFileError
 from millie.files import is_visible, resolved
+from millie.readers import heif
 from millie.readers.apart import HELPER
 from millie.readers.content import sha256_of
 from millie.readers.decoding import decoder_boundary, open_checked, to_rgb
 from millie.readers.dicom import is_dicom
+from millie.readers.heif import is_heif
 from millie.readers.limits import ORDINARY_BYTES, is_ordinary
 from millie.readers.metadata import StatedScale, stated_scale
 from millie.types import Field, ImageKind
@@ -31,13 +33,13 @@ if TYPE_CHECKING:
 SLIDE_EXTENSIONS = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".svslide", ".czi"})
 """Extensions of whole slides; a tiled TIFF or a DICOM file may be one too."""
 
-EXTENSIONS = SLIDE_EXTENSIONS | frozenset({
+EXTENSIONS = SLIDE_EXTENSIONS | heif.EXTENSIONS | frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".bmp", ".dib", ".dcm",
 })  # fmt: skip
 """Extensions by which images are found in a folder; what a file is, its content decides."""
 
 OTHER_PICTURES = frozenset({
-    ".webp", ".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".vsi", ".lif", ".nd2",
+    ".webp", ".gif", ".avif", ".jp2", ".j2k", ".jxl", ".vsi", ".lif", ".nd2",
     ".raw", ".dng", ".nef", ".cr2", ".arw", ".ppm", ".pgm", ".pbm", ".pnm",
 })  # fmt: skip
 """Extensions of images that cannot be read: one in a patient's folder is reported, not ignored."""
@@ -60,7 +62,8 @@ def read_image(source: ImageSource, config: ReadingConfig) -> Field:
         ImageError: not a usable image: no image, empty, cut short, of an unsupported kind.
         ImageTooLargeError: refused by a limit before decoding, or given up while decoding.
     """
-    if _size_bytes(source.path, source.name, config) > ORDINARY_BYTES:
+    large = _size_bytes(source.path, source.name, config) > ORDINARY_BYTES
+    if large or is_heif(_start(source.path, source.name)):
         return HELPER.read(source, config)
     try:
         return read_here(source, config, ordinary=True)
@@ -146,6 +149,12 @@ def _file_errors(path: Path, name: str) -> Iterator[None]:
         raise MissingFileError(f"{name}: no such file ({path}); check the path") from error
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror}); check the file") from error
+
+
+def _start(path: Path, name: str) -> bytes:
+    """What tells HEIF from other files."""
+    with _file_errors(path, name):
+        return _content(path, min(12, path.stat().st_size))
 
 
 def _content(path: Path, size: int) -> bytes:

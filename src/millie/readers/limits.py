@@ -50,14 +50,15 @@ def check_cost(data: bytes, kind: str, name: str) -> None:
 
     Args:
         data: the file's bytes.
-        kind: JPEG, PNG, TIFF or BMP.
+        kind: JPEG, PNG, TIFF, BMP; of others nothing is known here.
         name: the file, for the message.
 
     Raises:
         ImageTooLargeError: one of the limits of this module is passed.
     """
     check = {"JPEG": _check_jpeg, "PNG": _check_png, "TIFF": check_directories, "BMP": _check_bmp}
-    check[kind](data, name)
+    if kind in check:
+        check[kind](data, name)
 
 
 def coded_bytes(image: Image.Image, data: bytes) -> int:

@@ -1,8 +1,7 @@
 """Outlines of cells drawn or corrected elsewhere: GeoJSON of QuPath and others -> cells with masks.
 
-Owns which files go with which images, the rules of a file (closed rings, pixels of the
-full-resolution image) and the way from rings to masks. A pixel belongs to a cell if its centre lies
-inside the ring.
+Owns which files go with which images, which features are cells, and the way from those to cells;
+the geometry is rings.py.
 
 A file is called after its image, ``<image>.geojson`` with or without the image's own ending, and
 lies in the folder named or in one called after the patient. Locked annotations (a frame, the call
@@ -15,11 +14,11 @@ Source: RFC 7946 (GeoJSON), 3.1.6; QuPath's ``GeoJSON`` (qupath.lib.io) for ``ob
 from __future__ import annotations
 
 import json
-import math
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -28,21 +27,43 @@ from numpy.typing import NDArray
 
 from millie.errors import ConfigError, DataError, MissingFileError
 from millie.files import is_visible, safe_id
+from millie.readers.rings import Polygon, inside, mask_of, paste, polygons, with_clumps
 from millie.types import Cell, CellRegion, Cohort
 
 if TYPE_CHECKING:
     from millie.config import ReadingConfig
-    from millie.types import ImageSource, Patient
+    from millie.types import ImageSource, Patient, Place
 
 SUFFIX = ".geojson"
 _CELLS = frozenset({"cell", "detection", "annotation"})
-_FARTHEST_PX = 100.0  # beyond the image's edge: a hand slips, another scale goes much farther
-_MOST_POINTS = 1_000_000  # looked at together: 20 MB, where an outline may be as large as its image
+NEAR_PX = 8.0
+"""Farthest that the mean of an outline's points is looked for from the middle of its pixels, px of
+full resolution, where a field of a slide ends between the two."""
+_NO_CELL = "{}: no outline of a cell (Polygon or MultiPolygon) in it"
 
-Polygon = list[NDArray[np.float64]]
-"""Outer ring and holes, each (n, 2): x, y in px."""
-_Drawn = tuple[list[Polygon], Mapping[str, Any], Mapping[str, Any], str]
-"""An outline: its parts, its feature and properties, and where it stands, for messages."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Outline:
+    """An outline: its parts, those of its nucleus, and the feature's properties."""
+
+    parts: list[Polygon]
+    nucleus: list[Polygon]
+    properties: Mapping[str, Any]
+
+    @property
+    def middle(self) -> NDArray[np.float64]:
+        """Mean of the first part's points: x, y in px."""
+        middle: NDArray[np.float64] = self.parts[0][0][:-1].mean(axis=0)
+        return middle
+
+    def within(self, place: Place) -> _Outline:
+        """The same in pixels of a field that was cut of a slide."""
+        corner = (place.left_px, place.top_px)
+        parts, nucleus = (
+            [[(ring - corner) / place.step for ring in polygon] for polygon in polygons]
+            for polygons in (self.parts, self.nucleus)
+        )
+        return _Outline(parts, nucleus, self.properties)
 
 
 def with_outlines(cohort: Cohort, place: Path) -> Cohort:
@@ -84,15 +105,22 @@ def with_outlines(cohort: Cohort, place: Path) -> Cohort:
 
 
 def read_outlines(
-    path: Path, image: str, shape: tuple[int, int], config: ReadingConfig
+    path: Path,
+    image: str,
+    shape: tuple[int, int],
+    config: ReadingConfig,
+    place: Place | None = None,
 ) -> tuple[tuple[CellRegion, ...], tuple[str, ...]]:
-    """The cells drawn on an image.
+    """The cells drawn on an image, or on a field of a slide.
 
     Args:
         path: the file.
         image: name of its image, for messages: names of files may be withheld.
-        shape: (H, W) of the full-resolution image.
+        shape: (H, W) of the image, at full resolution, or of the field.
         config: the limit on the size of a file.
+        place: of a field of a slide; outlines are then in pixels of the slide at full resolution,
+            and those whose middle lies near its core are taken. The slide's own fields were cut
+            where :func:`outline_middles` lie.
 
     Returns:
         Cells ordered by (top, left) of their boxes, with a mask of the nucleus where one was
@@ -102,7 +130,71 @@ def read_outlines(
         DataError: no GeoJSON, a ring that is open, or outlines that cannot be this image's.
     """
     name = f"outlines of {image}"
-    features = _features(_loaded(path, name, config), name)
+    drawn, notes = _outlines(path, name, None if place else shape, config)
+    if place is not None:
+        drawn = [one.within(place) for one in drawn if _is_near(one.middle, place)]
+    found = [_region(one, shape) for one in drawn]
+    regions = [region for region in found if region is not None]
+    if lost := len(found) - len(regions):
+        notes["outlines cover no pixel's centre and were left out"] += lost
+    if not regions and place is None:
+        raise DataError(_NO_CELL.format(name))
+    regions.sort(key=lambda region: (region.cell.top_px, region.cell.left_px))
+    told = tuple(f"{name}: {count} {text}" for text, count in notes.items())
+    return with_clumps(regions, shape), told
+
+
+def outline_middles(
+    path: Path, image: str, shape: tuple[int, int], config: ReadingConfig
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Middles (n, 2) of the cells drawn on a slide, x and y in px of its full resolution.
+
+    Args:
+        path: the file.
+        image: name of the slide.
+        shape: (H, W) of the slide at full resolution.
+        config: the limit on the size of a file.
+
+    Returns:
+        The middles, and what was passed over.
+
+    Raises:
+        DataError: as :func:`read_outlines`.
+    """
+    name = f"outlines of {image}"
+    drawn, notes = _outlines(path, name, shape, config)
+    if not drawn:
+        raise DataError(_NO_CELL.format(name))
+    told = tuple(f"{name}: {count} {text}" for text, count in notes.items())
+    return np.array([one.middle for one in drawn]), told
+
+
+def _outlines(
+    path: Path, name: str, shape: tuple[int, int] | None, config: ReadingConfig
+) -> tuple[list[_Outline], Counter[str]]:
+    """The outlines of cells in a file, and what was passed over; the last file is remembered.
+
+    Args:
+        path: the file.
+        name: for messages.
+        shape: (H, W) of the image that they must lie in; None: that was checked before.
+        config: the limit on the size of a file.
+    """
+    status = path.stat() if path.is_file() else None
+    stamp = (status.st_size, status.st_mtime_ns) if status else None
+    outlines, notes = _parsed(path, stamp, name, shape, config.max_file_megabytes)
+    return list(outlines), Counter(notes)
+
+
+@lru_cache(maxsize=2)  # of a slide, each of hundreds of fields asks
+def _parsed(
+    path: Path,
+    _stamp: tuple[int, int] | None,
+    name: str,
+    shape: tuple[int, int] | None,
+    max_megabytes: float,
+) -> tuple[list[_Outline], Counter[str]]:
+    features = _features(_loaded(path, name, max_megabytes), name)
     notes: Counter[str] = Counter()
     drawn = []
     for number, feature in enumerate(features, start=1):
@@ -114,25 +206,21 @@ def read_outlines(
             continue
         if not _is_uuid(feature.get("id")):
             notes["ids are not UUIDs and were not used"] += 1
-        polygons = _polygons(feature.get("geometry"), where, shape)
-        drawn.append((polygons, feature, properties, where))
+        parts = polygons(feature.get("geometry"), where, shape)
+        inner = feature.get("nucleusGeometry")
+        nucleus = polygons(inner, where, shape) if inner else []
+        drawn.append(_Outline(parts, nucleus, properties))
     frames = _frames(drawn)
     if frames:
         notes["annotations go around other outlines and are no cells"] += len(frames)
-    regions = []
-    for index, (polygons, feature, properties, where) in enumerate(drawn):
-        if index in frames:
-            continue
-        region = _region(polygons, feature, properties, shape, where)
-        if region is None:
-            notes["outlines cover no pixel's centre and were left out"] += 1
-        else:
-            regions.append(region)
-    if not regions:
-        raise DataError(f"{name}: no outline of a cell (Polygon or MultiPolygon) in it")
-    regions.sort(key=lambda region: (region.cell.top_px, region.cell.left_px))
-    told = tuple(f"{name}: {count} {text}" for text, count in notes.items())
-    return _with_clumps(regions, shape), told
+    return [one for index, one in enumerate(drawn) if index not in frames], notes
+
+
+def _is_near(middle: NDArray[np.float64], place: Place) -> bool:
+    """Whether an outline may be that of a cell of a field: whose it is, its pixels decide."""
+    left, top, right, bottom = place.core
+    x, y = middle
+    return bool(left - NEAR_PX <= x < right + NEAR_PX and top - NEAR_PX <= y < bottom + NEAR_PX)
 
 
 def _files(place: Path) -> list[Path]:
@@ -161,11 +249,11 @@ def _candidates(
     yield from (root / (name + SUFFIX) for name in names if stems[name] == 1)
 
 
-def _loaded(path: Path, name: str, config: ReadingConfig) -> Any:
+def _loaded(path: Path, name: str, max_megabytes: float) -> Any:
     try:
-        if path.stat().st_size > config.max_file_megabytes * 1e6:
+        if path.stat().st_size > max_megabytes * 1e6:
             raise DataError(
-                f"{name}: more than {config.max_file_megabytes:g} MB; raise "
+                f"{name}: more than {max_megabytes:g} MB; raise "
                 "reading.max_file_megabytes if it is right"
             )
         return json.loads(path.read_bytes())
@@ -201,26 +289,20 @@ def _is_uuid(text: Any) -> bool:
     return True
 
 
-def _frames(drawn: Sequence[_Drawn]) -> set[int]:
+def _frames(drawn: Sequence[_Outline]) -> set[int]:
     """Indices of annotations around two other outlines or more: an area that somebody looked at."""
-    middles = np.array([polygons[0][0][:-1].mean(axis=0) for polygons, *_ in drawn]).reshape(-1, 2)
+    middles = np.array([one.middle for one in drawn]).reshape(-1, 2)
     return {
         index
-        for index, (polygons, _, properties, _) in enumerate(drawn)
-        if properties.get("objectType") == "annotation"
-        and sum(_inside(one[0], np.delete(middles, index, axis=0)).sum() for one in polygons) > 1
+        for index, one in enumerate(drawn)
+        if one.properties.get("objectType") == "annotation"
+        and sum(inside(part[0], np.delete(middles, index, axis=0)).sum() for part in one.parts) > 1
     }
 
 
-def _region(
-    polygons: Sequence[Polygon],
-    feature: Mapping[str, Any],
-    properties: Mapping[str, Any],
-    shape: tuple[int, int],
-    where: str,
-) -> CellRegion | None:
-    """The cell of a feature: of several parts the one that covers most; None: it covers nothing."""
-    parts = [_mask(polygon, shape) for polygon in polygons]
+def _region(outline: _Outline, shape: tuple[int, int]) -> CellRegion | None:
+    """The cell of an outline, of its parts the one that covers most; None: it covers nothing."""
+    parts = [mask_of(polygon, shape) for polygon in outline.parts]
     (top, left), mask = max(parts, key=lambda part: int(part[1].sum()))
     if not mask.any():
         return None
@@ -230,10 +312,9 @@ def _region(
     top, left = top + first_row, left + first_column
     height, width = mask.shape
     nucleus = np.zeros_like(mask)
-    if feature.get("nucleusGeometry"):
-        for polygon in _polygons(feature["nucleusGeometry"], where, shape):
-            _paste(nucleus, top, left, *_mask(polygon, shape))
-    metadata = properties.get("metadata")
+    for polygon in outline.nucleus:
+        paste(nucleus, top, left, *mask_of(polygon, shape))
+    metadata = outline.properties.get("metadata")
     cell = Cell(
         source=0,
         x_px=left + float(columns.mean()) - first_column,
@@ -244,114 +325,3 @@ def _region(
         smudge=isinstance(metadata, dict) and metadata.get("smudge") == "yes",
     )  # fmt: skip
     return CellRegion(cell, mask, nucleus & mask)
-
-
-def _polygons(geometry: Any, where: str, shape: tuple[int, int]) -> list[Polygon]:
-    kind = geometry.get("type") if isinstance(geometry, dict) else None
-    if kind not in ("Polygon", "MultiPolygon"):
-        raise DataError(f"{where}: geometry {kind!r}, expected Polygon or MultiPolygon")
-    coordinates = geometry.get("coordinates")
-    several = [coordinates] if kind == "Polygon" else coordinates
-    if not isinstance(several, list) or not several:
-        raise DataError(f"{where}: no coordinates; export the file again")
-    return [_polygon(one, where, shape) for one in several]
-
-
-def _polygon(rings: Any, where: str, shape: tuple[int, int]) -> Polygon:
-    if not isinstance(rings, list) or not rings:
-        raise DataError(f"{where}: a polygon without a ring; export the file again")
-    return [_ring(ring, where, shape) for ring in rings]
-
-
-def _ring(points: Any, where: str, shape: tuple[int, int]) -> NDArray[np.float64]:
-    try:
-        ring = np.array([(float(point[0]), float(point[1])) for point in points], np.float64)
-    except (TypeError, ValueError, LookupError, OverflowError) as error:
-        raise DataError(f"{where}: a ring that is no list of x, y; export it again") from error
-    if len(ring) < 4 or not np.array_equal(ring[0], ring[-1]):
-        raise DataError(
-            f"{where}: the ring is open (its last point is not its first), so it outlines nothing; "
-            "draw polygons, not lines, and export the file again"
-        )
-    height, width = shape
-    low, high = ring.min(), (ring - (width, height)).max()
-    if not (math.isfinite(ring.sum()) and low >= -_FARTHEST_PX and high <= _FARTHEST_PX):
-        raise DataError(
-            f"{where}: lies outside the image of {width} x {height} px; outlines must be in pixels "
-            "of the full-resolution image, and of this one"
-        )
-    return ring
-
-
-def _mask(polygon: Polygon, shape: tuple[int, int]) -> tuple[tuple[int, int], NDArray[np.bool_]]:
-    """Top and left, and which pixel centres within the image lie inside a polygon."""
-    outer, *holes = polygon
-    left, top = (max(0, math.floor(value)) for value in outer.min(axis=0))
-    right, bottom = (
-        max(start, min(size, math.ceil(value)))
-        for start, size, value in zip(
-            (left, top), (shape[1], shape[0]), outer.max(axis=0), strict=True
-        )
-    )
-    mask = np.zeros((bottom - top, right - left), np.bool_)
-    band = max(1, _MOST_POINTS // max(1, right - left))
-    for start in range(top, bottom, band):
-        rows = np.arange(start, min(start + band, bottom))
-        x, y = np.meshgrid(np.arange(left, right) + 0.5, rows + 0.5)
-        centres = np.column_stack([x.ravel(), y.ravel()])
-        inside = _inside(outer, centres)
-        for hole in holes:
-            inside &= ~_inside(hole, centres)
-        mask[rows - top] = inside.reshape(x.shape)
-    return (top, left), mask
-
-
-def _inside(ring: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.bool_]:
-    if not len(centres):
-        return np.zeros(0, np.bool_)
-    from matplotlib.path import Path as Curve  # noqa: PLC0415 - slow to load
-
-    return np.asarray(Curve(ring, closed=True).contains_points(centres), np.bool_)
-
-
-def _paste(
-    onto: NDArray[np.bool_], top: int, left: int, place: tuple[int, int], mask: NDArray[np.bool_]
-) -> None:
-    """Add a mask at a place of the image to one whose corner is (top, left)."""
-    rows, columns = np.nonzero(mask)
-    rows, columns = rows + place[0] - top, columns + place[1] - left
-    kept = (rows >= 0) & (rows < onto.shape[0]) & (columns >= 0) & (columns < onto.shape[1])
-    onto[rows[kept], columns[kept]] = True
-
-
-def _with_clumps(regions: Sequence[CellRegion], shape: tuple[int, int]) -> tuple[CellRegion, ...]:
-    """The cells, those flagged that share a pixel or a border with another one."""
-    covered = np.zeros((shape[0] + 2, shape[1] + 2), np.uint8)  # a rim of one pixel all round
-    for region in regions:
-        window = covered[_window(region)]
-        np.add(window, 1, out=window, where=_dilated(region.cell_mask) & (window < 255))
-    return tuple(
-        replace(region, cell=replace(region.cell, in_clump=True))
-        if (covered[_window(region)][1:-1, 1:-1][region.cell_mask] > 1).any()
-        else region
-        for region in regions
-    )
-
-
-def _window(region: CellRegion) -> tuple[slice, slice]:
-    cell = region.cell
-    return (
-        slice(cell.top_px, cell.top_px + cell.height_px + 2),
-        slice(cell.left_px, cell.left_px + cell.width_px + 2),
-    )
-
-
-def _dilated(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask with a rim of one pixel, its four neighbours added."""
-    wide = np.pad(mask, 1)
-    grown = wide.copy()
-    grown[1:] |= wide[:-1]
-    grown[:-1] |= wide[1:]
-    grown[:, 1:] |= wide[:, :-1]
-    grown[:, :-1] |= wide[:, 1:]
-    return grown

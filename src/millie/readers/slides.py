@@ -9,6 +9,7 @@ handle belongs to the process that opened it. Needs the extra ``slides``; import
 from __future__ import annotations
 
 import importlib
+from bisect import bisect_right
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,10 +24,11 @@ from millie.readers.content import pixels_sha256
 from millie.readers.decoding import decoder_boundary
 from millie.readers.metadata import StatedScale, scale_of_ome, scale_of_sides
 from millie.readers.monolayer import LOOK_UM_PX, Survey, edges, spread, survey
+from millie.readers.outlines import NEAR_PX, outline_middles
 from millie.types import Field, PixelSize, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -133,16 +135,18 @@ def fields_of(
 ) -> Generator[Field, None, None]:
     """Cut fields out of the monolayer, one after another, spread evenly over it.
 
-    The same slide gives the same fields in the same order. Notes are the first one's.
+    Of a slide with outlines those fields are cut in which a cell was drawn. The same slide gives
+    the same fields in the same order. Notes are the first one's.
 
     Args:
         source: the slide; its pixel size, if known, goes before the file's.
-        config: ``slide_um_px`` and ``slide_fields``.
+        config: ``slide_um_px`` and ``slide_fields``, which does not count for outlines.
         assumed: scale of slides that state none.
 
     Raises:
         ScaleError: the scale of the slide is not known.
         ImageError: no slide, no monolayer, or damaged; the fields before the damage are good.
+        DataError: its outlines cannot be used.
         MissingPackageError: the extra is not installed.
     """
     with open_slide(source.path, source.name) as slide:
@@ -151,18 +155,12 @@ def fields_of(
             raise ScaleError(_no_scale(slide))
         step = _step(slide, scale, config.slide_um_px)
         grid = _grid(slide, scale, step)
-        found = survey(
-            spread(len(grid.columns) - 1, len(grid.rows) - 1).tolist(),
-            lambda index: _look(slide, scale, grid.core(index)),
-        )
-        if not found.places:
-            raise ImageError(_no_monolayer(slide, found))
-        wanted = found.places[: config.slide_fields]
+        wanted, told = _wanted(slide, source, scale, grid, config)
         pixel_size = PixelSize(scale.um_px * step)
         for number, index in enumerate(wanted):
             place = _placed(slide, scale, step, grid.core(index), len(wanted))
             pixels, note = _cut(slide, place)
-            notes = tuple(filter(None, (slide.scale.note, note))) if number == 0 else ()
+            notes = tuple(filter(None, (slide.scale.note, note, *told))) if number == 0 else ()
             yield _field(source, pixels, pixel_size, place, notes)
 
 
@@ -251,6 +249,15 @@ class _Grid(NamedTuple):
     columns: list[int]
     rows: list[int]
 
+    def near(self, x: float, y: float, reach: float) -> set[int]:
+        """The fields whose cores lie no farther from a point than ``reach``; most often one."""
+        ends = []
+        for value, marks in ((x, self.columns), (y, self.rows)):
+            places = [bisect_right(marks, value + off) - 1 for off in (-reach, reach)]
+            first, last = (min(max(place, 0), len(marks) - 2) for place in places)
+            ends.append(range(first, last + 1))
+        return {row * (len(self.columns) - 1) + column for row in ends[1] for column in ends[0]}
+
     def core(self, index: int) -> _Box:
         """The core of a field, counted row by row."""
         row, column = divmod(index, len(self.columns) - 1)
@@ -267,6 +274,23 @@ def _grid(slide: Slide, scale: PixelSize, step: float) -> _Grid:
             "no slide; check the um/px, or copy the file again"
         )
     return _Grid(edges(left, width, side), edges(top, height, side))
+
+
+def _wanted(
+    slide: Slide, source: ImageSource, scale: PixelSize, grid: _Grid, config: ReadingConfig
+) -> tuple[Sequence[int], tuple[str, ...]]:
+    """Fields to be cut, in order, and what to tell of their choice."""
+    if source.outlines:
+        width, height = slide.handle.dimensions
+        middles, told = outline_middles(source.outlines, source.name, (height, width), config)
+        return sorted(set().union(*(grid.near(x, y, NEAR_PX) for x, y in middles.tolist()))), told
+    found = survey(
+        spread(len(grid.columns) - 1, len(grid.rows) - 1).tolist(),
+        lambda index: _look(slide, scale, grid.core(index)),
+    )
+    if not found.places:
+        raise ImageError(_no_monolayer(slide, found))
+    return found.places[: config.slide_fields], ()
 
 
 def _look(slide: Slide, scale: PixelSize, core: _Box) -> NDArray[np.uint8]:

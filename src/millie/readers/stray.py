@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from millie.files import is_litter
 from millie.readers.content import note
 from millie.readers.dicom import is_dicom, is_directory
-from millie.readers.images import EXTENSIONS, OTHER_PICTURES
+from millie.readers.images import EXTENSIONS, OTHER_PICTURES, other_files
 from millie.readers.spelling import exists
 from millie.types import Finding
 
@@ -26,6 +26,38 @@ _SIGNATURES = (
     b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51",
 )  # fmt: skip
 _BITMAP = b"BM"
+
+
+_MAY_HOLD_IMAGES = {
+    "document": (frozenset({".pdf", ".doc", ".docx", ".ppt", ".pptx", ".odt", ".odp", ".rtf"}),
+                 "export the pictures in it as files of their own"),
+    "video": (frozenset({".mp4", ".mov", ".avi", ".mkv", ".wmv", ".m4v", ".mpg", ".webm"}),
+              "save still images of it, one a field"),
+    "archive": (frozenset({".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz"}),
+                "unpack it"),
+}  # fmt: skip
+"""By kind: endings of files that are no images and may hold some, and what to do with them."""
+
+
+def left_aside(patient: str, folder: Path) -> list[Problem]:
+    """A note for each kind of file below a folder that may hold images and is not read.
+
+    Args:
+        patient: whose folder; empty: nobody's.
+        folder: is searched.
+    """
+    notes = []
+    others = other_files(folder)
+    for kind, (endings, remedy) in _MAY_HOLD_IMAGES.items():
+        found = [path for path in others if path.suffix.lower() in endings]
+        if found:
+            n = len(found) - 1
+            more = f" ({n} more in {folder.name})" if n else ""
+            text = f"a {kind} is not read{more}: if it holds images, {remedy}"
+            name = found[0].relative_to(folder).as_posix()
+            notes.append(note(patient, name, text.replace("a archive", "an archive"),
+                              Finding.STRAY))  # fmt: skip
+    return notes
 
 
 def without_strays(paths: Sequence[Path]) -> tuple[list[Path], list[Problem]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import subprocess
@@ -25,6 +26,7 @@ from millie.outputs.exports.feature_bags import (
 )
 from millie.outputs.exports.outlines import crop_place
 from millie.outputs.exports.samples import read_run
+from millie.readers.cell_tables import Columns, read_patients
 
 DIM = 5
 
@@ -149,6 +151,24 @@ def test_h5ad_has_the_encodings_that_r_reads(called: Path, bags: list[Embedded])
         assert known[codes].tolist() == table.columns["state"].tolist()
         assert "not reviewed by a person" in file["uns/status"].asstr()[()]
         assert "research use only" in file["uns/intended_use"].asstr()[()]
+
+
+def test_both_tables_are_read_back(called: Path, bags: list[Embedded], tmp_path: Path) -> None:
+    run, _ = read_run(called)
+    table = cell_table(run, bags)
+    forms = {"h5ad": as_h5ad}
+    if importlib.util.find_spec("pyarrow"):
+        forms["parquet"] = as_parquet
+    for ending, form in forms.items():
+        (tmp_path / f"cells.{ending}").write_bytes(form(table))
+        cohort, cells = read_patients(tmp_path / f"cells.{ending}", Columns())
+        owners = table.columns["patient"]
+        assert {p.id for p in cohort.patients} == set(owners)
+        for patient, found in cells.items():
+            np.testing.assert_array_equal(found.vectors, table.features[owners == patient])
+            assert found.encoder == table.about["encoder"]
+            x_px = table.columns["x_px"][owners == patient]
+            np.testing.assert_array_equal(found.corners_px[:, 0], x_px)
 
 
 def test_anndata_reads_it(called: Path, bags: list[Embedded], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from millie.bags.store import BagReader, Store
-from millie.errors import DataError, MissingFileError
+from millie.errors import ConfigError, DataError, MissingFileError
 from millie.outputs.patient.tables import read_cell_probabilities, read_predictions
 from millie.outputs.tables import number, read_csv
 from millie.types import RESEARCH_USE_ONLY
@@ -136,6 +136,7 @@ def read_run(folder: Path) -> tuple[PredictionRun, Iterator[Sample]]:
 
     Raises:
         MissingFileError: it is no prediction run, or its bags are gone.
+        ConfigError: its cells came as vectors.
         DataError: a file of it is damaged, or the bags were cut anew since.
     """
     run = run_of(folder)
@@ -143,6 +144,11 @@ def read_run(folder: Path) -> tuple[PredictionRun, Iterator[Sample]]:
         raise MissingFileError(
             f"the cells of {folder} lie in {run.store}, which does not exist; put the store back, "
             "or predict again"
+        )
+    if encoder := Store(run.store).encoder:
+        raise ConfigError(
+            f"the cells of {folder} came as vectors of '{encoder}', without pictures, and this "
+            "export needs these; `millie export fhir` needs none"
         )
     return run, _samples(run)
 

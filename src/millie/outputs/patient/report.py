@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -112,7 +113,8 @@ def patient_page(
     cells_for = _strip(album, evidence.cells_for, evidence, own, supports=True)
     cells_against = _strip(album, evidence.cells_against, evidence, other, supports=False)
     room = _PAGE_BYTES - _bytes_of([*cells_for, *cells_against])
-    shown = _gallery(album, order, evidence, own, min(room, _GALLERY_BYTES))
+    pictures = not album.bag.holds_vectors
+    shown = _gallery(album, order, evidence, own, min(room, _GALLERY_BYTES)) if pictures else []
     room -= _bytes_of(shown)
     return render(
         "patient.html.j2",
@@ -132,7 +134,8 @@ def patient_page(
         typed=sum(result.cell_types.values()),
         limits={label: run.model.limits_of(label) for label in result.probabilities},
         quality=quality_rows(result.quality),
-        fields=_fields(album, evidence, overlays, room),
+        pictures=pictures,
+        fields=_fields(album, evidence, overlays, room) if pictures else [],
         gallery=shown,
         not_shown=len(order) - len(shown),
         lowest=float(own[order[len(shown) - 1]]) if shown else 0.0,
@@ -188,26 +191,11 @@ def quality_facts(
         problems: of the patient.
         remarks: see :func:`~millie.outputs.patient.remarks.remarks_on`.
     """
-    n = max(1, len(album.cells))
     remarked = {remark.about for remark in remarks}
-    kinds = Counter(source.kind for source in album.sources)
-    images = [count(kinds[k], noun) for k, noun in _KIND_WORDS if kinds[k]]
     lost = [p for p in problems if not p.note]
     shared = sum(p.error == Finding.SAME_CELL for p in problems)
-    facts = [
-        Fact("Cells analysed", f"{result.n_cells:,}"),
-        Fact("Images", ", ".join(images)),
-        _scale_fact(album),
-    ]
-    for flag, measure, name, note in _FLAG_WORDS:
-        flagged = sum(bool(getattr(cell, flag)) for cell in album.cells)
-        share = f"{flagged:,} ({percent(flagged / n)})"
-        facts.append(Fact(name, share, check=measure in remarked, note=note))
-    vague = sum(cell.quality == 0 for cell in album.cells)
-    if vague:
-        share = f"{vague:,} ({percent(vague / n)})"
-        note = "whole crop used"
-        facts.append(Fact("Cells not outlined", share, check=True, note=note))
+    facts = [Fact("Cells analysed", f"{result.n_cells:,}")]
+    facts += _vector_facts(album) if album.bag.holds_vectors else _image_facts(album, remarked)
     if shared:
         note = "a mix-up? listed below"
         facts.append(Fact("Patients with the same cells", f"{shared:,}", check=True, note=note))
@@ -218,6 +206,32 @@ def quality_facts(
         facts.append(Fact("Model trained on this patient", "yes", check=True, note=note))
     note = "listed below" if lost else ""
     return [*facts, Fact("Files not used", f"{len(lost):,}", check=bool(lost), note=note)]
+
+
+def _vector_facts(album: Album) -> list[Fact]:
+    """Of cells that came without pictures."""
+    note = "the cells came as vectors, without pictures"
+    return [
+        Fact("Files of vectors", f"{len(album.sources):,}"),
+        Fact("Focus, exposure, stain, scale", "not checked", check=True, note=note),
+    ]
+
+
+def _image_facts(album: Album, remarked: AbstractSet[str]) -> list[Fact]:
+    n = max(1, len(album.cells))
+    kinds = Counter(source.kind for source in album.sources)
+    images = [count(kinds[k], noun) for k, noun in _KIND_WORDS if kinds[k]]
+    facts = [Fact("Images", ", ".join(images)), _scale_fact(album)]
+    for flag, measure, name, note in _FLAG_WORDS:
+        flagged = sum(bool(getattr(cell, flag)) for cell in album.cells)
+        share = f"{flagged:,} ({percent(flagged / n)})"
+        facts.append(Fact(name, share, check=measure in remarked, note=note))
+    vague = sum(cell.quality == 0 for cell in album.cells)
+    if vague:
+        share = f"{vague:,} ({percent(vague / n)})"
+        note = "whole crop used"
+        facts.append(Fact("Cells not outlined", share, check=True, note=note))
+    return facts
 
 
 _KIND_WORDS = (

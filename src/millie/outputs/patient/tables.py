@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from datetime import UTC, datetime
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,9 @@ def _cell_rows(predictions: Iterable[Prediction], store: Store) -> Iterator[list
                 )
             names = [source.name for source in bag.sources]
             for cell, row, looks_like in zip(bag.cells, scores.tolist(), looks, strict=True):
-                where = (_decimal(cell.x_px, 1), _decimal(cell.y_px, 1))
+                where = [
+                    "" if isnan(place) else _decimal(place, 1) for place in (cell.x_px, cell.y_px)
+                ]
                 yield [
                     prediction.patient, names[cell.source], *where,
                     *(_decimal(p, 6) for p in row), looks_like,
