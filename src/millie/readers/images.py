@@ -62,8 +62,7 @@ def read_image(source: ImageSource, config: ReadingConfig) -> Field:
         ImageError: not a usable image: no image, empty, cut short, of an unsupported kind.
         ImageTooLargeError: refused by a limit before decoding, or given up while decoding.
     """
-    large = _size_bytes(source.path, source.name, config) > ORDINARY_BYTES
-    if large or is_heif(_start(source.path, source.name)):
+    if _size_bytes(source.path, source.name, config) > ORDINARY_BYTES:
         return HELPER.read(source, config)
     try:
         return read_here(source, config, ordinary=True)
@@ -94,6 +93,8 @@ def read_here(
         NotOrdinaryError: another kind of file than was wanted.
     """
     data = read_bytes(source.path, source.name, config)
+    if ordinary and is_heif(data):
+        raise NotOrdinaryError
     with decoder_boundary(source.name):
         image = open_checked(data, source.name, config)
         usual = not ordinary or is_ordinary(image, data)
@@ -149,12 +150,6 @@ def _file_errors(path: Path, name: str) -> Iterator[None]:
         raise MissingFileError(f"{name}: no such file ({path}); check the path") from error
     except OSError as error:
         raise ImageError(f"{name}: cannot be read ({error.strerror}); check the file") from error
-
-
-def _start(path: Path, name: str) -> bytes:
-    """What tells HEIF from other files."""
-    with _file_errors(path, name):
-        return _content(path, min(12, path.stat().st_size))
 
 
 def _content(path: Path, size: int) -> bytes:
