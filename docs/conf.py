@@ -44,6 +44,8 @@ nb_execution_in_temp = True
 nb_execution_timeout = 900  # seconds a cell may take on a busy machine
 nb_merge_streams = True
 
+smartquotes = False  # "--root" is an option, not a dash
+
 html_theme = "furo"
 html_title = f"millie {release}"
 html_static_path = ["_static"]

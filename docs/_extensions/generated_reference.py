@@ -157,10 +157,21 @@ def name_what_is_outside(_: Sphinx, page: str, source: list[str]) -> None:
         source[0] = _OUTSIDE.sub(r"\1 (`\2` in the repository)", source[0])
 
 
+def complete_headings(
+    _: Sphinx, page: str, template: str, context: dict[str, Any], tree: nodes.document | None
+) -> None:
+    """Sphinx calls captions of the navigation headings without a level, which readers need."""
+    del page, template, tree
+    key = "furo_navigation_tree"
+    if key in context:
+        context[key] = context[key].replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Sphinx's entry point."""
     app.add_directive("settings", Settings)
     app.add_directive("commands", Commands)
     app.add_directive("error-messages", ErrorMessages)
     app.connect("source-read", name_what_is_outside)
+    app.connect("html-page-context", complete_headings, priority=900)
     return {"parallel_read_safe": True}
