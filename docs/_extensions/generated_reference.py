@@ -103,7 +103,9 @@ def _commands(command: Any, path: str) -> Iterator[str]:
         for name, one in subcommands.items():
             yield from _commands(one, f"{path} {name}")
         return
-    yield from ("", f"## {path}", "", _prose(command.help), "")
+    yield from ("", f"## {path}", "")
+    for paragraph in (command.help or "").split("\n\n"):
+        yield from (_prose(paragraph), "")
     rows = [(_spelling(one), _prose(getattr(one, "help", "")), _default(one))
             for one in command.params if one.name not in _HIDDEN]  # fmt: skip
     yield from ("| argument or option | meaning | default |", "|---|---|---|")
@@ -112,9 +114,10 @@ def _commands(command: Any, path: str) -> Iterator[str]:
 
 def _spelling(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
-        return f"`{parameter.make_metavar_name()}`" if hasattr(
-            parameter, "make_metavar_name") else f"`{parameter.name.upper()}`"  # fmt: skip
-    return ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+        return f"`{parameter.name.upper()}`"
+    names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+    values = (parameter.metavar or "").replace("|", ", ")
+    return f"{names} {values}" if values else names
 
 
 def _default(parameter: Any) -> str:
