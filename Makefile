@@ -36,8 +36,8 @@ test-review: $(STAMP) ## The whole suite of the review app, in Chromium too, on 
 	$(BIN)/python tests/review/with_postgres.py $(BIN)/python -m pytest tests/review
 
 check: $(STAMP) ## Lint, types, import contracts
-	$(BIN)/ruff check src tests benchmarks docs
-	$(BIN)/ruff format --check src tests benchmarks docs
+	$(BIN)/ruff check src tests benchmarks docs/conf.py docs/_extensions
+	$(BIN)/ruff format --check src tests benchmarks docs/conf.py docs/_extensions
 	MILLIE_REVIEW_DATA=$$(mktemp -d) $(BIN)/mypy
 	$(BIN)/lint-imports
 

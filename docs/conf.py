@@ -24,10 +24,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(NDArray|Path|Figure|PathLike|Progress|Literal|Annotated|Any|optional|ABC)\b.*"),
     ("py:.*", r"millie\.(readers|outputs|evaluation|learning|models|bags|engines|types|files)\..*"),
     ("py:.*", r"millie\.(pipeline|statistics|config)\..*"),
-    (
-        "py:.*",
-        r"(Cohort|Engine|Problem|Prediction|Bundle|Estimate|ControlResult|Cell|Sequence|Mapping)",
-    ),
+    ("py:class", r"[A-Z]\w+"),  # types of our own that signatures name and nobody has to make
 ]
 
 autodoc_typehints = "signature"

@@ -15,7 +15,7 @@ _BY_EYE = (
     "index", "start/first-analysis", "tutorials/1-call-a-patient", "reference/files",
     "reference/commands",
 )  # fmt: skip
-_NEEDED = "needs Chromium, and: pip install axe-playwright-python"
+_NEEDED = "needs Chromium and the extra review-test"
 _OTHER_LINKS = {"canonical", "license"}
 
 

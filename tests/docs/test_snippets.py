@@ -43,6 +43,7 @@ _NOT_HERE = {
     r"model\.encoder=resnet_small": "trains an encoder for an hour",
     r"millie export (parquet|model)": "needs an extra; see tests/pipeline/test_exports.py",
 }
+_PAGES_NOT_HERE = {"docs/review.md": "needs the running review app: `make test-review`"}
 _SETS_UP = re.compile(r"^(pip install|python3 -m venv|make |millie doctor|export )")
 
 
@@ -57,6 +58,8 @@ class Snippet:
     @property
     def reason(self) -> str:
         """Why it cannot run here; empty: it runs."""
+        if self.page in _PAGES_NOT_HERE:
+            return _PAGES_NOT_HERE[self.page]
         found = (why for what, why in _NOT_HERE.items() if re.search(what, self.text))
         return next(found, "") if self.language == "bash" else ""
 
