@@ -4,8 +4,10 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+DOCS   := $(VENV)/.docs-installed
+SITE   := build/site
 
-.PHONY: demo test test-long test-review check bench clean help licences sbom dist lock
+.PHONY: demo test test-long test-review check bench docs docs-zip clean help licences sbom dist lock
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -34,8 +36,8 @@ test-review: $(STAMP) ## The whole suite of the review app, in Chromium too, on 
 	$(BIN)/python tests/review/with_postgres.py $(BIN)/python -m pytest tests/review
 
 check: $(STAMP) ## Lint, types, import contracts
-	$(BIN)/ruff check src tests benchmarks release
-	$(BIN)/ruff format --check src tests benchmarks release
+	$(BIN)/ruff check src tests benchmarks release docs/conf.py docs/_extensions docs/review_client.py
+	$(BIN)/ruff format --check src tests benchmarks release docs/conf.py docs/_extensions docs/review_client.py
 	MILLIE_REVIEW_DATA=$$(mktemp -d) $(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -55,5 +57,18 @@ lock: $(STAMP) ## Renew uv.lock from pyproject.toml, pinned as constraints.txt s
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv lock $$(sed -n 's/^[a-z].*/--upgrade-package &/p' constraints.txt)
 
+$(DOCS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	@touch $@
+
+docs: $(DOCS) ## Build the site with its tutorials, check it, name its first page
+	rm -rf $(SITE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -n -q -d build/doctrees docs $(SITE)
+	MILLIE_SITE=$(SITE) $(BIN)/python -m pytest -n 0 tests/docs/test_site.py
+	@echo "Open $(SITE)/index.html"
+
+docs-zip: docs ## The site as one file, build/millie-docs.zip
+	cd $(SITE) && $(abspath $(BIN))/python -m zipfile -c ../millie-docs.zip .
+
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build demo-output .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -62,7 +62,7 @@ class Result(ABC):
 
     @property
     def failures(self) -> tuple[Problem, ...]:
-        """Problems that are more than notes: a file or a patient could not be used."""
+        """Problems that are more than notes, where a file or a patient could not be used."""
         return tuple(p for p in self.problems if not p.note)
 
 

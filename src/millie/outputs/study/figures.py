@@ -48,7 +48,7 @@ def study_figures(study: Study) -> dict[str, Figure]:
     """
     found = {"patients": _dots(study)}
     if (curve := net_benefit(study)) is not None:
-        found["roc"] = _roc(study)
+        found["roc"] = roc_of(study)
         found["precision_recall"] = _precision_recall(study)
         found["decision_curve"] = decision_figure(curve, f"Decision curve, {study.positive}")
         found["predictive_values"] = _predictive(study)
@@ -56,7 +56,7 @@ def study_figures(study: Study) -> dict[str, Figure]:
         found["calibration"] = calibration_figure(points, f"Calibration, {study.positive}")
     if study.confusion is not None:
         found["confusion"] = _matrix(study.confusion, "Patients")
-    return found | _cells(study) | _components(study)
+    return found | _cells(study) | components_of(study)
 
 
 def outcomes(study: Study) -> tuple[Bools, Floats]:
@@ -106,7 +106,12 @@ def part(study: Study, name: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _roc(study: Study) -> Figure:
+def roc_of(study: Study) -> Figure:
+    """The ROC curve of the positive class with its band.
+
+    Raises:
+        ConfigError: only one class.
+    """
     band = roc_band(*outcomes(study), np.random.default_rng(_SEED))
     return roc_figure(band, f"{study.positive} vs the rest{_auc_words(study)}")
 
@@ -190,7 +195,7 @@ def _curve_entries(cells: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str,
     return tuple((str(k), v) for k, v in roc.items() if isinstance(v, Mapping) and "fpr" in v)
 
 
-def _components(study: Study) -> dict[str, Figure]:
+def components_of(study: Study) -> dict[str, Figure]:
     """PCA figures: by diagnosis, and by cell type where experts named some."""
     if not (study.folder / "pca.csv").is_file():
         return {}
