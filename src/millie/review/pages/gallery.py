@@ -90,7 +90,8 @@ def decisions(request: HttpRequest, pseudonym: str) -> JsonResponse:
         return JsonResponse({"replaced": True}, status=409)
     except ConfigError as error:
         return JsonResponse({"error": str(error)}, status=400)
-    return JsonResponse({"cells": [state_of(cell) for cell in kept]})
+    labels = analysis.model["labels"]
+    return JsonResponse({"cells": [state_of(cell, labels) for cell in kept]})
 
 
 def _read(body: bytes) -> tuple[str, list[Wish]]:
@@ -111,7 +112,7 @@ def _other(cell: Cell) -> dict[str, Any]:
     """What another person decided, without the suggestion: the reader may work blind-first."""
     last = cell.decisions.select_related("user").last()
     return {
-        **state_of(cell, revealed=False),
+        **state_of(cell),
         "title": title_of(cell.decision),
         "user": last.user.get_username() if last else "",
         "at": f"{last.at:%H:%M} UTC" if last else "",

@@ -159,7 +159,7 @@ function takeBack(begun) {
 
 function confirmSuggestion(begun) {
   const cell = cells.get(order[now]);
-  if (cell && shows(cell) && kinds.byCode.has(cell.suggestion)) decide(cell.suggestion, begun);
+  if (cell && shows(cell) && tell.isKind(cell)) decide(cell.suggestion, begun);
   else say("The suggestion is not a kind of cell: choose one by its key.", "bad");
 }
 

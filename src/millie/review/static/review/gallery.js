@@ -33,10 +33,9 @@ const words = (cell) =>
 
 // --- order and places --------------------------------------------------------------------------
 
-const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const GROUPS = {
-  suggestion: (cell) => (cell.suggestion === null || hidden ? "Suggestion hidden"
-    : capital(tell.looksLike(cell.suggestion))),
+  suggestion: (cell) => (shows(cell) ? tell.group(cell) : "Suggestion hidden"),
+  label: (cell) => (shows(cell) ? `Class ${cell.label}` : "Suggestion hidden"),
   decision: (cell) => (cell.decision ? `Confirmed: ${tell.titleOf(cell.decision)}` : "Not decided"),
   image: (cell) => `Image ${cell.image}`,
   none: () => "All cells",
@@ -199,7 +198,8 @@ function dress(index) {
   const caption = tile.lastChild;
   if (cell.decision) caption.textContent = `${waiting ? "…" : "✓"} ${tell.titleOf(cell.decision)}`;
   else if (waiting) caption.textContent = "… taken back";
-  else if (shows(cell)) caption.textContent = `${tell.titleOf(cell.suggestion)} ${tell.probability(cell.certainty)}`;
+  else if (shows(cell) && tell.isKind(cell)) caption.textContent = `${tell.titleOf(cell.suggestion)}? ${tell.evidence(cell)}`;
+  else if (shows(cell)) caption.textContent = tell.evidence(cell);
   else caption.textContent = "not decided";
 }
 
@@ -280,7 +280,7 @@ function confirmSuggestion(begun) {
   const targets = chosen.size ? [...chosen] : [order[cursor]];
   const entries = targets
     .map((index) => cells.get(index))
-    .filter((cell) => shows(cell) && kinds.byCode.has(cell.suggestion))
+    .filter((cell) => shows(cell) && tell.isKind(cell))
     .map((cell) => ({ cell: cell.index, code: cell.suggestion }));
   if (!entries.length) {
     return say("The suggestion is not a kind of cell: choose one by its key.", "bad");
