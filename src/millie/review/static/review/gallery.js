@@ -1,7 +1,7 @@
 // The gallery: thousands of cells of which only those on the screen are in the page; every key is
 // saved at once. Keys work while the gallery has the focus, so they never get in the way elsewhere.
 import { Decisions, fetchCells, readKinds } from "./decisions.js";
-import { tellerOf } from "./words.js";
+import { counted, tellerOf } from "./words.js";
 
 const HEADING_PX = 40, CAPTION_PX = 38, GAP_PX = 8, MARGIN_LINES = 2, SETTLED_MS = 70;
 const MOST_UNDO = 500;
@@ -148,7 +148,7 @@ function newFrame(group) {
   frame.className = "group";
   frame.setAttribute("role", "group");
   const n = group.end - group.start;
-  frame.setAttribute("aria-label", `${group.title}, ${n} cells`);
+  frame.setAttribute("aria-label", `${group.title}, ${counted(n)}`);
   frame.style.top = `${group.top}px`;
   frame.style.height = `${group.height}px`;
   const heading = document.createElement("div");
@@ -403,7 +403,7 @@ async function start() {
   width = gallery.clientWidth;
   arrange();
   const first = order.indexOf(Number(wanted.get("cell") ?? -1));
-  say(`${order.length.toLocaleString("en-GB")} cells. Press ? for the keys.`, "");
+  say(`${counted(order.length)}. Press ? for the keys.`, "");
   gallery.focus({ preventScroll: true });
   if (order.length) go(Math.max(first, 0));
   performance.mark("gallery-usable");

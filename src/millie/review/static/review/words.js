@@ -1,5 +1,7 @@
 // How cells are told in words: the same in the gallery and in the field viewer.
 
+export const counted = (n) => (n === 1 ? "1 cell" : `${n.toLocaleString("en-GB")} cells`);
+
 export function tellerOf(kinds, most) {
   const titleOf = (code) => kinds.byCode.get(code)?.title ?? code;
   const isKind = (cell) => kinds.byCode.has(cell.suggestion);
