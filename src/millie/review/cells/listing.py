@@ -48,7 +48,8 @@ def listing(
         user: who asks.
         image: only the cells of one image.
     """
-    marks = {} if result.state == FAILED else _marks(result, model)
+    hidden = result.state == FAILED or call_hidden(user, analysis.sample)
+    marks = {} if hidden else _marks(result, model)
     cells = analysis.cells.all() if image is None else analysis.cells.filter(image=image)
     shown = seen_by(user, analysis) if is_blind(user) else None
     rows = []
@@ -58,7 +59,7 @@ def listing(
             rows.append([*head, *_HIDDEN])
             continue
         doubt = round(entropy(probabilities), 4)
-        mark = "" if shown is not None else marks.get(head[0], "")
+        mark = marks.get(head[0], "")
         label = model.labels[probabilities.index(max(probabilities))]
         numbers = round(certainty, 4), doubt, round(strength, 5)
         rows.append([*head, suggestion, label, *numbers, flagged, mark])
@@ -67,12 +68,7 @@ def listing(
         "rows": rows,
         "blind": shown is not None,
         "most": result.supported,
-        "focus": "" if call_hidden(user, analysis.sample) else _focus(result, model),
     }
-
-
-def _focus(result: PatientResult, model: ModelFacts) -> str:
-    return "" if result.failed else weigh(result, model).focus
 
 
 def _marks(result: PatientResult, model: ModelFacts) -> dict[int, str]:
