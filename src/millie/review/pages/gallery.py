@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from millie.errors import ConfigError
 from millie.review.cell_kinds import KINDS
-from millie.review.cells.blind import call_hidden, is_blind
+from millie.review.cells.blind import call_hidden
 from millie.review.cells.decisions import ReplacedError, StaleError, Wish, decide
 from millie.review.cells.differential import count_kinds
 from millie.review.cells.listing import listing, state_of, title_of
@@ -39,7 +39,6 @@ def gallery(request: HttpRequest, pseudonym: str) -> HttpResponse:
         "analysis": analysis,
         "kinds": KINDS,
         "kinds_json": [asdict(kind) for kind in KINDS],
-        "blind": is_blind(person(request)),
         "call_hidden": call_hidden(person(request), sample),
         "crop_um": meta.size_um or None,
         "bar_um": _bar(meta.size_um) if meta.size_um else None,
