@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 from millie.outputs.patient.tables import read_predictions
+from millie.review.cell_kinds import BY_CODE, OF_TYPES
+from millie.review.jobs.results import store_analysis
 from millie.review.models import AuditEvent
 
 if TYPE_CHECKING:
@@ -20,6 +23,30 @@ def test_an_analysis_says_what_the_run_says(analysed: Sample, run_of_one: Path) 
     flagged = {cell.index for cell in analysis.cells.filter(flagged=True)}
     assert flagged <= {w.cell for winners in run.patients[0].winners.values() for w in winners}
     assert flagged
+
+
+def test_the_type_that_a_cell_looks_like_is_its_suggested_kind(
+    analysed: Sample, run_of_one: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run_of_one / "samples", tmp_path / "samples")
+    run = tmp_path / "samples" / "S-drawn" / "calls"
+    lines = (run / "cells.csv").read_text(encoding="utf-8-sig").splitlines()
+    column = lines[0].split(",").index("patient") + 1
+    told = ["looks_like", "myeloblast", "band neutrophil", *[""] * (len(lines) - 3)]
+    mixed = [
+        ",".join([*line.split(",")[:column], type_, *line.split(",")[column:]])
+        for line, type_ in zip(lines, told, strict=True)
+    ]
+    (run / "cells.csv").write_text("\n".join(mixed) + "\n", encoding="utf-8-sig")
+    again = store_analysis(analysed, run, tmp_path)
+    labels = set(again.model["labels"])
+    suggestions = list(again.cells.values_list("suggestion", flat=True))
+    assert suggestions[:2] == ["blast", "neutrophil"]
+    assert set(suggestions[2:]) <= labels
+
+
+def test_every_kind_of_a_type_is_one() -> None:
+    assert set(OF_TYPES.values()) <= set(BY_CODE)
 
 
 def test_the_audit_trail_tells_of_it_without_a_name(analysed: Sample) -> None:

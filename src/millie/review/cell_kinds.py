@@ -38,5 +38,21 @@ KINDS = (
     CellKind("unidentified", "Unidentified cell", "u"),
     CellKind("artefact", "Not a cell: artefact", "x"),
 )
+OF_TYPES = {
+    "segmented neutrophil": "neutrophil",
+    "band neutrophil": "neutrophil",
+    "metamyelocyte": "immature_granulocyte",
+    "myelocyte": "immature_granulocyte",
+    "promyelocyte": "promyelocyte",
+    "eosinophil": "eosinophil",
+    "basophil": "basophil",
+    "monocyte": "monocyte",
+    "lymphocyte": "lymphocyte",
+    "erythroblast": "erythroblast",
+    "no leukocyte": "artefact",
+    "lymphoblast": "blast",
+    "myeloblast": "blast",
+}
+"""Kinds of the types that an encoder tells, as ``looks_like`` in ``cells.csv`` names them."""
 BY_CODE = {kind.code: kind for kind in KINDS}
 ARTEFACT = "artefact"

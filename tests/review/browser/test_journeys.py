@@ -194,7 +194,7 @@ def test_blind_first_shows_a_suggestion_for_a_decision(
     page.focus("#gallery")
     page.keyboard.press("3")
     _status(page, "Saved")
-    page.locator("#about", has_text="looks like").wait_for()
+    page.locator("#about", has_text="speaks for").wait_for()
     page.goto(f"{site.address}/preferences")
     page.uncheck("#blind_first")
     page.click("main button")

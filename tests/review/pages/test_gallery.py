@@ -146,7 +146,7 @@ def test_a_blind_reader_gets_a_suggestion_for_a_decision(
     user = make_user("bea", "reviewer")
     Preference.objects.create(user=user, blind_first=True)
     client.force_login(user)
-    told = ("suggestion", "certainty", "uncertainty", "strength", "flagged", "mark")
+    told = ("suggestion", "label", "certainty", "uncertainty", "strength", "flagged", "mark")
     assert {row[name] for row in _rows(client) for name in told} == {None}
     answer = _decide(client, (3, 0, "blast"))
     assert answer.json()["cells"][0]["suggestion"]

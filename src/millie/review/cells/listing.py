@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 COLUMNS = (
     "index", "image", "left", "top", "width", "height", "remarks", "decision", "version",
-    "suggestion", "certainty", "uncertainty", "strength", "flagged", "mark",
+    "suggestion", "label", "certainty", "uncertainty", "strength", "flagged", "mark",
 )  # fmt: skip
 _STORED = (
     "index", "image", "left_px", "top_px", "width_px", "height_px", "remarks", "decision",
@@ -48,7 +48,8 @@ def listing(
         user: who asks.
         image: only the cells of one image.
     """
-    marks = {} if result.state == FAILED else _marks(result, model)
+    hidden = result.state == FAILED or call_hidden(user, analysis.sample)
+    marks = {} if hidden else _marks(result, model)
     cells = analysis.cells.all() if image is None else analysis.cells.filter(image=image)
     shown = seen_by(user, analysis) if is_blind(user) else None
     rows = []
@@ -58,21 +59,16 @@ def listing(
             rows.append([*head, *_HIDDEN])
             continue
         doubt = round(entropy(probabilities), 4)
-        mark = "" if shown is not None else marks.get(head[0], "")
-        rows.append(
-            [*head, suggestion, round(certainty, 4), doubt, round(strength, 5), flagged, mark]
-        )
+        mark = marks.get(head[0], "")
+        label = model.labels[probabilities.index(max(probabilities))]
+        numbers = round(certainty, 4), doubt, round(strength, 5)
+        rows.append([*head, suggestion, label, *numbers, flagged, mark])
     return {
         "columns": COLUMNS,
         "rows": rows,
         "blind": shown is not None,
         "most": result.supported,
-        "focus": "" if call_hidden(user, analysis.sample) else _focus(result, model),
     }
-
-
-def _focus(result: PatientResult, model: ModelFacts) -> str:
-    return "" if result.failed else weigh(result, model).focus
 
 
 def _marks(result: PatientResult, model: ModelFacts) -> dict[int, str]:
@@ -87,12 +83,13 @@ def entropy(probabilities: Sequence[float]) -> float:
     return total / math.log(len(probabilities))
 
 
-def state_of(cell: Cell, *, revealed: bool = True) -> dict[str, Any]:
-    """One cell after a decision, or as another person left it."""
+def state_of(cell: Cell, labels: Sequence[str] = ()) -> dict[str, Any]:
+    """One cell after a decision; with the labels of its model also what the model thinks of it."""
     found = {"cell": cell.index, "version": cell.version, "code": cell.decision}
-    if revealed:
+    if labels:
         found |= {
             "suggestion": cell.suggestion,
+            "label": labels[cell.probabilities.index(max(cell.probabilities))],
             "certainty": round(cell.certainty, 4),
             "uncertainty": round(entropy(cell.probabilities), 4),
         }

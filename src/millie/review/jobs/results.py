@@ -16,6 +16,8 @@ from millie.bags.store import BagReader, Store
 from millie.outputs.patient.evidence import weigh
 from millie.outputs.patient.states import words_for
 from millie.outputs.patient.tables import read_cell_probabilities, read_predictions
+from millie.outputs.tables import read_csv
+from millie.review.cell_kinds import OF_TYPES
 from millie.review.models import Analysis, Cell, Sample
 from millie.review.records.audit import record
 
@@ -95,13 +97,23 @@ def _light(result: PatientResult) -> str:
 def _cells(analysis: Analysis, run: PredictionRun, result: PatientResult) -> Iterator[Cell]:
     scores = read_cell_probabilities(run.folder, run.model)[result.patient]
     positions = {image.name: image.position for image in analysis.sample.images.all()}
+    kinds = _kinds(run.folder, result.patient)
     evidence = weigh(result, run.model)
     strength = {winner.cell: winner.contribution for winner in result.winners[evidence.focus]}
     with BagReader(Store(run.store).path_of(result.patient)) as bag:
         # "S-pseudonym/image-1.svs_at_2048_0": named by folder, file and place in a slide.
         names = [source.name.rpartition("/")[2].partition("_at_")[0] for source in bag.sources]
         images = [positions[name] for name in names]
-        yield from _rows(analysis, bag, images, scores, run.model, strength, set(evidence.marks))
+        rows = _rows(analysis, bag, images, scores, run.model, strength, set(evidence.marks))
+        for cell, kind in zip(rows, kinds, strict=True):
+            cell.suggestion = kind or cell.suggestion
+            yield cell
+
+
+def _kinds(folder: Path, patient: str) -> list[str]:
+    """The kind that each cell looks most like; empty where the encoder of the run tells none."""
+    rows = [row for row in read_csv(folder / "cells.csv", ["patient"]) if row["patient"] == patient]
+    return [OF_TYPES.get(row.get("looks_like", ""), "") for row in rows]
 
 
 def _rows(

@@ -47,5 +47,5 @@ def _remove(_: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("review", "0010_jobs_and_intake")]
+    dependencies = [("review", "0020_times_of_decisions")]
     operations = [migrations.RunPython(_install, _remove)]

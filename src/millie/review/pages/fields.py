@@ -12,8 +12,7 @@ from django.urls import reverse
 
 from millie.errors import DataError, MissingFileError
 from millie.review.cell_kinds import KINDS
-from millie.review.cells.blind import is_blind
-from millie.review.pages.lookup import analysis_of, data, folder_of, person, sample_of
+from millie.review.pages.lookup import analysis_of, data, folder_of, sample_of
 from millie.review.pictures.scene import scene_of
 from millie.review.roles import Act, requires
 
@@ -44,7 +43,6 @@ def field(request: HttpRequest, pseudonym: str, position: int) -> HttpResponse:
         "here": f"Image {image.position}",
         "kinds": KINDS,
         "kinds_json": [asdict(kind) for kind in KINDS],
-        "blind": is_blind(person(request)),
         **_neighbours(analysis, image.position),
     }
     try:
@@ -55,5 +53,5 @@ def field(request: HttpRequest, pseudonym: str, position: int) -> HttpResponse:
         context["problem"] = str(error)
     else:
         tiles = reverse("tile", args=(pseudonym, position, 0, 0, 0)).removesuffix("0/0_0.jpg")
-        context["scene"] = asdict(scene) | {"tiles": tiles, "position": position}
+        context["scene"] = asdict(scene) | {"tiles": tiles}
     return render(request, "review/field.html", context)

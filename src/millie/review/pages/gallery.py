@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from millie.errors import ConfigError
 from millie.review.cell_kinds import KINDS
-from millie.review.cells.blind import call_hidden, is_blind
+from millie.review.cells.blind import call_hidden
 from millie.review.cells.decisions import ReplacedError, StaleError, Wish, decide
 from millie.review.cells.differential import count_kinds
 from millie.review.cells.listing import listing, state_of, title_of
@@ -39,7 +39,6 @@ def gallery(request: HttpRequest, pseudonym: str) -> HttpResponse:
         "analysis": analysis,
         "kinds": KINDS,
         "kinds_json": [asdict(kind) for kind in KINDS],
-        "blind": is_blind(person(request)),
         "call_hidden": call_hidden(person(request), sample),
         "crop_um": meta.size_um or None,
         "bar_um": _bar(meta.size_um) if meta.size_um else None,
@@ -90,7 +89,8 @@ def decisions(request: HttpRequest, pseudonym: str) -> JsonResponse:
         return JsonResponse({"replaced": True}, status=409)
     except ConfigError as error:
         return JsonResponse({"error": str(error)}, status=400)
-    return JsonResponse({"cells": [state_of(cell) for cell in kept]})
+    labels = analysis.model["labels"]
+    return JsonResponse({"cells": [state_of(cell, labels) for cell in kept]})
 
 
 def _read(body: bytes) -> tuple[str, list[Wish]]:
@@ -111,7 +111,7 @@ def _other(cell: Cell) -> dict[str, Any]:
     """What another person decided, without the suggestion: the reader may work blind-first."""
     last = cell.decisions.select_related("user").last()
     return {
-        **state_of(cell, revealed=False),
+        **state_of(cell),
         "title": title_of(cell.decision),
         "user": last.user.get_username() if last else "",
         "at": f"{last.at:%H:%M} UTC" if last else "",

@@ -26,13 +26,17 @@ def person(request: HttpRequest) -> User:
 
 
 def sample_of(pseudonym: str) -> Sample:
-    """A sample with its latest analysis and reviewer, or 404."""
+    """A sample with its latest analysis and reviewer; raises as :func:`analysis_of`."""
     found = Sample.objects.select_related("analysis", "reviewer")
     return get_object_or_404(found, pseudonym=pseudonym)
 
 
 def analysis_of(sample: Sample, number: str | None = None) -> Analysis:
-    """An analysis by its number, or the latest; 404 where there is none."""
+    """An analysis by its number, or the latest.
+
+    Raises:
+        Http404: there is none.
+    """
     if number is not None and number.isascii() and number.isdigit():
         return get_object_or_404(sample.analyses, number=int(number[:9]))
     if number is not None or sample.analysis is None:

@@ -17,6 +17,7 @@ from millie.outputs.patient.states import words_for
 from millie.outputs.result_folder import page_of
 from millie.review.cell_kinds import ARTEFACT
 from millie.review.cells.blind import call_hidden
+from millie.review.jobs.queue import enqueue
 from millie.review.models import Analysis, Job, JobStatus, Sample
 from millie.review.pages.lookup import analysis_of, person, sample_of, told_by
 from millie.review.records.audit import record
@@ -236,9 +237,7 @@ def call_again(request: HttpRequest, pseudonym: str) -> HttpResponse:
             messages.error(request, problem)
             return redirect("sample", pseudonym)
         last = found.jobs.order_by("-created").first()
-        Job.objects.create(
-            sample=found, bundle=last.bundle if last else "", based_on=analysis, excluded=rejected
-        )
+        enqueue(found, last.bundle if last else "", analysis, rejected)
         record(
             person(request).get_username(), "sample.called_again", pseudonym,
             based_on=analysis.number, excluded=rejected,

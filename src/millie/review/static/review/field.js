@@ -1,6 +1,6 @@
 // The field viewer: tiles by OpenSeadragon on a canvas of its own, boxes of cells on another above.
 import { Decisions, fetchCells, readKinds } from "./decisions.js";
-import { tellerOf } from "./words.js";
+import { counted, tellerOf } from "./words.js";
 
 const place = document.getElementById("viewer");
 const status = document.getElementById("status");
@@ -159,7 +159,7 @@ function takeBack(begun) {
 
 function confirmSuggestion(begun) {
   const cell = cells.get(order[now]);
-  if (cell && shows(cell) && kinds.byCode.has(cell.suggestion)) decide(cell.suggestion, begun);
+  if (cell && shows(cell) && tell.isKind(cell)) decide(cell.suggestion, begun);
   else say("The suggestion is not a kind of cell: choose one by its key.", "bad");
 }
 
@@ -235,7 +235,7 @@ async function start() {
     for (const { cell, code } of act) if (cells.has(cell)) cells.get(cell).decision = code;
   }
   order = [...cells.values()].sort((a, b) => a.top - b.top || a.left - b.left).map((cell) => cell.index);
-  say(`${order.length} cells in this image. Press n for the next cell, ? for the keys.`, "");
+  say(`${counted(order.length)} in this image. Press n for the next cell, ? for the keys.`, "");
   const query = new URLSearchParams(location.search);
   const ends = { first: 0, last: order.length - 1 };
   const wanted = ends[query.get("at")] ?? order.indexOf(Number(query.get("cell") ?? -1));

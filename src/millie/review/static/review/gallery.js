@@ -1,7 +1,7 @@
 // The gallery: thousands of cells of which only those on the screen are in the page; every key is
 // saved at once. Keys work while the gallery has the focus, so they never get in the way elsewhere.
 import { Decisions, fetchCells, readKinds } from "./decisions.js";
-import { tellerOf } from "./words.js";
+import { counted, tellerOf } from "./words.js";
 
 const HEADING_PX = 40, CAPTION_PX = 38, GAP_PX = 8, MARGIN_LINES = 2, SETTLED_MS = 70;
 const MOST_UNDO = 500;
@@ -33,10 +33,9 @@ const words = (cell) =>
 
 // --- order and places --------------------------------------------------------------------------
 
-const capital = (text) => text[0].toUpperCase() + text.slice(1);
 const GROUPS = {
-  suggestion: (cell) => (cell.suggestion === null || hidden ? "Suggestion hidden"
-    : capital(tell.looksLike(cell.suggestion))),
+  suggestion: (cell) => (shows(cell) ? tell.group(cell) : "Suggestion hidden"),
+  label: (cell) => (shows(cell) ? `Class ${cell.label}` : "Suggestion hidden"),
   decision: (cell) => (cell.decision ? `Confirmed: ${tell.titleOf(cell.decision)}` : "Not decided"),
   image: (cell) => `Image ${cell.image}`,
   none: () => "All cells",
@@ -149,7 +148,7 @@ function newFrame(group) {
   frame.className = "group";
   frame.setAttribute("role", "group");
   const n = group.end - group.start;
-  frame.setAttribute("aria-label", `${group.title}, ${n} cells`);
+  frame.setAttribute("aria-label", `${group.title}, ${counted(n)}`);
   frame.style.top = `${group.top}px`;
   frame.style.height = `${group.height}px`;
   const heading = document.createElement("div");
@@ -199,7 +198,8 @@ function dress(index) {
   const caption = tile.lastChild;
   if (cell.decision) caption.textContent = `${waiting ? "…" : "✓"} ${tell.titleOf(cell.decision)}`;
   else if (waiting) caption.textContent = "… taken back";
-  else if (shows(cell)) caption.textContent = `${tell.titleOf(cell.suggestion)} ${tell.probability(cell.certainty)}`;
+  else if (shows(cell) && tell.isKind(cell)) caption.textContent = `${tell.titleOf(cell.suggestion)}? ${tell.evidence(cell)}`;
+  else if (shows(cell)) caption.textContent = tell.evidence(cell);
   else caption.textContent = "not decided";
 }
 
@@ -280,7 +280,7 @@ function confirmSuggestion(begun) {
   const targets = chosen.size ? [...chosen] : [order[cursor]];
   const entries = targets
     .map((index) => cells.get(index))
-    .filter((cell) => shows(cell) && kinds.byCode.has(cell.suggestion))
+    .filter((cell) => shows(cell) && tell.isKind(cell))
     .map((cell) => ({ cell: cell.index, code: cell.suggestion }));
   if (!entries.length) {
     return say("The suggestion is not a kind of cell: choose one by its key.", "bad");
@@ -403,7 +403,7 @@ async function start() {
   width = gallery.clientWidth;
   arrange();
   const first = order.indexOf(Number(wanted.get("cell") ?? -1));
-  say(`${order.length.toLocaleString("en-GB")} cells. Press ? for the keys.`, "");
+  say(`${counted(order.length)}. Press ? for the keys.`, "");
   gallery.focus({ preventScroll: true });
   if (order.length) go(Math.max(first, 0));
   performance.mark("gallery-usable");

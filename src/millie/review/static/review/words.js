@@ -1,8 +1,13 @@
 // How cells are told in words: the same in the gallery and in the field viewer.
 
+export const counted = (n) => (n === 1 ? "1 cell" : `${n.toLocaleString("en-GB")} cells`);
+
 export function tellerOf(kinds, most) {
   const titleOf = (code) => kinds.byCode.get(code)?.title ?? code;
-  const looksLike = (code) => (kinds.byCode.has(code) ? titleOf(code) : `looks like ${code}`);
+  const isKind = (cell) => kinds.byCode.has(cell.suggestion);
+  // What a cell is grouped by: the kind that it looks like, or else its likeliest class.
+  const group = (cell) => (isKind(cell) ? titleOf(cell.suggestion) : `Class ${cell.label}`);
+  const evidence = (cell) => `${cell.label} ${probability(cell.certainty)}`;
 
   // Never surer than the number of training patients supports.
   function probability(value) {
@@ -14,12 +19,13 @@ export function tellerOf(kinds, most) {
   function words(cell, { shown, waiting }) {
     const said = [`Cell ${cell.index + 1}`];
     if (cell.decision) said.push(`confirmed: ${titleOf(cell.decision)}`);
-    if (shown) said.push(`suggested: ${looksLike(cell.suggestion)}, ${probability(cell.certainty)}`);
+    if (shown && isKind(cell)) said.push(`suggested: ${titleOf(cell.suggestion)}`);
+    if (shown) said.push(`alone it speaks for ${evidence(cell)}`);
     if (shown && cell.flagged) said.push("must be seen");
     if (shown && cell.mark) said.push(`evidence ${cell.mark}`);
     if (cell.remarks) said.push(cell.remarks);
     if (waiting) said.push("not saved yet");
     return said.join(", ");
   }
-  return { titleOf, looksLike, probability, words };
+  return { titleOf, isKind, group, evidence, words };
 }

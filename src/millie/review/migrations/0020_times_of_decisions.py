@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("review", "0030_audit_triggers"),
+        ("review", "0010_jobs_and_intake"),
     ]
 
     operations = [
