@@ -97,6 +97,27 @@ def images_of(root: Path) -> list[Path]:
     return sorted(root.glob("images/S-drawn/*.jpg"), key=lambda p: int(p.stem.split("-")[1]))
 
 
+@pytest.fixture(autouse=True)
+def _emptied_between_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests on a running server empty all tables afterwards; the triggers would refuse that."""
+    from importlib import import_module
+
+    from django.core.management.commands import flush
+    from django.db import connection
+
+    triggers = import_module("millie.review.migrations.0030_audit_triggers")
+    plain = flush.Command.handle
+
+    def handle(self: flush.Command, **options: object) -> None:
+        with connection.schema_editor() as editor:
+            triggers._remove(None, editor)
+        plain(self, **options)
+        with connection.schema_editor() as editor:
+            triggers._install(None, editor)
+
+    monkeypatch.setattr(flush.Command, "handle", handle)
+
+
 @pytest.fixture(scope="session")
 def picture() -> Callable[..., bytes]:
     """Makes a small file that is an image, of noise: ``picture(seed, "JPEG")``."""
@@ -138,3 +159,18 @@ def data(tmp_path: Path, settings: Any) -> DataFolder:
     folder = DataFolder(tmp_path / "data")
     settings.DATA = folder
     return folder
+
+
+@pytest.fixture
+def shown(analysed: Sample, run_of_one: Path) -> Sample:
+    """The analysed sample, with its run and images in the data folder that the pages read."""
+    import shutil
+
+    from django.conf import settings
+
+    place = settings.DATA.samples / "S-drawn"
+    if not place.exists():
+        shutil.copytree(run_of_one / "samples" / "S-drawn", place)
+        for path, image in zip(images_of(run_of_one), analysed.images.all(), strict=True):
+            shutil.copyfile(path, settings.DATA.image(image.sha256))
+    return analysed

@@ -49,6 +49,15 @@ class DataFolder:
         """Uploads that are not yet complete."""
         return self.root / "incoming"
 
+    @property
+    def tiles(self) -> Path:
+        """Tiles of the images that were looked at: a cache that can be deleted at any time."""
+        return self.root / "tiles"
+
+    def image(self, sha256: str) -> Path:
+        """Where a submitted image lies."""
+        return self.images / sha256
+
     def secret_key(self) -> str:
         """The key that signs sessions: drawn once, readable by the owner alone."""
         path = self.root / "secret.key"

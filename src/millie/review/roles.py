@@ -11,11 +11,12 @@ from collections.abc import Callable
 from enum import StrEnum
 from functools import wraps
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, User
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 
 class Role(StrEnum):
@@ -50,16 +51,23 @@ ALLOWED: dict[Role, frozenset[Act]] = {
 View = Callable[..., HttpResponseBase]
 
 
-def may(user: AbstractBaseUser | AnonymousUser, act: Act) -> bool:
-    """Whether a user's roles allow an act; a disabled user may nothing."""
+def acts_of(user: AbstractBaseUser | AnonymousUser) -> frozenset[Act]:
+    """All that a user's roles allow; a disabled user may nothing."""
     if not user.is_active or not user.is_authenticated:
-        return False
+        return frozenset()
     names = set(cast("User", user).groups.values_list("name", flat=True))
-    return any(act in ALLOWED[role] for role in Role if role in names)
+    return frozenset().union(*(ALLOWED[role] for role in Role if role in names))
+
+
+def may(user: AbstractBaseUser | AnonymousUser, act: Act) -> bool:
+    """Whether a user's roles allow an act."""
+    return act in acts_of(user)
 
 
 def requires(act: Act) -> Callable[[View], View]:
     """Guard a view: to the login page who is not logged in, 403 who may not.
+
+    A part of a page that htmx asks for sends the whole page to the login.
 
     The guarded view carries the act as ``requires``, for the test that walks all routes and roles.
     """
@@ -68,7 +76,7 @@ def requires(act: Act) -> Callable[[View], View]:
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if not request.user.is_authenticated:
-                return redirect_to_login(request.get_full_path())
+                return _to_login(request)
             if not may(request.user, act):
                 raise PermissionDenied(f"your roles do not allow: {act}")
             return view(request, *args, **kwargs)
@@ -77,3 +85,10 @@ def requires(act: Act) -> Callable[[View], View]:
         return guarded
 
     return guard
+
+
+def _to_login(request: HttpRequest) -> HttpResponseBase:
+    if "HX-Request" in request.headers:
+        page = urlsplit(request.headers.get("HX-Current-URL", "")).path or "/"
+        return HttpResponse(status=401, headers={"HX-Redirect": redirect_to_login(page).url})
+    return redirect_to_login(request.get_full_path())

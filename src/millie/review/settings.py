@@ -28,7 +28,6 @@ ALLOWED_HOSTS = [
     *filter(None, os.environ.get("MILLIE_REVIEW_HOSTS", "").split(",")),
 ]  # fmt: skip
 INSTALLED_APPS = [
-    "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

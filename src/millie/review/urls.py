@@ -5,6 +5,9 @@ from django.urls import include, path
 
 from millie.review.api.routes import api
 from millie.review.pages import service, submit
+from millie.review.users.logins import LoginForm
+
+login = auth.LoginView.as_view(template_name="review/login.html", authentication_form=LoginForm)
 
 handler500 = "millie.review.problems.server_error"
 urlpatterns = [
@@ -14,7 +17,7 @@ urlpatterns = [
     path("jobs/<int:pk>/again", submit.again, name="job_again"),
     path("healthz", service.healthz, name="healthz"),
     path("metrics", service.metrics, name="metrics"),
-    path("login", auth.LoginView.as_view(template_name="review/login.html"), name="login"),
+    path("login", login, name="login"),
     path("logout", auth.LogoutView.as_view(), name="logout"),
     path("", include("millie.review.pages.urls")),
 ]

@@ -15,6 +15,15 @@ from millie.outputs.patient.states import is_urgent
 from millie.types import Winner
 
 
+_OF_FUSIONS = {
+    "ghost_vlad": "This model compares each cell with cells of the same kind in other patients, so "
+    "mature cells can contribute as much evidence as blasts.",
+    "type_shares": "This model counts types of cells, and compares immature cells with this "
+    "patient’s own mature ones: those are its reference, so a mature cell counts where the "
+    "reference depends on it.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """The two sides of a call.
@@ -32,6 +41,11 @@ class Evidence:
     cells_for: tuple[Winner, ...]
     cells_against: tuple[Winner, ...]
     marks: dict[int, Mark]
+
+
+def fusion_note(model: ModelFacts) -> str:
+    """What a reader must know of the model's fusion to understand its evidence; may be empty."""
+    return _OF_FUSIONS.get(str(model.more.get("fusion")), "")
 
 
 def weigh(result: PatientResult, model: ModelFacts) -> Evidence:

@@ -77,6 +77,15 @@ class ModelFacts:
         """What the model can tell and what it cannot, in one sentence."""
         return str(self.more.get("scope", ""))
 
+    def limits_of(self, label: str) -> list[float]:
+        """Probabilities at which the call of a class changes, where the card says them."""
+        ends = {("positive", "threshold"), ("urgent", "excluded_below")}
+        card = {**self.more, "positive": self.positive}
+        found = {
+            float(card[end]) for whose, end in ends if card.get(whose) == label and end in card
+        }
+        return sorted(found)
+
     @property
     def settings(self) -> dict[str, Any]:
         """What was set otherwise than the model states, as ``stage.field``."""
@@ -145,6 +154,15 @@ class PatientResult:
     def missed_share(self) -> float | None:
         """Share of abnormal cells in the film that so few cells miss altogether in 5 % of films."""
         return missed_share(self.n_cells) if self.n_cells else None
+
+    @property
+    def not_excluded(self) -> tuple[int, list[str]]:
+        """Confidence in percent, and the classes that the held-out patients do not exclude at it.
+
+        The confidence is 95 %, or what their number allows where that is less.
+        """
+        alpha = max(0.05, 1 - self.supported + 1e-9)
+        return int(100 - 100 * alpha), [x for x, p in self.p_values.items() if p > alpha]
 
     @property
     def failed(self) -> bool:

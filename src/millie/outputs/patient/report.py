@@ -20,9 +20,9 @@ from millie.outputs.figures import histogram_figure
 from millie.outputs.gallery import Album, CellPicture, jpeg_uri
 from millie.outputs.overlays import CONTACT_SHEET, overlay_names
 from millie.outputs.page import count, percent, render
-from millie.outputs.patient.evidence import Evidence, weigh
+from millie.outputs.patient.evidence import Evidence, fusion_note, weigh
 from millie.outputs.patient.quality import quality_rows
-from millie.outputs.patient.records import ModelFacts, PatientResult, PredictionRun
+from millie.outputs.patient.records import PatientResult, PredictionRun
 from millie.outputs.patient.states import words_for
 from millie.types import Finding, ImageKind, Problem, Winner
 
@@ -115,9 +115,10 @@ def patient_page(
         evidence=evidence,
         cells_for=cells_for,
         cells_against=cells_against,
+        fusion_note=fusion_note(run.model),
         more_for=_rest(evidence.cells_for),
         facts=facts,
-        limits={label: _limits_of(label, run.model) for label in result.probabilities},
+        limits={label: run.model.limits_of(label) for label in result.probabilities},
         quality=quality_rows(result.quality),
         fields=_fields(album, evidence, overlays, room),
         sheet=(overlays / CONTACT_SHEET).is_file(),
@@ -133,15 +134,6 @@ def patient_page(
         bar_um=shown[0].picture.bar_um if shown else None,
         sources=album.sources,
         problems=run.problems_of(result.patient),
-    )
-
-
-def _limits_of(label: str, model: ModelFacts) -> list[float]:
-    """Probabilities at which the call of a class changes, where the model's card says them."""
-    ends = {("positive", "threshold"), ("urgent", "excluded_below")}
-    card = {**model.more, "positive": model.positive}
-    return sorted(
-        {float(card[limit]) for whose, limit in ends if card.get(whose) == label and limit in card}
     )
 
 

@@ -155,7 +155,7 @@ def read_predictions(folder: Path) -> PredictionRun:
             str(content["created"]),
             ModelFacts.from_card(content["model"]),
             folder / str(content["store"]),
-            tuple(_result_from_json(entry) for entry in content["patients"]),
+            tuple(result_from_json(entry) for entry in content["patients"]),
             tuple(_problem_from_json(entry) for entry in content["problems"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -165,7 +165,8 @@ def read_predictions(folder: Path) -> PredictionRun:
         ) from error
 
 
-def _result_from_json(entry: Mapping[str, Any]) -> PatientResult:
+def result_from_json(entry: Mapping[str, Any]) -> PatientResult:
+    """A patient's entry of ``predictions.json`` in typed form; KeyError and the like if damaged."""
     winners = {
         str(label): tuple(
             Winner(int(w["cell"]), float(w["contribution"]), int(w["features"])) for w in cells

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,3 +59,40 @@ def digest_of(event: AuditEvent) -> str:
     content = [event.number, event.at, event.actor, event.action, event.subject, event.details,
         event.previous]  # fmt: skip
     return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What :func:`verify` found.
+
+    Attributes:
+        n_events: in the trail.
+        last: digest of the last event; noted elsewhere, it proves later that none was removed.
+        faults: sentences, each naming an event; empty where the trail is whole.
+    """
+
+    n_events: int
+    last: str
+    faults: tuple[str, ...]
+
+
+def verify(noted: str = "") -> Verdict:
+    """Walk the whole trail and compare every digest.
+
+    Args:
+        noted: the last digest of an earlier check; it must still be part of the trail.
+    """
+    faults: list[str] = []
+    previous, expected, seen = FIRST, 1, noted in {"", FIRST}
+    for event in AuditEvent.objects.order_by("number").iterator(chunk_size=2000):
+        if event.number != expected:
+            faults.append(f"event {expected} is missing: the next one is {event.number}")
+        if event.previous != previous:
+            faults.append(f"event {event.number} does not follow the one before it")
+        if event.digest != digest_of(event):
+            faults.append(f"event {event.number} ({event.action}) was changed")
+        seen = seen or event.digest == noted
+        previous, expected = event.digest, event.number + 1
+    if not seen:
+        faults.append("the digest that was noted before is not in the trail: events were removed")
+    return Verdict(expected - 1, previous, tuple(faults))

@@ -1,0 +1,39 @@
+"""Blind-first work: what a person must not see before having decided alone.
+
+For studies of readers. Of a cell the suggestion is hidden until the person has decided on it, of a
+sample the call until the person has signed it or given the second review.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from millie.review.models import CellDecision, Preference, SecondReview, Signature
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import User
+
+    from millie.review.models import Analysis, Sample
+
+
+def is_blind(user: User) -> bool:
+    """Whether a person works blind-first."""
+    return Preference.objects.filter(user=user, blind_first=True).exists()
+
+
+def seen_by(user: User, analysis: Analysis) -> set[int]:
+    """Indices of the cells whose suggestion a blind-first reader has earned to see."""
+    decided = CellDecision.objects.filter(cell__analysis=analysis, user=user)
+    return set(decided.values_list("cell__index", flat=True))
+
+
+def call_hidden(user: User, sample: Sample) -> bool:
+    """Whether the call of a sample is not to be shown to a person yet."""
+    return is_blind(user) and sample.pk not in concluded_by(user)
+
+
+def concluded_by(user: User) -> set[int]:
+    """Keys of the samples on which a person has come to a conclusion."""
+    signed = Signature.objects.filter(user=user).values_list("sample_id", flat=True)
+    second = SecondReview.objects.filter(user=user).exclude(diagnosis="")
+    return {*signed, *second.values_list("sample_id", flat=True)}
