@@ -43,10 +43,9 @@ def carry_decisions(old: Analysis, excluded: Sequence[int], new: Analysis) -> in
     for before, cell in pairs:
         origin = last[before.pk]
         cell.decision, cell.version = before.decision, 1
-        copy = CellDecision.objects.create(
+        CellDecision.objects.create(
             cell=cell, version=1, code=origin.code, suggestion=origin.suggestion,
             blind=origin.blind, user=origin.user, carried_from=origin,
         )  # fmt: skip
-        CellDecision.objects.filter(pk=copy.pk).update(at=origin.at)
     Cell.objects.bulk_update([cell for _, cell in pairs], ["decision", "version"])
     return len(pairs)

@@ -83,6 +83,7 @@ def _users(service: Service) -> list[str]:
     """
     from millie.review.roles import Role  # noqa: PLC0415
     from millie.review.serving import database  # noqa: PLC0415
+    from millie.review.users import accounts  # noqa: PLC0415
 
     if service.demo:
         password = database.demo_user(DEMO)
@@ -94,7 +95,7 @@ def _users(service: Service) -> list[str]:
             "nobody can log in yet: start once without --host and --behind-proxy, note the "
             "administrator's password and make users (`millie users add`)"
         )
-    password = database.first_user(ADMINISTRATOR, Role.ADMINISTRATOR, Role.SUPERVISOR)
+    password = accounts.add(ADMINISTRATOR, [Role.ADMINISTRATOR, Role.SUPERVISOR])
     return [
         f"First start: log in as '{ADMINISTRATOR}' with the password {password}",
         "It is shown this once. Make a user for each person with `millie users add`.",
