@@ -209,10 +209,9 @@ def admit(
 
 
 def sweep(data: DataFolder) -> None:
-    """Remove what a killed server left; call while nothing else works in the data folder."""
-    for folder in (data.incoming, data.root / "work"):
-        for path in folder.glob("*"):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+    """Remove what a killed server left: uploads that nobody awaits, images that no sample names."""
+    for path in data.incoming.iterdir():
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
     _take_back(sorted(data.images.iterdir()))
 
 

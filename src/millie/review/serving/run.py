@@ -51,7 +51,8 @@ def _serve(
     # Modules with tables can be imported once Django is set up.
     from django.core.wsgi import get_wsgi_application  # noqa: PLC0415
 
-    from millie.review.intake.door import sweep  # noqa: PLC0415
+    from millie.review.intake import door  # noqa: PLC0415
+    from millie.review.jobs import calling  # noqa: PLC0415
     from millie.review.serving import database, demo  # noqa: PLC0415
     from millie.review.serving.beside import Beside  # noqa: PLC0415
     from millie.review.serving.logs import set_up_logs  # noqa: PLC0415
@@ -60,7 +61,8 @@ def _serve(
     database.bring_up_to_date()
     for line in _users(service):
         say(line)
-    sweep(data)
+    door.sweep(data)
+    calling.sweep(data)
     server = web_server(get_wsgi_application(), service, data.incoming)
     set_up_logs()
     for number in (signal.SIGTERM, signal.SIGINT):
