@@ -50,6 +50,7 @@ def _serve(
 ) -> None:
     # Modules with tables can be imported once Django is set up.
     from django.core.wsgi import get_wsgi_application  # noqa: PLC0415
+    from django.urls import get_resolver  # noqa: PLC0415
 
     from millie.review.intake import door  # noqa: PLC0415
     from millie.review.jobs import calling  # noqa: PLC0415
@@ -58,6 +59,7 @@ def _serve(
     from millie.review.serving.logs import set_up_logs  # noqa: PLC0415
     from millie.review.serving.web import web_server  # noqa: PLC0415
 
+    get_resolver().url_patterns  # noqa: B018 - every view is imported now, not at the first request
     database.bring_up_to_date()
     for line in _users(service):
         say(line)
