@@ -29,7 +29,7 @@ def _run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 @pytest.mark.parametrize(
     "command",
     ["demo", "prepare", "detect", "segment", "train", "crossval", "predict", "report", "models",
-     "doctor", "verify", "monitor", "export", "import-features"],
+     "doctor", "verify", "monitor", "export", "import-features", "serve", "tokens"],
 )  # fmt: skip
 def test_every_command_explains_itself(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -116,6 +116,7 @@ def test_a_missing_image_ends_the_job_with_a_text(empty: Sample, data: DataFolde
     queue.enqueue(empty, "")
     worker.Worker().work_once()
     assert "image-1.png" in failed_text()
+    assert str(data.root) not in failed_text()
 
 
 def test_a_damaged_model_ends_the_job_with_a_text(

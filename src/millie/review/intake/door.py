@@ -238,7 +238,9 @@ def _images(files: Sequence[Sent]) -> tuple[list[Sent], list[str]]:
         raise RefusedError(refusals)
     images = list({one.sha256: one for one in reversed(found)}.values())[::-1]
     if not images:
-        what = f"none of the {aside} files is an image" if aside else "no file was sent"
+        what = "no file was sent"
+        if aside:
+            what = "the file is not an image" if aside == 1 else "none of the files is an image"
         raise RefusedError([Refusal("", f"{what}; send JPEG, PNG, TIFF, BMP, DICOM or slides")])
     notes = [f"{_files(aside)} not an image: left aside"] if aside else []
     if again := len(found) - len(images):
