@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-long check bench clean help
+.PHONY: demo test test-long test-review check bench clean help
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -23,10 +23,15 @@ demo: $(STAMP) ## Draw a synthetic cohort, run the whole method on it, name the 
 
 test: $(STAMP) ## Lint, types, import contracts and the short test suite with coverage
 	$(MAKE) check
-	$(BIN)/python -m pytest -n 2 -m 'not long' --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 -m 'not long and not review_long' --cov --cov-report=term:skip-covered
 
 test-long: $(STAMP) ## Everything, long suites included
 	$(BIN)/python -m pytest -n 2
+
+test-review: $(STAMP) ## The whole suite of the review app, in Chromium too, on SQLite and on PostgreSQL
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,review-test]'
+	$(BIN)/python -m pytest tests/review
+	$(BIN)/python tests/review/with_postgres.py $(BIN)/python -m pytest tests/review
 
 check: $(STAMP) ## Lint, types, import contracts
 	$(BIN)/ruff check src tests benchmarks

@@ -26,7 +26,10 @@ os.environ.setdefault("MILLIE_REVIEW_DATA", _folder.name)
 os.environ["DJANGO_SETTINGS_MODULE"] = "millie.review.settings"
 
 import django  # noqa: E402
+from django.conf import settings as _settings  # noqa: E402
 
+# Argon2 is slow by design.
+_settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 django.setup()
 
 PASSWORD = "correct horse battery staple"  # noqa: S105

@@ -160,6 +160,7 @@ def test_the_second_review_is_blinded_and_by_somebody_else(
     assert not waiting_for(rita).exists()
     assert client.get("/second-reviews/S-drawn").status_code == 404
     client.force_login(sue)
+    assert 'class="state' not in client.get("/samples/S-drawn/sign").content.decode()
     page = client.get("/second-reviews/S-drawn").content.decode()
     assert "cells" in page
     for told in ("rita", "suggests", "AML</span>", "checked"):  # by whom, the call, the choice

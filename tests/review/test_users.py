@@ -12,7 +12,7 @@ from millie.errors import ConfigError
 from millie.review.models import AuditEvent, LoginFailure
 from millie.review.roles import ALLOWED, Act, Role
 from millie.review.users import accounts
-from millie.review.users.logins import MAX_OF_USER, WINDOW
+from millie.review.users.logins import MAX_OF_ADDRESS, MAX_OF_USER, WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.django_db
 
-OPEN = {"login", "logout", "health", "metrics"}
-"""For everybody: they ask for a password, or say nothing about a sample."""
+OPEN = {"login", "logout", "session", "healthz", "metrics"}
+"""For everybody: they ask for a password or a token, or say nothing about a sample."""
 
 
 def _pages(
@@ -40,7 +40,8 @@ def _pages(
 
 PAGES = list(_pages(get_resolver().url_patterns))
 FILLED = {
-    "<str:pseudonym>": "S-drawn", "<int:position>": "1", "<str:number>": "1", "<int:number>": "1",
+    "<str:pseudonym>": "S-drawn", "<path:page>": "report.html", "<int:pk>": "1",
+    "<int:position>": "1", "<str:number>": "1", "<int:number>": "1",
     "<int:index>": "0", "<int:level>": "0", "<int:column>": "0", "<int:row>": "0",
 }  # fmt: skip
 
@@ -121,10 +122,16 @@ def test_guessing_is_refused_unseen_until_the_window_has_passed(
 
 def test_one_address_cannot_try_many_names(client: Client, make_user: Callable[..., User]) -> None:
     make_user("rita", "reviewer")
-    for i in range(31):
+    for i in range(MAX_OF_ADDRESS):
         client.post("/login", {"username": f"user{i}", "password": "x"})
     answer = client.post("/login", {"username": "rita", "password": PASSWORD})
     assert "Too many" in answer.content.decode()
+
+
+def test_passwords_are_kept_by_argon2() -> None:
+    from millie.review import settings  # noqa: PLC0415 - the tests themselves hash faster
+
+    assert settings.PASSWORD_HASHERS == ["django.contrib.auth.hashers.Argon2PasswordHasher"]
 
 
 def test_the_page_adds_changes_and_resets(client: Client, make_user: Callable[..., User]) -> None:

@@ -7,11 +7,21 @@ module puts together.
 
 from __future__ import annotations
 
-from millie.cli import exports, images, models, monitoring, overview, review
+from millie.cli import exports, images, models, monitoring, overview, review, review_records
 from millie.cli.app import app
 from millie.cli.exits import explained
 
-__all__ = ["app", "exports", "images", "main", "models", "monitoring", "overview", "review"]
+__all__ = [
+    "app",
+    "exports",
+    "images",
+    "main",
+    "models",
+    "monitoring",
+    "overview",
+    "review",
+    "review_records",
+]
 
 
 def main() -> None:

@@ -81,7 +81,7 @@ def end_with(*, failed: bool) -> None:
 
 
 def end_with_alarm() -> NoReturn:
-    """End ``monitor`` so that a script sees the alarm, whatever else could not be used.
+    """End ``monitor`` or ``audit verify`` so that a script sees the alarm, whatever else failed.
 
     Raises:
         Exit: with 3.

@@ -154,18 +154,27 @@ def open_data(data: Path, database: str) -> None:
     Raises:
         ConfigError: there is no such folder, or its database cannot be used.
     """
-    _check_installed()
     if not data.is_dir():
         raise ConfigError(f"--data {data}: no such folder; `millie serve` makes it")
+    prepare_data(data, database)
+    from millie.review.serving.database import bring_up_to_date
+
+    bring_up_to_date()
+
+
+def prepare_data(data: Path, database: str) -> None:
+    """Set this process up for a data folder, which is made if missing; no table is touched.
+
+    Raises:
+        ConfigError: another kind of database URL.
+    """
+    _check_installed()
     import django
 
     from millie.review.serving.start import Service
 
     os.environ.update(Service(data, database).environment())
     django.setup()
-    from millie.review.serving.database import bring_up_to_date
-
-    bring_up_to_date()
 
 
 def _check_installed() -> None:

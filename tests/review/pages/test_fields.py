@@ -19,6 +19,14 @@ def test_the_viewer_knows_the_size_and_scale_of_the_image(reviewer: Client, show
     assert scene["tiles"] == "/samples/S-drawn/fields/2/tiles/"
 
 
+def test_neighbours_are_images_with_cells(reviewer: Client, shown: Sample) -> None:
+    assert shown.analysis is not None
+    shown.analysis.cells.filter(image=2).delete()
+    context = reviewer.get("/samples/S-drawn/fields/1").context
+    assert (context["previous"], context["next"]) == (None, 3)
+    assert reviewer.get("/samples/S-drawn/fields/3").context["previous"] == 1
+
+
 def test_an_image_that_the_analysis_did_not_use_is_told(reviewer: Client, shown: Sample) -> None:
     shown.images.create(position=99, sha256="0" * 64, name="image-99.jpg", n_bytes=1)
     page = reviewer.get("/samples/S-drawn/fields/99").content.decode()

@@ -14,7 +14,6 @@ from millie.outputs.patient.records import ModelFacts, PatientResult
 from millie.outputs.patient.states import is_urgent
 from millie.types import Winner
 
-
 _OF_FUSIONS = {
     "ghost_vlad": "This model compares each cell with cells of the same kind in other patients, so "
     "mature cells can contribute as much evidence as blasts.",

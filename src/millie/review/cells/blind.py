@@ -1,7 +1,7 @@
 """Blind-first work: what a person must not see before having decided alone.
 
-For studies of readers. Of a cell the suggestion is hidden until the person has decided on it, of a
-sample the call until the person has signed it or given the second review.
+For studies of readers, and for second reviews. Of a cell the suggestion is hidden until the person
+has decided on it, of a sample the call until the person has signed it or given the second review.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from millie.review.models import CellDecision, Preference, SecondReview, Signature
+from millie.review.records.second_reviews import waiting_for
+from millie.review.roles import Act, may
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -28,7 +30,12 @@ def seen_by(user: User, analysis: Analysis) -> set[int]:
 
 
 def call_hidden(user: User, sample: Sample) -> bool:
-    """Whether the call of a sample is not to be shown to a person yet."""
+    """Whether the call of a sample is not to be shown to a person yet.
+
+    Nor to somebody whom its second review waits for, blind-first or not.
+    """
+    if may(user, Act.SECOND_REVIEW) and waiting_for(user).filter(sample=sample).exists():
+        return True
     return is_blind(user) and sample.pk not in concluded_by(user)
 
 

@@ -45,7 +45,7 @@ def carry_decisions(old: Analysis, excluded: Sequence[int], new: Analysis) -> in
         cell.decision, cell.version = before.decision, 1
         CellDecision.objects.create(
             cell=cell, version=1, code=origin.code, suggestion=origin.suggestion,
-            blind=origin.blind, user=origin.user, carried_from=origin,
+            blind=origin.blind, user=origin.user, carried_from=origin, at=origin.at,
         )  # fmt: skip
     Cell.objects.bulk_update([cell for _, cell in pairs], ["decision", "version"])
     return len(pairs)

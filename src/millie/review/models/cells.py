@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 
 from millie.review.models.samples import Analysis
 
@@ -71,7 +72,7 @@ class CellDecision(models.Model):
     suggestion = models.CharField(max_length=80)
     blind = models.BooleanField(default=False)
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
-    at = models.DateTimeField(auto_now_add=True)
+    at = models.DateTimeField(default=timezone.now)
     carried_from = models.ForeignKey("self", models.PROTECT, null=True, related_name="+")
 
     class Meta:

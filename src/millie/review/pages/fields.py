@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
+from django.db.models import Max, Min
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -15,6 +17,18 @@ from millie.review.pages.lookup import analysis_of, data, folder_of, person, sam
 from millie.review.pictures.scene import scene_of
 from millie.review.roles import Act, requires
 
+if TYPE_CHECKING:
+    from millie.review.models import Analysis
+
+
+def _neighbours(analysis: Analysis, position: int) -> dict[str, int | None]:
+    """The images with cells before and after one: where the next cell is, once all are seen."""
+    cells = analysis.cells.order_by()
+    return {
+        "previous": cells.filter(image__lt=position).aggregate(at=Max("image"))["at"],
+        "next": cells.filter(image__gt=position).aggregate(at=Min("image"))["at"],
+    }
+
 
 @requires(Act.LOOK)
 def field(request: HttpRequest, pseudonym: str, position: int) -> HttpResponse:
@@ -22,7 +36,7 @@ def field(request: HttpRequest, pseudonym: str, position: int) -> HttpResponse:
     sample = sample_of(pseudonym)
     image = get_object_or_404(sample.images, position=position)
     analysis = analysis_of(sample)
-    context = {
+    context: dict[str, Any] = {
         "sample": sample,
         "analysis": analysis,
         "image": image,
@@ -31,6 +45,7 @@ def field(request: HttpRequest, pseudonym: str, position: int) -> HttpResponse:
         "kinds": KINDS,
         "kinds_json": [asdict(kind) for kind in KINDS],
         "blind": is_blind(person(request)),
+        **_neighbours(analysis, image.position),
     }
     try:
         scene = scene_of(folder_of(analysis), image.name, data().image(image.sha256))

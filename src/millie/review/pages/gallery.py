@@ -52,8 +52,8 @@ def _bar(across_um: float) -> int:
     return max((um for um in _BAR_UM if um <= across_um / 2), default=_BAR_UM[0])
 
 
-@require_GET
 @requires(Act.LOOK)
+@require_GET
 def cells(request: HttpRequest, pseudonym: str) -> JsonResponse:
     """All cells, or with ``?image=N`` those of one image."""
     sample = sample_of(pseudonym)
@@ -71,8 +71,8 @@ def differential(request: HttpRequest, pseudonym: str) -> HttpResponse:
     return render(request, "review/differential.html", {"differential": count_kinds(analysis)})
 
 
-@require_POST
 @requires(Act.DECIDE)
+@require_POST
 def decisions(request: HttpRequest, pseudonym: str) -> JsonResponse:
     """Keep decisions: ``{"analysis": 1, "decisions": [{"cell": 3, "seen": 0, "code": "blast"}]}``.
 

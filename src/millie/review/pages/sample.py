@@ -211,8 +211,8 @@ def _compared(before: Analysis, after: Analysis) -> dict[str, Any]:
     }
 
 
-@require_POST
 @requires(Act.DECIDE)
+@require_POST
 def take(request: HttpRequest, pseudonym: str) -> HttpResponse:
     """Put oneself down as the reviewer, so that nobody does the work twice."""
     with transaction.atomic():
@@ -224,8 +224,8 @@ def take(request: HttpRequest, pseudonym: str) -> HttpResponse:
     return redirect("sample", pseudonym)
 
 
-@require_POST
 @requires(Act.DECIDE)
+@require_POST
 def call_again(request: HttpRequest, pseudonym: str) -> HttpResponse:
     """Ask for the call without the cells that people named artefacts."""
     with transaction.atomic():

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
+from millie.review.cells.blind import call_hidden
 from millie.review.diagnoses import DIAGNOSES
 from millie.review.models import Sample
 from millie.review.records import signing
@@ -63,6 +64,7 @@ def _page(request: HttpRequest, sample: Sample, status: int = 200) -> HttpRespon
         "meaning": signing.MEANING,
         "seen": signing.fingerprint(sample) if sample.analysis else "",
         "signatures": [(one, DIAGNOSES[one.diagnosis]) for one in signatures],
+        "hidden": call_hidden(cast("User", request.user), sample),
         "changed": last is not None and not signing.covers(last, sample),
         "entered": request.POST,
     }

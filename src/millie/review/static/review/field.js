@@ -168,19 +168,22 @@ function say(text, kind) {
   status.className = kind;
 }
 
+async function leave(address) {
+  await decisions.settled();
+  location.href = address;
+}
+
 const pan = (x, y) => {
   viewer.viewport.panBy(viewer.viewport.deltaPointsFromPixels(new OpenSeadragon.Point(x, y)), still);
 };
 const zoom = (by) => { viewer.viewport.zoomBy(by, null, still); viewer.viewport.applyConstraints(); };
 const ACTS = {
-  n: () => go(now + 1), p: () => go(now < 0 ? -1 : now - 1),
+  n: () => (now + 1 >= order.length && at.next ? leave(at.next) : go(now + 1)),
+  p: () => (now <= 0 && at.previous ? leave(at.previous) : go(now < 0 ? -1 : now - 1)),
   "+": () => zoom(1.5), "=": () => zoom(1.5), "-": () => zoom(1 / 1.5), 0: () => viewer.viewport.goHome(still),
   arrowleft: () => pan(-90, 0), arrowright: () => pan(90, 0), arrowup: () => pan(0, -90), arrowdown: () => pan(0, 90),
   h: () => { boxes = !boxes; draw(); say(boxes ? "Boxes shown." : "Boxes hidden.", ""); },
-  g: async () => {
-    await decisions.settled();
-    location.href = now < 0 ? at.gallery : `${at.gallery}?cell=${order[now]}`;
-  },
+  g: () => leave(now < 0 ? at.gallery : `${at.gallery}?cell=${order[now]}`),
   z: takeBack, " ": confirmSuggestion, "?": () => help.showModal(),
 };
 
@@ -233,12 +236,18 @@ async function start() {
   }
   order = [...cells.values()].sort((a, b) => a.top - b.top || a.left - b.left).map((cell) => cell.index);
   say(`${order.length} cells in this image. Press n for the next cell, ? for the keys.`, "");
-  const wanted = order.indexOf(Number(new URLSearchParams(location.search).get("cell") ?? -1));
+  const query = new URLSearchParams(location.search);
+  const ends = { first: 0, last: order.length - 1 };
+  const wanted = ends[query.get("at")] ?? order.indexOf(Number(query.get("cell") ?? -1));
   const show = () => {
     place.append(canvas);
     draw();
     if (wanted >= 0) go(wanted);
     performance.mark("field-usable");
+    const image = viewer.world.getItemAt(0);
+    const shown = () => performance.mark("field-shown");
+    if (image.getFullyLoaded()) shown();
+    else image.addOnceHandler("fully-loaded-change", shown);
   };
   if (viewer.isOpen()) show();
   else viewer.addOnceHandler("open", show);

@@ -73,7 +73,7 @@ function arrange() {
 function place() {
   tilePx = Number(tools.size.value);
   linePx = tilePx + CAPTION_PX + GAP_PX;
-  columns = Math.max(1, Math.floor((gallery.clientWidth - 4) / (tilePx + GAP_PX)));
+  columns = Math.max(1, Math.floor((gallery.clientWidth - 4 + GAP_PX) / (tilePx + GAP_PX)));
   lines = [];
   lineOf = new Int32Array(order.length);
   let top = 0;
@@ -375,6 +375,7 @@ let counting = 0;
 function saved(done) {
   const decided = [...cells.values()].filter((cell) => cell.decision).length;
   for (const { cell } of done) dress(cell);
+  if (done.some(({ cell }) => cell === order[cursor])) describe();
   say(`Saved. ${decided.toLocaleString("en-GB")} of ${cells.size.toLocaleString("en-GB")} cells decided.`, "good");
   clearTimeout(counting);
   counting = setTimeout(async () => {
