@@ -90,6 +90,7 @@ def test_cells_that_a_person_took_out_are_left_out_and_the_other_decisions_stay(
     ]
     carried = CellDecision.objects.filter(cell__analysis=new)
     assert {c.carried_from.version for c in carried if c.carried_from} == {2}
+    assert {c.at for c in carried} == {c.carried_from.at for c in carried if c.carried_from}
     run = read_predictions(data.root / new.folder)
     assert run.patients[0].n_cells == new.n_cells
     assert list((data.root / new.folder).glob("overlays/*/*.jpg"))

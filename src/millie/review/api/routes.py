@@ -138,7 +138,7 @@ def list_samples(
     found = with_all(Sample.objects.order_by("submitted_at", "pk"))
     if state:
         found = found.filter(analysis__state=state)
-    if since:
+    if since is not None:
         found = found.filter(submitted_at__gte=_moment(since))
     if status:
         found = with_status(found, status)
