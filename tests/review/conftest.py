@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from django.contrib.auth.models import User
@@ -100,9 +100,12 @@ def images_of(root: Path) -> list[Path]:
     return sorted(root.glob("images/S-drawn/*.jpg"), key=lambda p: int(p.stem.split("-")[1]))
 
 
-@pytest.fixture(autouse=True)
-def _emptied_between_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests on a running server empty all tables afterwards; the triggers would refuse that."""
+@pytest.fixture(autouse=True, scope="session")
+def _emptied_between_tests() -> Iterator[None]:
+    """Tests on a running server empty all tables afterwards; the triggers would refuse that.
+
+    For the whole session: pytest-django empties the tables after a test's own fixtures have ended.
+    """
     from importlib import import_module
 
     from django.core.management.commands import flush
@@ -118,7 +121,9 @@ def _emptied_between_tests(monkeypatch: pytest.MonkeyPatch) -> None:
         with connection.schema_editor() as editor:
             triggers._install(None, editor)
 
-    monkeypatch.setattr(flush.Command, "handle", handle)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flush.Command, "handle", handle)
+        yield
 
 
 @pytest.fixture(scope="session")
