@@ -154,8 +154,8 @@ def environment() -> dict[str, str]:
 @contextmanager
 def served(tmp_path: Path, *words: str) -> Iterator[Server]:
     server = Server(tmp_path / "data", words)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         with suppress(ProcessLookupError, subprocess.TimeoutExpired):
