@@ -34,7 +34,8 @@ def _run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 @pytest.mark.parametrize(
     "command",
     ["demo", "prepare", "detect", "segment", "train", "crossval", "predict", "report", "models",
-     "doctor", "verify", "monitor", "validate", "export", "import-features"],
+     "doctor", "verify", "monitor", "validate", "export", "import-features",
+     "serve", "tokens", "users", "audit", "backup", "restore"],
 )  # fmt: skip
 def test_every_command_explains_itself(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -267,6 +267,8 @@ def test_use_of_a_token_is_noted(client: Client, machine: dict[str, str]) -> Non
         ("get", "/api/v1/samples?page=0", 422),
         ("get", "/api/v1/samples?page=99999999999999999999", 422),
         ("get", "/api/v1/samples?since=yesterday", 422),
+        ("get", "/api/v1/samples?since=", 422),
+        ("get", "/api/v1/samples?since=0.5", 422),
         ("get", "/api/v1/samples?state=%00", 422),
         ("delete", "/api/v1/samples", 405),
     ],

@@ -154,8 +154,8 @@ def environment() -> dict[str, str]:
 @contextmanager
 def served(tmp_path: Path, *words: str) -> Iterator[Server]:
     server = Server(tmp_path / "data", words)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         with suppress(ProcessLookupError, subprocess.TimeoutExpired):
@@ -245,8 +245,8 @@ def test_twenty_samples_at_once_are_all_called(
         assert b"For research use only" in client.report(one)
         assert len(list(client.cells(one))) == 3
         assert len(list(client.samples(status="done"))) == 20
-        with pytest.raises(client_module.ProblemError, match="not a readable image"):
-            client.submit([_CLIENT.with_name("review.md")])
+        with pytest.raises(client_module.ProblemError, match="the file is not an image"):
+            client.submit([_CLIENT])
 
 
 def test_ctrl_c_ends_it_in_order_and_the_next_start_goes_on(
@@ -294,3 +294,29 @@ def test_the_demo_fills_the_worklist(tmp_path: Path) -> None:
         print(f"demo filled after {time.monotonic() - started:.0f} s")
         states = {state for (state,) in server.rows("SELECT state FROM review_analysis")}
         assert len(states) > 1
+
+
+def test_schemathesis_finds_nothing(
+    tmp_path: Path, client_module: ModuleType, crops: list[Path]
+) -> None:
+    pytest.importorskip("schemathesis", reason="needs the extra millie[review-test]")
+    checks = (
+        "not_a_server_error", "status_code_conformance", "content_type_conformance",
+        "response_headers_conformance", "response_schema_conformance", "unsupported_method",
+        "ignored_auth", "missing_required_header", "negative_data_rejection",
+    )  # fmt: skip
+    with served(tmp_path) as server:
+        client = client_module.Client(server.address, server.token())
+        sample = client.wait(client.submit(crops[:1], um_px="0.12"), _PATIENCE_S)["id"]
+        config = tmp_path / "schemathesis.toml"
+        config.write_text(f'[parameters]\n"path.sample_id" = "{sample}"\n')
+        words = [
+            str(Path(sys.executable).with_name("st")), "--config-file", str(config), "run",
+            f"{server.address}/api/v1/openapi.json", "--checks", ",".join(checks),
+            "--header", f"Authorization: Bearer {client.token}", "--max-examples", "50",
+            "--phases", "examples,coverage,fuzzing", "--suppress-health-check", "all",
+        ]  # fmt: skip
+        done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout
+        assert "No issues found" in done.stdout, done.stdout
+        assert server.health() == 200

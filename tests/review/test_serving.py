@@ -189,14 +189,21 @@ def application(environ: dict[str, Any], start: Callable[..., Any]) -> list[byte
 @contextmanager
 def running(tmp_path: Path, **words: Any) -> Iterator[int]:
     server = web_server(application, Service(tmp_path, port=0, **words), tmp_path)
-    thread = threading.Thread(target=server.run)
+    stopped = threading.Event()
+
+    def run() -> None:
+        while not stopped.is_set():
+            wasyncore.loop(0.05, use_poll=False, map=server._map, count=1)
+        server.task_dispatcher.shutdown()
+        wasyncore.close_all(server._map)
+
+    thread = threading.Thread(target=run)
     thread.start()
     try:
         yield server.effective_port
     finally:
-        server.task_dispatcher.shutdown()
-        wasyncore.close_all(server._map)
-        thread.join(10)
+        stopped.set()
+        thread.join(30)
 
 
 def ask(port: int, path: str, length: int, **headers: str) -> tuple[int, str, bytes]:

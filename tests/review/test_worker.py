@@ -13,7 +13,7 @@ from PIL import Image
 from millie.errors import BusyError
 from millie.models.bundle_folder import locate
 from millie.outputs.patient.tables import read_predictions
-from millie.review.jobs import queue, worker
+from millie.review.jobs import calling, queue, worker
 from millie.review.models import CellDecision, Job, JobStatus, Sample
 from millie.review.models import Worker as Seen
 
@@ -117,6 +117,7 @@ def test_a_missing_image_ends_the_job_with_a_text(empty: Sample, data: DataFolde
     queue.enqueue(empty, "")
     worker.Worker().work_once()
     assert "image-1.png" in failed_text()
+    assert str(data.root) not in failed_text()
 
 
 def test_a_damaged_model_ends_the_job_with_a_text(
@@ -182,6 +183,17 @@ def test_a_result_that_comes_after_the_lease_was_lost_is_not_kept(
     worker.Worker().work_once()
     assert sample.analyses.count() == 1
     assert Job.objects.get().leased_by == "another"
+
+
+def test_at_a_start_only_the_folders_of_jobs_that_nobody_is_at_are_removed(
+    empty: Sample, data: DataFolder
+) -> None:
+    jobs = [queue.enqueue(empty, "") for _ in range(3)]
+    for job in jobs:
+        (data.root / "work" / str(job.pk)).mkdir(parents=True)
+    queue.claim("of a server that was killed")
+    calling.sweep(data)
+    assert [path.name for path in (data.root / "work").iterdir()] == [str(jobs[0].pk)]
 
 
 def test_progress_is_told_in_words(empty: Sample, monkeypatch: pytest.MonkeyPatch) -> None:

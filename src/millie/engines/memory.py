@@ -19,6 +19,7 @@ if sys.platform != "win32":
 LEAST_MB = {
     "detect": 1000, "segment": 1000,
     "predict": 2200, "train": 2200, "crossval": 2200, "demo": 2200, "reproduce": 2200,
+    "serve": 2200,
 }  # fmt: skip
 """Address space of the largest process of a command, 1e6 bytes: `segment` was seen to take 850 MB,
 `predict` 2,020 MB (two cores), most of it reserved by libraries and never used."""

@@ -13,6 +13,7 @@ from ninja import File, Form, Header, NinjaAPI, Query, Status
 from ninja import Path as InPath
 from ninja.errors import HttpError
 from ninja.files import UploadedFile
+from pydantic import WithJsonSchema
 
 from millie import __version__
 from millie.outputs.result_folder import page_of
@@ -39,6 +40,7 @@ _MOST_PAGES = 1_000_000
 SampleId = Annotated[
     str, InPath(pattern=r"^S-[a-z0-9]{1,14}$", description="Pseudonym of a sample.")
 ]
+Moment = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
 PageNumber = Annotated[int, Query(ge=1, le=_MOST_PAGES)]
 PerPage = Annotated[int, Query(ge=1, le=500)]
 
@@ -126,7 +128,8 @@ def list_samples(
     ] = None,
     status: schemas.Status | None = None,
     since: Annotated[
-        datetime | None, Query(description="Submitted at this time or later; UTC if not said.")
+        Moment | None,
+        Query(description="Submitted at this time or later (ISO 8601); UTC if not said."),
     ] = None,
     page: PageNumber = 1,
     per_page: PerPage = 100,
@@ -135,14 +138,21 @@ def list_samples(
     found = with_all(Sample.objects.order_by("submitted_at", "pk"))
     if state:
         found = found.filter(analysis__state=state)
-    if since:
-        moment = since if since.tzinfo else since.replace(tzinfo=UTC)
-        found = found.filter(submitted_at__gte=moment)
+    if since is not None:
+        found = found.filter(submitted_at__gte=_moment(since))
     if status:
         found = with_status(found, status)
     total = found.count()
     items = [shown(sample) for sample in found[(page - 1) * per_page : page * per_page]]
     return {"items": items, **paged(page, per_page, total)}
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise HttpError(422, f"since: '{text[:40]}' is no time as 2026-03-01T08:00:00Z") from error
 
 
 @api.get(

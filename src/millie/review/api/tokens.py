@@ -96,7 +96,12 @@ class Scope(HttpBearer):
         self.scope = scope
 
     def authenticate(self, request: HttpRequest, token: str) -> Any:  # noqa: ARG002
-        """The token; raises what ninja answers with 401 or 403."""
+        """The token that a machine showed.
+
+        Raises:
+            AuthenticationError: it is not valid: 401.
+            HttpError: it lacks the scope: 403.
+        """
         found = token_of(token)
         if found is None:
             raise AuthenticationError

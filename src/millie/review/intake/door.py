@@ -209,10 +209,9 @@ def admit(
 
 
 def sweep(data: DataFolder) -> None:
-    """Remove what a killed server left; call while nothing else works in the data folder."""
-    for folder in (data.incoming, data.root / "work"):
-        for path in folder.glob("*"):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+    """Remove what a killed server left: uploads that nobody awaits, images that no sample names."""
+    for path in data.incoming.iterdir():
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
     _take_back(sorted(data.images.iterdir()))
 
 
@@ -239,7 +238,9 @@ def _images(files: Sequence[Sent]) -> tuple[list[Sent], list[str]]:
         raise RefusedError(refusals)
     images = list({one.sha256: one for one in reversed(found)}.values())[::-1]
     if not images:
-        what = f"none of the {aside} files is an image" if aside else "no file was sent"
+        what = "no file was sent"
+        if aside:
+            what = "the file is not an image" if aside == 1 else "none of the files is an image"
         raise RefusedError([Refusal("", f"{what}; send JPEG, PNG, TIFF, BMP, DICOM or slides")])
     notes = [f"{_files(aside)} not an image: left aside"] if aside else []
     if again := len(found) - len(images):

@@ -73,7 +73,11 @@ def check_length(n_bytes: int, folder: Path) -> None:
 
 
 def check_space(n_bytes: int, folder: Path) -> None:
-    """Check that there is room; raises NoSpaceError as :func:`check_length`."""
+    """Check that there is room.
+
+    Raises:
+        NoSpaceError: there is not.
+    """
     free = shutil.disk_usage(folder).free
     if free < n_bytes + RESERVE_BYTES:
         raise NoSpaceError(

@@ -21,6 +21,7 @@ from millie.outputs.patient.tables import read_predictions
 from millie.outputs.report import write_prediction_run
 from millie.outputs.result_folder import new_results
 from millie.pipeline.caller import KeptModel, settings_for
+from millie.review.models import Job, JobStatus
 from millie.types import Problem
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from millie.pipeline import Progress
     from millie.review.data_folder import DataFolder
-    from millie.review.models import Analysis, Job, Sample
+    from millie.review.models import Analysis, Sample
 
 _AT_A_TIME = 64
 """Cells that are held in memory while a bag is copied."""
@@ -119,7 +120,7 @@ def images_of(work: Work) -> Iterator[Path]:
     Raises:
         MissingFileError: an image is no longer in the data folder.
     """
-    outer = work.data.root / "work" / f"job-{work.job.pk}"
+    outer = _folders(work.data) / str(work.job.pk)
     shutil.rmtree(outer, ignore_errors=True)  # of a killed attempt
     folder = outer / work.sample.pseudonym
     folder.mkdir(mode=0o700, parents=True)
@@ -135,6 +136,22 @@ def images_of(work: Work) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(outer, ignore_errors=True)
+
+
+def sweep(data: DataFolder) -> None:
+    """Remove the temporary folders of jobs that nobody is at.
+
+    A worker outlives a server that is killed, and ends its job: that one's folder stays.
+    """
+    running = Job.objects.filter(status=JobStatus.RUNNING).values_list("pk", flat=True)
+    at_work = {str(pk) for pk in running}
+    for path in _folders(data).glob("*"):
+        if path.name not in at_work:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _folders(data: DataFolder) -> Path:
+    return data.root / "work"
 
 
 def _link(source: Path, target: Path) -> None:

@@ -105,7 +105,9 @@ class Worker:
             time.sleep(_IDLE_S)
             return "busy"
         except (ConfigError, DataError, MissingError) as error:
-            queue.fail(job, self.name, str(error))
+            # Pages show it, and people need no paths of the server.
+            text = str(error).replace(str(settings.DATA.root), "the data folder")
+            queue.fail(job, self.name, text)
             return "failed"
         except OSError as error:
             queue.retry(job, self.name, _told(error))

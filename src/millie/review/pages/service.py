@@ -23,7 +23,11 @@ def healthz(_: HttpRequest) -> JsonResponse:
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Prometheus metrics, for this machine itself or with a token of the scope ``metrics``."""
+    """Prometheus metrics, for this machine itself or with a token of the scope ``metrics``.
+
+    Raises:
+        PermissionDenied: neither.
+    """
     if not (_is_here(request) or _has_token(request)):
         raise PermissionDenied("metrics are for this machine, or need a token with that scope")
     return HttpResponse(generate_latest(REGISTRY), content_type=CONTENT_TYPE_LATEST)

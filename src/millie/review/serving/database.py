@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
-
 from django.contrib.auth.models import Group, User
 from django.core.management import call_command
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, connection
 from django.db.migrations.loader import MigrationLoader
 
 from millie.errors import ConfigError
-from millie.review.records.audit import record
 from millie.review.roles import Role
+from millie.review.users import accounts
 
 APP = "review"
 
@@ -53,28 +51,18 @@ def has_users() -> bool:
 
 
 def demo_user(name: str) -> str:
-    """A user with every role and a new password, where no other user is.
+    """A user with every role, where no other user is.
+
+    Returns:
+        A new password.
 
     Raises:
         ConfigError: the data folder has users of its own.
     """
     if User.objects.exclude(username=name).exists():
         raise ConfigError(
-            "--demo is for a data folder of its own: this one has users; name a new one"
+            "--demo is for a data folder of its own, and this one has users: name a new folder"
         )
-    User.objects.filter(username=name).delete()
-    return first_user(name, *Role)
-
-
-def first_user(name: str, *roles: Role) -> str:
-    """Make a user with a password drawn at random.
-
-    Returns:
-        The password.
-    """
-    password = "-".join(secrets.token_hex(3) for _ in range(3))
-    with transaction.atomic():
-        user = User.objects.create_user(name, password=password)
-        user.groups.set(Group.objects.filter(name__in=[role.value for role in roles]))
-        record("system", "user.added", name, roles=sorted(role.value for role in roles))
-    return password
+    if User.objects.filter(username=name).exists():
+        return accounts.reset(name)
+    return accounts.add(name, list(Role))

@@ -6,6 +6,7 @@ works, not how well the model does.
 
 from __future__ import annotations
 
+import csv
 import logging
 import shutil
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from millie.review.data_folder import DataFolder
 
 _SEED = 5
-_CELLS = 100
+_CELLS = 60
 """A patient: enough for a call of a disease, few enough for a minute."""
 SENDER = "demo"
 
@@ -38,9 +39,11 @@ def fill() -> None:
     try:
         if Sample.objects.filter(submitted_by=SENDER).exists():
             return
-        drawn = write_cohort(films, 1, _SEED, cells_per_patient=_CELLS).parent
-        for folder in sorted((drawn / "images").iterdir()):
-            _submit(data, folder)
+        manifest = write_cohort(films, 1, _SEED, cells_per_patient=_CELLS)
+        with manifest.open(encoding="utf-8-sig", newline="") as stream:
+            scales = {row["patient"]: float(row["um_px"]) for row in csv.DictReader(stream)}
+        for patient, um_px in sorted(scales.items()):
+            _submit(data, films / "images" / patient, um_px)
     except (MillieError, OSError) as error:
         log.warning("demo not filled", extra={"error": type(error).__name__})
     finally:
@@ -48,10 +51,10 @@ def fill() -> None:
         connection.close()
 
 
-def _submit(data: DataFolder, folder: Path) -> None:
+def _submit(data: DataFolder, folder: Path, um_px: float) -> None:
     with tray(data) as sent:
         for path in sorted(folder.iterdir()):
             with path.open("rb") as stream:
                 sent.put(f"{folder.name}/{path.name}", stream)
-        sample = admit(data, sent, About(SENDER, specimen="blood"))
+        sample = admit(data, sent, About(SENDER, specimen="blood", um_px=um_px))
     log.info("submitted", extra={"sample": sample.pseudonym})

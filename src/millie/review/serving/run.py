@@ -50,17 +50,21 @@ def _serve(
 ) -> None:
     # Modules with tables can be imported once Django is set up.
     from django.core.wsgi import get_wsgi_application  # noqa: PLC0415
+    from django.urls import get_resolver  # noqa: PLC0415
 
-    from millie.review.intake.door import sweep  # noqa: PLC0415
+    from millie.review.intake import door  # noqa: PLC0415
+    from millie.review.jobs import calling  # noqa: PLC0415
     from millie.review.serving import database, demo  # noqa: PLC0415
     from millie.review.serving.beside import Beside  # noqa: PLC0415
     from millie.review.serving.logs import set_up_logs  # noqa: PLC0415
     from millie.review.serving.web import web_server  # noqa: PLC0415
 
+    get_resolver().url_patterns  # noqa: B018 - every view is imported now, not at the first request
     database.bring_up_to_date()
     for line in _users(service):
         say(line)
-    sweep(data)
+    door.sweep(data)
+    calling.sweep(data)
     server = web_server(get_wsgi_application(), service, data.incoming)
     set_up_logs()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -83,6 +87,7 @@ def _users(service: Service) -> list[str]:
     """
     from millie.review.roles import Role  # noqa: PLC0415
     from millie.review.serving import database  # noqa: PLC0415
+    from millie.review.users import accounts  # noqa: PLC0415
 
     if service.demo:
         password = database.demo_user(DEMO)
@@ -94,7 +99,7 @@ def _users(service: Service) -> list[str]:
             "nobody can log in yet: start once without --host and --behind-proxy, note the "
             "administrator's password and make users (`millie users add`)"
         )
-    password = database.first_user(ADMINISTRATOR, Role.ADMINISTRATOR, Role.SUPERVISOR)
+    password = accounts.add(ADMINISTRATOR, [Role.ADMINISTRATOR, Role.SUPERVISOR])
     return [
         f"First start: log in as '{ADMINISTRATOR}' with the password {password}",
         "It is shown this once. Make a user for each person with `millie users add`.",

@@ -57,9 +57,11 @@
   drop.addEventListener("drop", async (event) => {
     event.preventDefault();
     drop.classList.remove("over");
-    const entries = Array.from(event.dataTransfer.items, (item) => item.webkitGetAsEntry()).filter(Boolean);
+    // Both must be asked for before anything is awaited: the list is empty afterwards.
+    const found = Array.from(event.dataTransfer.items, (item) => [item.webkitGetAsEntry(), item.getAsFile()]);
     byId("files").value = byId("folder").value = "";
-    choose((await Promise.all(entries.map(below))).flat());
+    const parts = found.map(([entry, file]) => (entry ? below(entry) : file ? [{ file, path: file.name }] : []));
+    choose((await Promise.all(parts)).flat());
   });
 
   function tell(kind, text, lines = []) {

@@ -1,4 +1,8 @@
-"""The database itself refuses to change or remove what is kept for good."""
+"""The database itself refuses to change or remove what is kept for good.
+
+SQLite loses the triggers of a table that a later migration makes anew (``AlterField`` and the like):
+such a migration must end with these operations again.
+"""
 
 from typing import Any
 
@@ -47,5 +51,5 @@ def _remove(_: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("review", "0020_times_of_decisions")]
+    dependencies = [("review", "0001_initial")]
     operations = [migrations.RunPython(_install, _remove)]
