@@ -159,7 +159,10 @@ def test_images_and_other_vectors_are_refused(
     wide = cohort(tmp_path / "wide", 1, ("A", "B"), 3, width=DIM + 1)
     done = pipeline.predict(model, wide.patients[0].images[0].path, tmp_path / "calls")
     (failure,) = done.failures
-    assert f"7 numbers per cell, but of-vectors 1 expects {DIM} numbers per cell" in failure.message
+    assert (
+        f"7 numbers per cell, but of-vectors 1.0.0 expects {DIM} numbers per cell"
+        in failure.message
+    )
 
 
 def test_a_store_that_names_no_encoder_is_not_trained_on(tmp_path: Path) -> None:
