@@ -28,7 +28,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 __all__ = [
-    "Config", "__version__", "crossval", "detect", "load_bundle", "monitor", "predict",
+    "Config", "__version__", "crossval", "detect", "evaluate", "load_bundle", "monitor", "predict",
     "prepare", "read_cohort", "segment", "train", "validate",
 ]  # fmt: skip
 

@@ -2,6 +2,7 @@
 from millie.config import Config as Config
 from millie.pipeline import crossval as crossval
 from millie.pipeline import detect as detect
+from millie.pipeline import evaluate as evaluate
 from millie.pipeline import load_bundle as load_bundle
 from millie.pipeline import monitor as monitor
 from millie.pipeline import predict as predict
@@ -12,7 +13,7 @@ from millie.pipeline import train as train
 from millie.pipeline import validate as validate
 
 __all__ = [
-    "Config", "__version__", "crossval", "detect", "load_bundle", "monitor", "predict",
+    "Config", "__version__", "crossval", "detect", "evaluate", "load_bundle", "monitor", "predict",
     "prepare", "read_cohort", "segment", "train", "validate",
 ]  # fmt: skip
 __version__: str

@@ -17,12 +17,12 @@ from millie.errors import MissingPackageError
 from millie.pipeline.results import Result
 
 NAMES = {
-    "Config", "crossval", "detect", "load_bundle", "monitor", "predict", "prepare", "read_cohort",
-    "segment", "train", "validate",
+    "Config", "crossval", "detect", "evaluate", "load_bundle", "monitor", "predict", "prepare",
+    "read_cohort", "segment", "train", "validate",
 }  # fmt: skip
 SESSION = (
     "read_cohort", "segment", "crossval", "train", "load_bundle", "predict", "monitor",
-    "validate", "detect",
+    "validate", "evaluate", "detect",
 )  # fmt: skip
 """Functions in the order of a notebook; the example of each goes on where the last one ended."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from millie.cli import (
     bundles,
+    evaluation,
     exports,
     images,
     models,
@@ -24,6 +25,7 @@ from millie.cli.exits import explained
 __all__ = [
     "app",
     "bundles",
+    "evaluation",
     "exports",
     "images",
     "main",

@@ -17,6 +17,7 @@ from millie.config import Config
 from millie.errors import ConfigError, MissingFileError
 from millie.outputs.result_folder import STORE, check_kind, new_results, one_at_a_time, record_files
 from millie.pipeline.detect_cells import detect_in_files
+from millie.pipeline.evaluate_decisions import evaluate
 from millie.pipeline.import_features import fill_vectors
 from millie.pipeline.inputs import (
     PathLike,
@@ -36,6 +37,7 @@ from millie.pipeline.pseudonyms import check_no_names, pseudonymised
 from millie.pipeline.results import (
     CrossvalResult,
     DetectResult,
+    EvaluateResult,
     MonitorResult,
     PredictResult,
     SegmentResult,
@@ -58,9 +60,10 @@ if TYPE_CHECKING:
     from millie.pipeline.caller import KeptModel
 
 __all__ = [
-    "CrossvalResult", "DetectResult", "MonitorResult", "PredictResult", "Progress", "SegmentResult",
-    "TrainResult", "ValidateResult", "crossval", "detect", "load_bundle", "monitor", "predict",
-    "prepare", "read_cohort", "segment", "silent", "train", "validate",
+    "CrossvalResult", "DetectResult", "EvaluateResult", "MonitorResult", "PredictResult",
+    "Progress", "SegmentResult", "TrainResult", "ValidateResult", "crossval", "detect", "evaluate",
+    "load_bundle", "monitor", "predict", "prepare", "read_cohort", "segment", "silent", "train",
+    "validate",
 ]  # fmt: skip
 
 

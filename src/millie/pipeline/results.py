@@ -267,6 +267,29 @@ class MonitorResult(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluateResult(Result):
+    """Calls beside conclusions of the review app; a row a figure.
+
+    Attributes:
+        out: folder of the tables.
+        n_samples: with a call and a conclusion.
+        figures: see :meth:`rows`.
+        remarks: what must be considered with them.
+        problems: runs and patients that could not be used.
+    """
+
+    out: Path
+    n_samples: int
+    figures: tuple[Mapping[str, Any], ...] = field(repr=False)
+    remarks: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = field(default=(), repr=False)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As ``evaluation.csv``: ``section, figure, value, low, high, n, ...``."""
+        return [dict(row) for row in self.figures]
+
+
+@dataclass(frozen=True, slots=True)
 class ValidateResult(Result):
     """A laboratory's validation judged against its plan; a row a criterion.
 
