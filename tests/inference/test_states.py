@@ -74,6 +74,8 @@ def lost() -> Found:
 
 FOUND: dict[str, Found] = {
     "no image gives a cell, or the patient's cells lie under another diagnosis too": lost(),
+    "a disease would be called or the state be urgent, all gates are passed, but hardly any "
+    "immature cells are seen": call(CALM, APL=(0.01, 0.55), immature=Immature(0.02, 0.03, 0.05)),
     "another model sees something else for certain; APL's probability is below its limit": call(
         {"AML": 0.9, "APL": 0.1}, asked=(0.05, 0.1, 0.05, 0.8), APL=(0.05, 0.7)
     ),
@@ -89,8 +91,6 @@ FOUND: dict[str, Found] = {
     "the same where the class that must not wait is not APL": call(
         {"normal": 0.1, "AML": 0.7, "ALL": 0.2}, positive="ALL", ALL=(0.1, 0.6)
     ),
-    "a disease would be called or the state be urgent, all gates are passed, but hardly any "
-    "immature cells are seen": call(CALM, APL=(0.01, 0.55), immature=Immature(0.02, 0.03, 0.05)),
     "a gate failed, or another model is not certain of any disease; APL would be called": call(
         SUSPECT, quality=dataclasses.replace(GOOD, n_usable=20)
     ),

@@ -60,13 +60,15 @@ def immature_cells(network: MilNetwork, encoder: str, cells: Tensor) -> NDArray[
         cells: vectors (N, D).
     """
     fusion = network.aggregator
-    knows = encoder == "blood_cell" and isinstance(fusion, TypeSharesAggregator)
-    if not knows or fusion.n_types != len(TYPES):
+    if encoder != "blood_cell" or not isinstance(fusion, TypeSharesAggregator):
+        return None
+    if fusion.n_types != len(TYPES):
         return None
     with torch.no_grad():
         types = fusion.types(network.standardiser(cells))
-    own = types[:, [TYPES.index(name) for name in IMMATURE]]
-    return own.double().sum(dim=1).numpy()
+    young = [TYPES.index(name) for name in IMMATURE]
+    found: NDArray[np.float64] = types[:, young].double().sum(dim=1).numpy()
+    return found
 
 
 def immature(
