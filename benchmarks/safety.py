@@ -58,9 +58,38 @@ def typed(data: Path) -> dict[str, list[Path]]:
     return {p.name: find_images(p) for p in folders if p.name != "platelet"}
 
 
+ADULT = {
+    "neutrophil": (2.0, 7.0), "lymphocyte": (1.0, 3.0), "monocyte": (0.2, 1.0),
+    "eosinophil": (0.02, 0.5), "basophil": (0.02, 0.1),
+}  # fmt: skip
+"""Cells of healthy adults, 10^9 per litre (Dacie and Lewis, Practical Haematology, 12th edition,
+table 2.1): all that their films show, where mixtures below hold any type in any share."""
+
+
+def differentials(
+    files: dict[str, list[Path]], rng: np.random.Generator, cells: int
+) -> Iterator[list[Path]]:
+    """Bags of a healthy adult's types of cell, each file in one of them, until one type is out."""
+    left = {kind: list(rng.permutation(np.array(files[kind]))) for kind in ADULT}
+    while True:
+        counts = np.array([rng.uniform(*ADULT[kind]) for kind in ADULT])
+        shares = rng.multinomial(cells, counts / counts.sum())
+        if any(count > len(left[kind]) for kind, count in zip(left, shares, strict=True)):
+            return
+        bag: list[Path] = []
+        for kind, count in zip(left, shares, strict=True):
+            bag += left[kind][:count]
+            left[kind] = left[kind][count:]
+        yield bag
+
+
 def healthy(data: Path, work: Path) -> Iterator[tuple[str, Iterator[Sample], float]]:
     """Mixtures of normal cells, one type alone, and fields, with um/px."""
     rng = np.random.default_rng(1)
+    for cells in (100, 230):
+        adults = enumerate(differentials(typed(data), np.random.default_rng(cells), cells))
+        alike = ((f"adult-{cells}-{i}", [*map(read, bag)]) for i, bag in adults)
+        yield f"healthy differentials, {cells} cells", alike, 0.1
     bags = [bag for bag in mixtures(typed(data), rng) if len(bag) >= SAMPLE]
     yield "healthy donors, Barcelona", ((f"pbc-{i}", [*map(read, bag)])
                                         for i, bag in enumerate(bags)), 0.1  # fmt: skip

@@ -12,6 +12,7 @@ import torch
 from millie.config import PredictionConfig
 from millie.inference.calls import CallRule, decide
 from millie.inference.gates import failed_gates
+from millie.inference.immature import Immature
 from millie.inference.magnification import unfamiliar_magnification
 from millie.inference.quality import SampleQuality
 from millie.inference.reasons import CATALOGUE, Code
@@ -47,6 +48,7 @@ def call(
     asked: tuple[float, ...] = (),
     quality: SampleQuality = GOOD,
     read_um_px: float | None = None,
+    immature: Immature | None = None,
     **ranges: Ends,
 ) -> Found:
     """The state of a sample; ``asked`` are the probabilities of the other model."""
@@ -58,7 +60,9 @@ def call(
     scale = unfamiliar_magnification(read_um_px, {"um_px": torch.full((20,), 0.1)})
     failed = (*failed_gates(quality, LIMITS, CONFIG), *scale, *doubt)
     ends = {label: (p, p) for label, p in probabilities.items()} | ranges
-    return decide(probabilities, rule, quality, failed, CONFIG, ends, elsewhere=ruled_out)
+    return decide(
+        probabilities, rule, quality, failed, CONFIG, ends, elsewhere=ruled_out, immature=immature
+    )
 
 
 def bad(**changes: float) -> Found:
@@ -72,6 +76,8 @@ def lost() -> Found:
 
 FOUND: dict[str, Found] = {
     "no image gives a cell, or the patient's cells lie under another diagnosis too": lost(),
+    "a disease would be called or the state be urgent, all gates are passed, but hardly any "
+    "immature cells are seen": call(CALM, APL=(0.01, 0.55), immature=Immature(0.02, 0.03, 0.05)),
     "another model sees something else for certain; APL's probability is below its limit": call(
         {"AML": 0.9, "APL": 0.1}, asked=(0.05, 0.1, 0.05, 0.8), APL=(0.05, 0.7)
     ),

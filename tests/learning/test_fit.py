@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 
 from millie.bags.store import BagReader, Store
 from millie.config import Config
 from millie.errors import ConfigError, MissingFileError, TrainingError
+from millie.inference.immature import LIMIT, immature_cells
 from millie.inference.trained_on import image_codes
+from millie.learning.ensemble import Material
 from millie.learning.fit import fit, fit_bundle
+from millie.learning.material import participants
+from millie.learning.sampling import EmbeddedCells
 from millie.models.bundle import load_bundle
 from millie.models.encoders import build_encoder
 from millie.models.weights import weights_digest
@@ -53,6 +58,28 @@ def test_everything_a_bundle_needs(toy_store: Store, config: Config) -> None:
     assert sum(fitted.provenance["n_held_out"]) == 12
     text = json.dumps(fitted.provenance)
     assert "apl-00" not in text, "no pseudonyms in a bundle"
+
+
+def test_the_least_share_of_immature_cells_is_that_of_patients_with_the_urgent_class(
+    toy_store: Store,
+) -> None:
+    config = Config().with_settings(["training.max_epochs=1", "training.ensemble=2"])
+    encoder, rng = build_encoder(config.model), np.random.default_rng(0)
+    cells = {
+        patient: rng.normal(0, 5, (8, encoder.dim)).astype(np.float32)
+        for patient in participants(toy_store).labels
+    }
+    material = Material(EmbeddedCells(cells), encoder.dim, types=encoder.types)
+    fitted = fit(toy_store, config, material=(material, "0" * 64))
+    shares = {
+        patient: immature_cells(fitted.networks[0], "blood_cell", torch.from_numpy(own)).mean()
+        for patient, own in cells.items()
+    }
+    apl = [share for patient, share in shares.items() if patient.startswith("apl")]
+    assert len(apl) == 6
+    assert fitted.limits[LIMIT] == pytest.approx(min(apl))
+    assert LIMIT not in fit(toy_store, config.with_settings([
+        "model.aggregator=mean"]), material=(material, "0" * 64)).limits  # fmt: skip
 
 
 def test_bundle_loads_and_reproduces_its_golden_sample(

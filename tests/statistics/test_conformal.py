@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from millie.errors import ConfigError
+from millie.models.bundle import load_bundle
 from millie.statistics.conformal import (
     exclusion,
     in_words,
@@ -55,6 +57,55 @@ def test_sets_hold_the_true_class_in_each_class(alpha: float) -> None:
             held[label].append(p_values(reference, truth, p)[label] > alpha)
     for label in (0, 1):
         assert np.mean(held[label]) >= 1 - alpha - 0.03
+
+
+class _Stated:
+    """A classifier of crepes' kind whose features are the probabilities themselves."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes_ = np.arange(classes)
+
+    def predict_proba(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return x
+
+
+def _drawn(seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """40 patients of three classes, tied probabilities among them."""
+    rng = np.random.default_rng(seed)
+    truth = np.r_[0, 1, 2, rng.integers(0, 3, 37)]
+    p = rng.dirichlet(np.ones(3), 40) + np.eye(3)[truth] * rng.random((40, 1))
+    return np.round(p / p.sum(axis=1, keepdims=True), 2), truth
+
+
+def _shipped(name: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    return load_bundle(name).held_out
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        *((_drawn, seed) for seed in range(5)),
+        (_shipped, "apl-blood"),
+        (_shipped, "acute-leukaemia"),
+    ],
+    ids=lambda made: f"{made[0].__name__.strip('_')}-{made[1]}",
+)
+def test_p_values_and_sets_are_those_of_crepes(reference: tuple) -> None:
+    crepes = pytest.importorskip("crepes", reason="pip install crepes (extra dev)")
+    made, of = reference
+    held_out, truth = made(of)
+    rng = np.random.default_rng(7)
+    new = np.r_[held_out[:20], rng.dirichlet(np.ones(held_out.shape[1]), 50)]
+    oracle = crepes.WrapClassifier(_Stated(held_out.shape[1]))
+    oracle.calibrate(held_out, truth, class_cond=True)
+    ours = np.stack([p_values(held_out, truth, p) for p in new])
+    assert np.allclose(ours, oracle.predict_p(new, smoothing=False), atol=1e-12)
+    for alpha in (0.05, 0.1, 0.2):
+        sets = oracle.predict_set(new, confidence=1 - alpha, smoothing=False)
+        held = np.array([[label in own for label in oracle.learner.classes_] for own in sets])
+        # what stands on the limit itself may fall to either side of it by rounding
+        clear = ~np.isclose(ours, alpha, atol=1e-9)
+        assert np.array_equal((ours > alpha)[clear], held[clear])
 
 
 def test_p_values_of_no_patients_exclude_nothing() -> None:

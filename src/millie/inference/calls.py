@@ -2,8 +2,9 @@
 
 A call stands where every gate is passed, where its probability reaches the limits, and where no new
 draw of the patient's cells would overturn it; the class that must not wait is suspected by its
-probability alone, and where it is neither suspected nor excluded, the state is urgent. This module
-owns the limits' meaning and the states; measures are the gates' business.
+probability alone, and where it is neither suspected nor excluded, the state is urgent. No disease
+is named and nothing is urgent where hardly any immature cells are seen. This module owns the
+limits' meaning and the states; measures are the gates' business.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from millie.config import PredictionConfig
+from millie.inference.immature import Immature
 from millie.inference.quality import SampleQuality
 from millie.inference.reasons import Code, reason
 from millie.statistics.conformal import CERTAIN, in_words
@@ -67,6 +69,7 @@ def decide(
     ranges: Mapping[str, tuple[float, float]],
     *,
     elsewhere: Sequence[Reason] = (),
+    immature: Immature | None = None,
 ) -> tuple[str, tuple[Reason, ...]]:
     """The state a prediction ends in, and why.
 
@@ -83,6 +86,9 @@ def decide(
         ranges: ends of each probability's interval, by class; hold the probability.
         elsewhere: why another model rules out all of these diseases. No name is given then, and the
             interval of the class that must not wait is no reason for urgency, its probability is.
+        immature: cells that look immature; None: not known, or not to be relied upon because a
+            gate failed. Where fewer are seen than patients with the class that must not wait have,
+            no disease is named and nothing is urgent.
 
     Returns:
         ``NO_SIGNAL``, a disease label (APL as ``APL_SUSPECT``), ``INDETERMINATE`` or
@@ -95,18 +101,21 @@ def decide(
     if elsewhere and probabilities[urgent] < rule.excluded_below:
         return INDETERMINATE, (*failed, *elsewhere)
     open_ended = urgent_open(probabilities, ranges, rule, called)
-    reasons = (*open_ended, *failed, *elsewhere)
-    if not reasons and state == NO_SIGNAL:
-        reasons = _why_not_negative(probabilities, ranges, quality, rule, config)
-    elif not reasons:
-        reasons = _why_not_disease(probabilities, ranges, rule, config)
-    if not reasons:
+    others = (*failed, *elsewhere)
+    if not open_ended and not others and state == NO_SIGNAL:
+        others = _why_not_negative(probabilities, ranges, quality, rule, config)
+    elif not open_ended and not others:
+        others = _why_not_disease(probabilities, ranges, rule, config)
+    named = not open_ended and not others
+    if named and (state == NO_SIGNAL or immature is None or immature.seen):
         return state, ()
-    if open_ended:
-        return URGENT, reasons
-    if ranges[urgent][1] >= rule.excluded_below:
-        return URGENT, (_not_excluded(urgent, ranges[urgent], rule.excluded_below, rule), *reasons)
-    return INDETERMINATE, reasons
+    if not open_ended and ranges[urgent][1] >= rule.excluded_below:
+        open_ended = (_not_excluded(urgent, ranges[urgent], rule.excluded_below, rule),)
+    if (named or open_ended) and immature is not None and not immature.seen:
+        label = urgent if open_ended else called
+        few = _few_immature(label, ranges[label], immature, rule.supported)
+        return INDETERMINATE, (few, *others)
+    return URGENT if open_ended else INDETERMINATE, (*open_ended, *others)
 
 
 def urgent_open(
@@ -139,6 +148,16 @@ def _not_excluded(urgent: str, ends: tuple[float, float], limit: float, rule: Ca
         f"excluded below {limit:.2f}"
     )
     return reason(_not_excluded_code(urgent), text)
+
+
+def _few_immature(label: str, ends: tuple[float, float], found: Immature, most: float) -> Reason:
+    text = (
+        f"hardly any immature cells: {found.share:.1%} of the cells look like blasts or "
+        f"promyelocytes, at most {found.high:.1%} when cells are drawn anew, and "
+        f"{found.limit:.1%} is the least that supports a disease; yet the probability of {label} "
+        f"lies {_between(ends, most)}"
+    )
+    return reason(Code.FEW_IMMATURE_CELLS, text)
 
 
 def _between(ends: tuple[float, float], most: float) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from millie.config import PredictionConfig
 from millie.errors import BundleError, ConfigError
+from millie.inference.immature import LIMIT as IMMATURE
 from millie.inference.quality import SampleQuality
 from millie.inference.reasons import Code, reason
 from millie.types import Measure, Reason
@@ -69,7 +70,7 @@ _INFORMATION = (
 )  # fmt: skip
 """Measures without a limit: shown, never a reason."""
 _LIMITS = frozenset({
-    "min_cells", "min_cells_negative", *(gate.limit for gate in _GATES),
+    "min_cells", "min_cells_negative", IMMATURE, *(gate.limit for gate in _GATES),
 })  # fmt: skip
 _MARGINS = {"sharpness": 0.5, "stain": 0.5, "saturation": 0.5}
 """Share of the lowest training patient that still passes; docs/safety.md has what is refused."""

@@ -23,6 +23,7 @@ from millie.inference.calls import decide
 from millie.inference.embed import Progress, ahead
 from millie.inference.explain import StreamedBag, find_winners
 from millie.inference.gates import failed_gates, measures, reference_distance
+from millie.inference.immature import immature
 from millie.inference.magnification import read_um_px, unfamiliar_magnification
 from millie.inference.operating import bundle_rule, not_excluded
 from millie.inference.quality import QualityMeter, SampleQuality
@@ -93,11 +94,15 @@ def predict_bag(
     rule = bundle_rule(bundle, config)
     failed = failed_gates(quality, manifest.qc, config, bundle.reference)
     failed += unfamiliar_magnification(read_um_px(reader), bundle.reference)
+    young = None  # shares of types mean little where a gate of quality failed
+    if not failed:
+        encoder = manifest.encoder.name
+        young = immature(bundle.networks[0], encoder, seen.features[0], manifest.qc)
     doubt, ruled_out = screen.ask(seen.features, bundle.labels) if screen else ((), ())
     failed += doubt
     ranges = probability_ranges(bundle.networks, seen.features, bundle.probabilities, probabilities)
     state, reasons = decide(
-        probabilities, rule, quality, failed, config, ranges, elsewhere=ruled_out
+        probabilities, rule, quality, failed, config, ranges, elsewhere=ruled_out, immature=young
     )
     looks = _looks(reader, types.looks_like(seen.features[0])) if types else ()
     return Prediction(

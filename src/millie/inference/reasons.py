@@ -31,6 +31,7 @@ class Code(StrEnum):
     NO_PICTURES = "NO_PICTURES"
     APL_NOT_EXCLUDED = "APL_NOT_EXCLUDED"
     POSITIVE_NOT_EXCLUDED = "POSITIVE_NOT_EXCLUDED"
+    FEW_IMMATURE_CELLS = "FEW_IMMATURE_CELLS"
     LEUKAEMIA_NOT_CERTAIN = "LEUKAEMIA_NOT_CERTAIN"
     LEUKAEMIA_NOT_EXCLUDED = "LEUKAEMIA_NOT_EXCLUDED"
     DISEASE_NOT_SETTLED = "DISEASE_NOT_SETTLED"
@@ -102,6 +103,11 @@ CATALOGUE: dict[Code, Entry] = {
     Code.APL_NOT_EXCLUDED: Entry("APL is neither called nor excluded", _APL),
     Code.POSITIVE_NOT_EXCLUDED: Entry(
         "the model's urgent class, where that is not APL, is neither called nor excluded", _POSITIVE
+    ),
+    Code.FEW_IMMATURE_CELLS: Entry(
+        "a disease is likely or not excluded by its probability, but hardly any immature cells "
+        "are seen",
+        _NARROWER,
     ),
     Code.LEUKAEMIA_NOT_CERTAIN: Entry("a disease is likely but health is not excluded", _NARROWER),
     Code.LEUKAEMIA_NOT_EXCLUDED: Entry("health is likely but disease is not excluded", _NARROWER),

@@ -20,7 +20,9 @@ from millie import __version__
 from millie.bags.store import BagReader
 from millie.errors import ConfigError
 from millie.files import held
+from millie.inference.calls import must_not_wait
 from millie.inference.gates import quality_limits, reference_features
+from millie.inference.immature import immature_cells, immature_limit
 from millie.inference.magnification import UM_PX, bag_um_px
 from millie.inference.operating import call_rule, promise
 from millie.inference.quality import measure_bag
@@ -135,7 +137,7 @@ def fit(
         _reference(ensemble, cells, cast, config)
         | training_scales(store, patients)
         | training_images(store, patients),
-        _limits(store, patients, progress),
+        _limits(store, patients, progress) | _immature_limit(ensemble, cells, cast, config),
         _provenance(ensemble, cells, cast, config, store),
         who.problems,
     )
@@ -267,6 +269,23 @@ def _limits(store: Store, patients: Sequence[str], progress: Progress) -> dict[s
             samples.append(measure_bag(reader))
         progress("quality", number, len(patients))
     return quality_limits(samples)
+
+
+@torch.no_grad()
+def _immature_limit(
+    ensemble: Ensemble, material: Material, cast: Cast, config: Config
+) -> dict[str, float]:
+    """Below which share of immature cells nothing is urgent; none where cells do not tell."""
+    network, batch = ensemble.networks[0], config.prediction.batch_size
+    urgent = must_not_wait(cast.classes, cast.positive)
+    shares = []
+    for patient in (p for p in cast.patients if cast.labels[p] == urgent):
+        bag = whole_bag(material.source, patient)
+        chunks = embedded_chunks(network, material.source, bag, batch)
+        found = [immature_cells(network, config.model.encoder, cells) for cells in chunks]
+        known = [cells for cells in found if cells is not None]
+        shares += [float(np.concatenate(known).mean())] if known else []
+    return immature_limit(shares, config.prediction.target_sensitivity)
 
 
 def training_scales(store: Store, patients: Sequence[str]) -> dict[str, Tensor]:

@@ -56,6 +56,9 @@ LINES = {
 """Lines that hardly a patient has none of, and blasts; eosinophils, basophils and erythroblasts are
 too rare among fifty cells to be described by a mean of their own."""
 
+IMMATURE = ("promyelocyte", "lymphoblast", "myeloblast")
+"""Types that healthy blood hardly shows, and acute leukaemia does."""
+
 MATURE = ("neutrophil", "lymphocyte")
 """A patient's own reference: what changes these as well is the film rather than the disease."""
 
