@@ -7,13 +7,14 @@ and the runtime have their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from millie.bags.loading import apply_background, background_colours
 from millie.bags.store import BagReader
@@ -33,7 +34,7 @@ from millie.inference.screen import Screen
 from millie.models.bundle import Bundle
 from millie.models.encoder import CellTypes
 from millie.models.external import vectors_of
-from millie.types import Prediction, Winner
+from millie.types import Prediction, Reason, Winner
 
 
 def bundle_runtimes(
@@ -91,27 +92,16 @@ def predict_bag(
     manifest = bundle.manifest
     quality = seen.meter.result(reference_distance(bundle.reference, seen.mean))
     probabilities = dict(zip(bundle.labels, seen.probabilities.tolist(), strict=True))
-    rule = bundle_rule(bundle, config)
-    failed = failed_gates(quality, manifest.qc, config, bundle.reference)
-    failed += unfamiliar_magnification(read_um_px(reader), bundle.reference)
-    young = None  # shares of types mean little where a gate of quality failed
-    if not failed:
-        encoder = manifest.encoder.name
-        young = immature(bundle.networks[0], encoder, seen.features[0], manifest.qc)
-    doubt, ruled_out = screen.ask(seen.features, bundle.labels) if screen else ((), ())
-    failed += doubt
-    ranges = probability_ranges(bundle.networks, seen.features, bundle.probabilities, probabilities)
-    state, reasons = decide(
-        probabilities, rule, quality, failed, config, ranges, elsewhere=ruled_out, immature=young
-    )
+    scale = unfamiliar_magnification(read_um_px(reader), bundle.reference)
+    call = call_of(bundle, probabilities, seen.features, quality, scale, config, screen)
     looks = _looks(reader, types.looks_like(seen.features[0])) if types else ()
     return Prediction(
         patient=reader.patient_id,
-        state=state,
-        reasons=reasons,
+        state=call.state,
+        reasons=call.reasons,
         label=bundle.labels[int(np.argmax(seen.probabilities))],
         probabilities=probabilities,
-        ranges=ranges,
+        ranges=call.ranges,
         cell_probabilities=seen.cell_probabilities,
         winners=_named(seen.winners, looks),
         n_cells=quality.n_usable,
@@ -119,9 +109,56 @@ def predict_bag(
         model_sha256=bundle.sha256,
         quality=measures(quality, manifest.qc, config, bundle.reference),
         p_values=not_excluded(bundle, probabilities),
-        supported=rule.supported,
+        supported=bundle_rule(bundle, config).supported,
         cell_types=looks,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What is said of a sample.
+
+    Attributes:
+        state: as in :class:`millie.types.Prediction`; also ``reasons`` and ``ranges``.
+    """
+
+    state: str
+    reasons: tuple[Reason, ...]
+    ranges: dict[str, tuple[float, float]]
+
+
+def call_of(
+    bundle: Bundle,
+    probabilities: Mapping[str, float],
+    features: Sequence[Tensor],
+    quality: SampleQuality,
+    scale: tuple[Reason, ...],
+    config: PredictionConfig,
+    screen: Screen | None,
+) -> Call:
+    """From what was measured of a sample to its state: gates, screen, interval, immature cells.
+
+    Args:
+        bundle: the model.
+        probabilities: of the whole sample, by class.
+        features: vectors (N, D) of its cells, one a runtime.
+        quality: of images and cells, with the distance from the training patients.
+        scale: why the magnification is none of the training's; empty: it is one, or not known.
+        config: operating point and gates.
+        screen: asked first whether any of the model's diseases is there; None: nobody is.
+    """
+    manifest = bundle.manifest
+    failed = failed_gates(quality, manifest.qc, config, bundle.reference) + scale
+    young = None  # shares of types mean little where a gate of quality failed
+    if not failed:
+        young = immature(bundle.networks[0], manifest.encoder.name, features[0], manifest.qc)
+    doubt, ruled_out = screen.ask(features, bundle.labels) if screen else ((), ())
+    ranges = probability_ranges(bundle.networks, features, bundle.probabilities, probabilities)
+    state, reasons = decide(
+        probabilities, bundle_rule(bundle, config), quality, failed + doubt, config, ranges,
+        elsewhere=ruled_out, immature=young,
+    )  # fmt: skip
+    return Call(state, reasons, ranges)
 
 
 def _looks(reader: BagReader, types: Sequence[str]) -> tuple[str, ...]:

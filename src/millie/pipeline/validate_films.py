@@ -18,13 +18,11 @@ import torch
 
 from millie.bags.loading import stream
 from millie.bags.store import BagReader
-from millie.inference.calls import decide
 from millie.inference.embed import ahead
-from millie.inference.gates import failed_gates, reference_distance
+from millie.inference.gates import reference_distance
 from millie.inference.magnification import read_um_px, unfamiliar_magnification
-from millie.inference.operating import bundle_rule
+from millie.inference.predict import call_of
 from millie.inference.quality import SampleQuality, measure_bag
-from millie.inference.resampling import probability_ranges
 from millie.outputs.validation.cases import Case, Question, called_class
 from millie.outputs.validation.plan import CellNumberPlan, DilutionPlan
 from millie.outputs.validation.trials import Trial
@@ -106,16 +104,7 @@ def state_of_film(film: Film, caller: Caller, config: PredictionConfig) -> str:
         film.quality,
         distance=reference_distance(bundle.reference, film.features[0].double().mean(dim=0)),
     )
-    failed = failed_gates(quality, bundle.manifest.qc, config, bundle.reference) + film.scale
-    doubt, ruled_out = (
-        caller.screen.ask(film.features, bundle.labels) if caller.screen else ((), ())
-    )
-    ranges = probability_ranges(bundle.networks, film.features, bundle.probabilities, point)
-    state, _ = decide(
-        point, bundle_rule(bundle, config), quality, (*failed, *doubt), config, ranges,
-        elsewhere=ruled_out,
-    )  # fmt: skip
-    return state
+    return call_of(bundle, point, film.features, quality, film.scale, config, caller.screen).state
 
 
 def in_a_fixed_order(patients: Iterable[str]) -> list[str]:
