@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.review.conftest import PASSWORD
 
-from millie.review.models import Analysis, Escalation, SecondReview, Signature
+from millie.review.cells.decisions import Wish, decide
+from millie.review.jobs.results import store_analysis
+from millie.review.models import Analysis, AuditEvent, Escalation, SecondReview, Signature
 from millie.review.records import signing
 from millie.review.records.second_reviews import waiting_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from django.contrib.auth.models import User
     from django.test import Client
@@ -169,4 +172,41 @@ def test_the_second_review_is_blinded_and_by_somebody_else(
     review.refresh_from_db()
     assert (review.diagnosis, review.user) == ("AML", sue)
     assert "Disagree" in client.get("/second-reviews/").content.decode()
+    ready.refresh_from_db()
+    assert ready.signed_at is None  # a disagreement about APL is nobody's closed case
+    assert "S-drawn" in client.get("/").content.decode()
     assert client.get("/second-reviews/S-drawn").status_code == 404  # given once
+
+
+def test_who_gives_the_second_review_does_not_read_the_call_in_the_list(
+    ready: Sample, client: Client, make_user: Callable[..., User]
+) -> None:
+    client.force_login(make_user("rita", "reviewer"))
+    client.post(URL, _form(ready, diagnosis="APL"))
+    listed = "/?show=signed"
+    shown = 'class="state'
+    assert shown in client.get(listed).content.decode()
+    client.force_login(make_user("sue", "supervisor"))
+    assert shown not in client.get(listed).content.decode().partition("<tbody")[2]
+
+
+def test_a_sample_that_is_analysed_again_after_it_was_signed_is_open_again(
+    ready: Sample, reviewer: Client, run_of_one: Path
+) -> None:
+    reviewer.post(URL, _form(ready))
+    assert "S-drawn" not in reviewer.get("/worklist/rows").content.decode()
+    store_analysis(ready, run_of_one / "samples" / "S-drawn" / "calls", run_of_one)
+    assert "S-drawn" in reviewer.get("/").content.decode()
+    assert AuditEvent.objects.get(action="sample.reopened").details == '{"why":"analysed"}'
+
+
+def test_a_cell_that_is_decided_after_the_signature_opens_the_sample_again(
+    ready: Sample, reviewer: Client, make_user: Callable[..., User]
+) -> None:
+    reviewer.post(URL, _form(ready))
+    analysis = ready.analysis
+    assert analysis is not None
+    cell = analysis.cells.filter(flagged=False)[0]
+    decide(analysis, [Wish(cell.index, cell.version, "artefact")], make_user("ann", "reviewer"))
+    ready.refresh_from_db()
+    assert ready.signed_at is None

@@ -19,6 +19,7 @@ from millie.review.cell_kinds import BY_CODE
 from millie.review.cells.blind import is_blind, seen_by
 from millie.review.models import Cell, CellDecision, Sample
 from millie.review.records.audit import record
+from millie.review.records.reopening import reopen
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import User
@@ -111,6 +112,7 @@ def _keep(
         user.get_username(), "cell.decided", sample.pseudonym, analysis=analysis.number,
         cells=[[cell.index, cell.version, cell.decision] for cell in cells],
     )  # fmt: skip
+    reopen(sample, "decided")
 
 
 def _write(analysis: Analysis, cells: list[Cell], wanted: dict[int, Wish], user: User) -> None:

@@ -20,6 +20,7 @@ from millie.outputs.tables import read_csv
 from millie.review.cell_kinds import OF_TYPES
 from millie.review.models import Analysis, Cell, Sample
 from millie.review.records.audit import record
+from millie.review.records.reopening import reopen
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,7 +57,7 @@ def store_analysis(
     urgent = run.model.urgent
     top = max(result.probabilities.values(), default=0.0)
     with transaction.atomic():
-        Sample.objects.select_for_update().get(pk=sample.pk)
+        signed = Sample.objects.select_for_update().get(pk=sample.pk)
         analysis = Analysis.objects.create(
             sample=sample,
             number=sample.analyses.count() + 1,
@@ -82,6 +83,7 @@ def store_analysis(
             actor, "sample.analysed", sample.pseudonym, state=result.state,
             model_sha256=run.model.sha256, number=analysis.number, excluded=len(excluded or []),
         )  # fmt: skip
+        reopen(signed, "analysed")
     return analysis
 
 

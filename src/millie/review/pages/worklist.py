@@ -18,7 +18,8 @@ from django.utils import timezone
 from millie.review.cells.blind import concluded_by, is_blind
 from millie.review.models import Analysis, Job, JobStatus, Sample
 from millie.review.pages.lookup import person
-from millie.review.roles import Act, requires
+from millie.review.records.second_reviews import waiting_for
+from millie.review.roles import Act, may, requires
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -126,11 +127,14 @@ def filtered(filters: Filters, *, blind: bool) -> QuerySet[Sample]:
 def rows_of(samples: Iterable[Sample], user: User) -> list[Row]:
     """Lines for one reader."""
     known = concluded_by(user) if is_blind(user) else None
+    second = set()
+    if may(user, Act.SECOND_REVIEW):
+        second = set(waiting_for(user).values_list("sample_id", flat=True))
     return [
         Row(
             sample,
             next(iter(sample.unfinished), None),  # type: ignore[attr-defined]
-            known is not None and sample.pk not in known,
+            sample.pk in second or (known is not None and sample.pk not in known),
         )
         for sample in samples
     ]

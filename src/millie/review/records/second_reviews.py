@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from django.db import transaction
 
-from millie.review.diagnoses import DIAGNOSES
-from millie.review.models import SecondReview
+from millie.review.diagnoses import DIAGNOSES, URGENT
+from millie.review.models import Sample, SecondReview
 from millie.review.records.audit import record
+from millie.review.records.reopening import reopen
 from millie.review.records.signing import NotSignableError
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def conclude(review: SecondReview, user: User, diagnosis: str, comment: str) -> 
             user.username, "second_review.given", review.sample.pseudonym, diagnosis=diagnosis,
             agrees=agrees(review),
         )  # fmt: skip
+        if (review.diagnosis == URGENT) != (review.signature.diagnosis == URGENT):
+            reopen(Sample.objects.select_for_update().get(pk=review.sample_id), "disagreement")
     return review
 
 
