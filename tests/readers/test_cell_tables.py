@@ -131,6 +131,26 @@ def test_what_cannot_be_used_is_named(told: str, tmp_path: Path) -> None:
         read_patients(tmp_path / "a.h5ad", Columns())
 
 
+def test_a_reference_to_data_of_another_file_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"password")
+    path = h5ad(tmp_path / "cells.h5ad", categorical_of_0_7)
+    with h5py.File(path, "a") as file:
+        names = file["obs/__categories"]
+        names.create_dataset("other", (2,), "S4", external=[(str(tmp_path / "secret"), 0, 8)])
+        file["obs/patient"].attrs["categories"] = names["other"].ref
+    with pytest.raises(DataError, match="'patient' is no dataset of this file"):
+        read_patients(path, Columns())
+
+
+def test_a_column_larger_than_memory_is_refused(tmp_path: Path) -> None:
+    path = h5ad(tmp_path / "cells.h5ad")
+    with h5py.File(path, "a") as file:
+        del file["obs/patient"]
+        file["obs"].create_dataset("patient", (4,), "S2000000000", chunks=(1,))
+    with pytest.raises(DataError, match="obs/patient is"):
+        read_patients(path, Columns())
+
+
 def test_a_patient_has_one_diagnosis_and_a_named_column_is_there(tmp_path: Path) -> None:
     path = h5ad(tmp_path / "a.h5ad", label=("AML", "APL", "APL", "APL"))
     with pytest.raises(DataError, match="patient p1 has the diagnoses AML, APL"):

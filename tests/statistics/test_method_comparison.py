@@ -84,3 +84,13 @@ def test_too_few_samples_or_no_spread_is_said() -> None:
         bland_altman(X[:4], Y[:4])
     with pytest.raises(ConfigError, match="different values"):
         passing_bablok(np.ones(6), Y[:6])
+
+
+def test_most_patients_without_an_abnormal_cell_by_eye_give_no_line() -> None:
+    by_eye = np.concatenate([np.zeros(25), [20.0, 40, 60, 80, 90]])
+    new = 0.9 * by_eye + np.random.default_rng(0).uniform(0, 3, 30)
+    with pytest.raises(ConfigError, match="same value by the reference"):
+        passing_bablok(by_eye, new)
+    line = passing_bablok(by_eye[18:], new[18:])  # the upper end of the slope alone is open
+    assert np.isfinite([line.slope.value, line.slope.low, line.intercept.value]).all()
+    assert (line.slope.high, line.intercept.low) == (np.inf, -np.inf)

@@ -25,6 +25,7 @@ from millie.readers.feature_files import (
     check_finite,
     check_size,
     hdf5_errors,
+    own_dataset,
     own_part,
 )
 from millie.types import Cohort, ImageSource, Patient
@@ -39,6 +40,7 @@ ENDINGS = (".h5ad", ".parquet")
 
 _LABEL = "label"
 _PLACES = ("x_px", "y_px")
+_MOST_ROWS = 50_000_000  # as many cells as thousands of films hold
 _NUMBERED = re.compile(r"(.*?)(\d{1,9})")
 
 
@@ -220,13 +222,27 @@ def _values(obs: h5py.Group, key: str, name: str) -> list[str | None]:
     if group is None:
         column = own_part(obs, key, name)
         if "categories" in column.attrs:  # AnnData 0.7: a reference to obs/__categories
-            return _coded(column[()], obs[column.attrs["categories"]][()])
-        return [_text(value) for value in column[()]]
-    parts = {part: own_part(group, part, name)[()] for part in group}
-    if "codes" in parts:
-        return _coded(parts["codes"], parts["categories"])
-    pairs = zip(parts["values"], parts["mask"], strict=True)
+            named = own_dataset(obs[column.attrs["categories"]], key, name)
+            return _coded(_whole(column, name), _whole(named, name))
+        return [_text(value) for value in _whole(column, name)]
+
+    def part(which: str) -> NDArray[Any]:
+        return _whole(own_part(group, which, name), name)
+
+    if "codes" in group:
+        return _coded(part("codes"), part("categories"))
+    pairs = zip(part("values"), part("mask"), strict=True)
     return [None if missing else _text(value) for value, missing in pairs]
+
+
+def _whole(column: h5py.Dataset, name: str) -> NDArray[Any]:
+    """A column in memory; a small file may state billions of values, or very long ones."""
+    if column.ndim != 1 or column.size > _MOST_ROWS or column.nbytes > MOST_BYTES:
+        raise DataError(
+            f"{name}: obs{column.name.removeprefix('/obs')} is {column.dtype} {column.shape}; "
+            f"expected a column of at most {_MOST_ROWS:,} values"
+        )
+    return np.asarray(column[()])
 
 
 def _coded(codes: NDArray[Any], categories: NDArray[Any]) -> list[str | None]:
@@ -269,7 +285,9 @@ def _from_parquet(path: Path, name: str, columns: Columns) -> _Rows:
 def _parquet_rows(file: Any, name: str, columns: Columns) -> _Rows:
     names, told = file.schema_arrow.names, file.schema_arrow.metadata or {}
     groups = range(file.metadata.num_row_groups)
-    if sum(file.metadata.row_group(i).total_byte_size for i in groups) > MOST_BYTES:
+    stated = sum(file.metadata.row_group(i).total_byte_size for i in groups)
+    # a value that is repeated takes no bytes, however many rows have it
+    if stated > MOST_BYTES or file.metadata.num_rows > _MOST_ROWS:
         raise DataError(f"{name}: larger than can be read; split it into several files")
     wanted = _vector_columns(names, name)
     keys = columns.patient, columns.label or _LABEL

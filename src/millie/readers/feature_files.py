@@ -123,10 +123,18 @@ def own_part(group: h5py.Group, key: str, name: str) -> h5py.Dataset:
         DataError: it is a link, lies in another file, or is no dataset.
     """
     own = isinstance(group.get(key, getlink=True), h5py.HardLink)
-    dataset = group[key] if own else None
-    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+    return own_dataset(group[key] if own else None, key, name)
+
+
+def own_dataset(found: object, key: str, name: str) -> h5py.Dataset:
+    """What a key or a reference led to, if it is a dataset whose data lie in the file itself.
+
+    Raises:
+        DataError: its data lie in another file, or it is no dataset.
+    """
+    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
         raise DataError(f"{name}: '{key}' is no dataset of this file; copy its data into the file")
-    return dataset
+    return found
 
 
 def _places_of(

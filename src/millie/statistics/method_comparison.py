@@ -71,8 +71,9 @@ def passing_bablok(reference: Floats, new: Floats, confidence: float = 0.95) -> 
         confidence: of the intervals.
 
     Raises:
-        ConfigError: fewer than five samples, all of one value by either method, or slopes that lie
-            mostly below 0, where the method does not hold.
+        ConfigError: fewer than five samples, all of one value by either method, slopes that lie
+            mostly below 0, where the method does not hold, or so many samples of one reference
+            value that the line would be vertical.
 
     Source: Passing and Bablok, Journal of Clinical Chemistry and Clinical Biochemistry 21:709
     (1983), section 3; the interval of the intercept from the ends of that of the slope.
@@ -95,9 +96,17 @@ def passing_bablok(reference: Floats, new: Floats, confidence: float = 0.95) -> 
     if count == 0 or middle[1] >= count:
         raise ConfigError("the two methods do not rise together: no Passing-Bablok regression")
     slope = float(np.mean(slopes[list(middle)]))
+    if not math.isfinite(slope):
+        raise ConfigError(
+            "too many samples have the same value by the reference: no Passing-Bablok regression; "
+            "add samples of other values"
+        )
     low = float(slopes[places[0]]) if places[0] >= 0 else -math.inf
     high = float(slopes[places[1]]) if places[1] < count else math.inf
-    intercept, top, bottom = (float(np.median(new - b * reference)) for b in (slope, low, high))
+    intercept = float(np.median(new - slope * reference))
+    # an open end of the slope leaves that of the intercept open
+    top = float(np.median(new - low * reference)) if math.isfinite(low) else math.inf
+    bottom = float(np.median(new - high * reference)) if math.isfinite(high) else -math.inf
     method = f"Passing-Bablok, {n} samples"
     return Line(Estimate(slope, low, high, method), Estimate(intercept, bottom, top, method), n)
 

@@ -75,6 +75,29 @@ def test_repeatability_is_the_analysis_of_variance_of_the_log_odds(
     }  # fmt: skip
 
 
+def test_a_patient_examined_once_does_not_agree_with_itself(
+    replicates: Path, make_run: MakeRun, plan: Write, table: Write, tmp_path: Path
+) -> None:
+    run = make_run("run", {"a": ("AML", 0.9)})
+    make_run("rep3", {"once": ("AML", 0.9)})
+    rows = replicates.read_text(encoding="utf-8").rstrip() + "\nP3,1,1,rep3,once"
+    found = millie.validate(plan(""), run, tmp_path / "out", replicates=table("more", rows))
+    same = _section(found.out, "repeatability")["patients with the same state in all replicates"]
+    assert (same["successes"], same["n"]) == (2, 2)
+
+
+def test_times_of_several_zones(table: Write) -> None:
+    head = "patient,received,reported\n"
+    rows = head + "a,2026-10-25T02:30+02:00,2026-10-25T02:15+01:00\n"  # summer time ends between
+    assert read_turnaround(table("zones", rows)) == {"a": 45}
+    with pytest.raises(ManifestError, match="state it of both"):
+        read_turnaround(table("half", head + "a,2026-10-25T02:30+02:00,2026-10-25T03:15\n"))
+    rows = "time,run\n2026-10-25T02:15+01:00,second\n2026-10-25T02:30+02:00,first\n"
+    assert [one.run.name for one in read_control(table("control", rows))] == ["first", "second"]
+    with pytest.raises(ManifestError, match="state it of all"):
+        read_control(table("mixed", rows + "2026-10-26T02:30,third\n"))
+
+
 def test_the_band_around_the_threshold(
     make_run: MakeRun, table: Write, plan: Write, tmp_path: Path
 ) -> None:

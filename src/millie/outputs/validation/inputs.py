@@ -117,7 +117,11 @@ def read_control(path: Path) -> list[ControlRow]:
     Raises:
         MissingFileError, ManifestError: as :func:`read_reference`; or a time that is none.
     """
-    rows = sorted(_rows(path, ["time", "run"]), key=lambda row: _time(path, row, "time"))
+    rows = _rows(path, ["time", "run"])
+    times = {row.line: _time(path, row, "time") for row in rows}
+    if len({time.tzinfo is None for time in times.values()}) > 1:
+        raise rows[0].fail(path, "some times state their zone: state it of all, or of none")
+    rows = sorted(rows, key=lambda row: times[row.line])
     return [
         ControlRow(_text(path, row, "time"), _folder(path, row), row.cells.get("name", "").strip())
         for row in rows
@@ -137,6 +141,8 @@ def read_turnaround(path: Path) -> dict[str, float]:
             minutes = _number(path, row, "minutes", math.inf)
         elif {"received", "reported"} <= row.cells.keys():
             start, end = (_time(path, row, column) for column in ("received", "reported"))
+            if (start.tzinfo is None) != (end.tzinfo is None):
+                raise row.fail(path, "one of the two times states its zone: state it of both")
             minutes = (end - start).total_seconds() / 60
         else:
             raise row.fail(path, "expected a column minutes, or the columns received and reported")
@@ -192,7 +198,7 @@ def _number(path: Path, row: Row, column: str, most: float) -> float | None:
 def _time(path: Path, row: Row, column: str) -> datetime:
     text = _text(path, row, column)
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=None)
+        return datetime.fromisoformat(text)
     except ValueError as error:
         raise row.fail(
             path, f"column '{column}': got '{text}', expected a time such as 2026-03-01T09:30"

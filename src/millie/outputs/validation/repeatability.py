@@ -71,10 +71,9 @@ def repeatability(
     for one in replicates:
         by_patient[one.row.patient].append(one)
     found = {f.name: f for f in _scatter(by_patient, cases, question, plan)}
-    same = rate(
-        sum(len({one.result.state for one in own}) == 1 for own in by_patient.values()),
-        len(by_patient), plan.study.confidence,
-    )  # fmt: skip
+    # examined once, a patient agrees with itself, which shows nothing
+    again = [{one.result.state for one in own} for own in by_patient.values() if len(own) > 1]
+    same = rate(sum(len(states) == 1 for states in again), len(again), plan.study.confidence)
     found[_SAME] = Figure.of_rate(KEY, _SAME, same, plan.study.confidence)
     days = [len({one.row.day for one in own}) for own in by_patient.values()]
     found[_PATIENTS] = Figure(KEY, _PATIENTS, len(by_patient), None, None, 0)
