@@ -4,8 +4,7 @@ Sources: Dosovitskiy et al., ICLR 2021 (``google/vit-base-patch16-224-in21k``): 
 the class token after the last normalisation. Liu et al., CVPR 2022 (``convnext-tiny-224`` of
 facebook): it is the mean of the last maps, normalised. Both have learnt from photographs of
 everyday things. transformers is imported only where such an encoder is built: it takes seconds.
-This module
-reads no files.
+This module reads no files.
 """
 
 from __future__ import annotations

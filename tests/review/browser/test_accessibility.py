@@ -19,6 +19,11 @@ PAGES = (
     "", "?show=all&q=none", "samples/S-first/", "samples/S-second/", "samples/S-waits/",
     "samples/S-first/cells", "samples/S-first/fields/1", "quality", "preferences", "nowhere",
 )  # fmt: skip
+RECORDS = (
+    "submit", "samples/S-first/sign", "samples/S-first/escalations", "second-reviews/",
+    "audit?verify=1", "users",
+)  # fmt: skip
+"""For other roles than a reviewer's."""
 SIZES = {"1366": (1366, 768), "200 %": (683, 384), "390": (390, 844)}
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
@@ -34,9 +39,9 @@ def test_no_violation_and_no_sideways_scrolling(
     open_as: Callable[..., Page], site: Site, size: str
 ) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page = open_as("rita", *SIZES[size])
+    reader, keeper = (open_as(name, *SIZES[size]) for name in ("rita", "sam"))
     wrong = {}
-    for path in PAGES:
+    for page, path in [*((reader, p) for p in PAGES), *((keeper, p) for p in RECORDS)]:
         page.goto(f"{site.address}/{path}")
         _settle(page)
         found = axe.run(page, options=RULES).response["violations"]
