@@ -48,7 +48,6 @@ _FIELDS = frozenset(
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _COLOURS = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 _PREAMBLE, _MAGIC = 128, b"DICM"  # PS3.10, 7.1
-_NOT_INSTALLED = "DICOM files need pydicom: pip install 'millie[slides]'"
 _ASK_TO_CONVERT = "convert it with `gdcmconv --raw IN OUT`, or export it as TIFF or PNG"
 
 _OF_KIND = ("SOPClassUID", "ImageType", "TotalPixelMatrixColumns", "TotalPixelMatrixRows")
@@ -238,16 +237,14 @@ def _check_installed() -> None:
     with suppress(ValueError):  # of a module that is there in name alone
         if importlib.util.find_spec("pydicom") is not None:
             return
-    raise MissingPackageError(_NOT_INSTALLED)
+    raise MissingPackageError("DICOM files need pydicom: pip install 'millie[slides]'")
 
 
 def _pydicom() -> Any:
     # Its warnings quote what a file says, of patients too.
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    try:
-        return importlib.import_module("pydicom")
-    except ImportError as error:
-        raise MissingPackageError(_NOT_INSTALLED) from error
+    _check_installed()
+    return importlib.import_module("pydicom")
 
 
 def _read(path: Path, name: str, wanted: Sequence[str]) -> Any:
