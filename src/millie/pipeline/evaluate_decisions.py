@@ -11,7 +11,6 @@ from millie.files import write_csv, write_text
 from millie.outputs.result_folder import check_kind
 from millie.pipeline.inputs import PathLike, paths_of
 from millie.pipeline.results import EvaluateResult
-from millie.pipeline.validate_inputs import find_model, one_series
 from millie.pipeline.validate_runs import questions
 
 if TYPE_CHECKING:
@@ -59,6 +58,7 @@ def evaluate(
     from millie.outputs.validation.cases import cases_of
     from millie.outputs.validation.decisions import as_json, read_decisions
     from millie.outputs.validation.plan import Plan
+    from millie.pipeline.validate_inputs import find_model, one_series
 
     folder = Path(out)
     check_kind(folder, "other")
