@@ -198,3 +198,83 @@ def test_blind_first_shows_a_suggestion_for_a_decision(
     page.goto(f"{site.address}/preferences")
     page.uncheck("#blind_first")
     page.click("main button")
+
+
+_LEFT = """SELECT count(*) FROM review_cell c JOIN review_sample s ON s.analysis_id = c.analysis_id
+    WHERE s.pseudonym = ? AND c.flagged AND c.decision = ''"""
+
+
+def _tab_to(page: Page, selector: str) -> None:
+    for _ in range(80):
+        if page.evaluate("s => document.activeElement.matches(s)", selector):
+            return
+        page.keyboard.press("Tab")
+    pytest.fail(f"no way by Tab to {selector}")
+
+
+def _concluded(page: Page, code: str) -> None:
+    """A conclusion chosen with the space bar and the arrows, as a radio group is."""
+    _tab_to(page, "input[name=diagnosis]")
+    page.keyboard.press("Space")
+    for _ in range(7):
+        if page.evaluate("document.activeElement.value") == code:
+            return
+        page.keyboard.press("ArrowDown")
+    pytest.fail(f"no conclusion {code}")
+
+
+def test_from_the_cells_to_the_signature_the_second_review_and_the_audit_trail(
+    open_as: Callable[..., Page], site: Site, until: Callable[..., None]
+) -> None:
+    page = open_as("bea")
+    page.goto(f"{site.address}/samples/S-first/sign")
+    assert page.locator("button.primary", has_text="Sign").is_disabled()
+    page.goto(f"{site.address}/samples/S-first/cells?show=flagged")
+    page.wait_for_selector("#gallery [role=option]")
+    _status(page, "Press ?")
+    page.select_option("#group", "none")
+    page.focus("#gallery")
+    page.keyboard.press("Control+a")
+    page.keyboard.press("2")
+    until(0, _LEFT, "S-first")
+
+    page.goto(f"{site.address}/samples/S-first/escalations")
+    _tab_to(page, "#id_called")
+    page.keyboard.type("ward 3")
+    _tab_to(page, "main button.primary")
+    page.keyboard.press("Enter")
+    page.locator("text=The call is logged.").wait_for()
+
+    page.goto(f"{site.address}/samples/S-first/sign")
+    while page.locator("button", has_text="Acknowledge").count():
+        _tab_to(page, "form[action$=acknowledge] button")
+        page.keyboard.press("Enter")
+        page.wait_for_load_state("networkidle")
+    _concluded(page, "APL")
+    _tab_to(page, "#password")
+    page.keyboard.type("correct horse battery staple")
+    page.keyboard.press("Enter")
+    page.locator("text=S-first is signed.").wait_for()
+
+    other = open_as("sam")
+    other.goto(f"{site.address}/second-reviews/")
+    _tab_to(other, "main li a")
+    other.keyboard.press("Enter")
+    other.wait_for_url("**/second-reviews/S-first")
+    assert "bea" not in other.inner_text("main")
+    _concluded(other, "AML")
+    _tab_to(other, "main button.primary")
+    other.keyboard.press("Enter")
+    other.locator(".badge", has_text="Disagree").wait_for()
+    other.goto(f"{site.address}/quality")
+    with other.expect_download() as told:
+        other.click("text=Conclusions (CSV)")
+    assert "S-first,1,1,APL" in told.value.path().read_text(encoding="utf-8-sig")
+    other.goto(f"{site.address}/audit?verify=1")
+    trail = other.inner_text("main")
+    assert "Whole" in trail
+    for action in ("cell.decided", "escalation.logged", "sample.signed", "second_review.given",
+                   "sample.reopened"):  # fmt: skip
+        assert action in trail
+    page.goto(site.address)
+    assert "S-first" in page.locator("#worklist tbody th a").all_inner_texts()
