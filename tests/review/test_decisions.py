@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from django.contrib.auth.models import User
 
-from millie.review.models import Signature
+from millie.review.models import Preference, Signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from django.contrib.auth.models import User
     from django.test import Client
 
     from millie.review.models import Sample
@@ -35,6 +35,8 @@ def decided(analysed: Sample, make_user: Callable[..., User]) -> Sample:
             comment="=1+1", meaning="m", user=user, at=datetime.now(UTC), record="{}",
             record_sha256=str(version) * 64,
         )  # fmt: skip
+    analysed.signed_at = datetime.now(UTC)
+    analysed.save()
     return analysed
 
 
@@ -65,3 +67,20 @@ def test_no_name_leaves_and_no_formula_runs(decided: Sample, reviewer: Client) -
         text = reviewer.get(f"/decisions/{address}").content.decode()
         assert "Doe" not in text
     assert ",=" not in reviewer.get("/decisions/conclusions.csv").content.decode()
+
+
+def test_a_conclusion_of_a_sample_that_is_open_again_holds_no_longer(
+    decided: Sample, reviewer: Client
+) -> None:
+    decided.signed_at = None
+    decided.save()
+    rows = _rows(reviewer, "/decisions/conclusions.csv")
+    assert [row["holds"] for row in rows] == ["0", "0"]
+
+
+def test_who_works_blind_first_gets_no_conclusions_of_others(
+    decided: Sample, reviewer: Client
+) -> None:
+    Preference.objects.create(user=User.objects.get(username="rita"), blind_first=True)
+    for name in ("conclusions.csv", "cells.csv", "decisions.json"):
+        assert reviewer.get(f"/decisions/{name}").status_code == 403

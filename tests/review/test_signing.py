@@ -9,7 +9,15 @@ from tests.review.conftest import PASSWORD
 
 from millie.review.cells.decisions import Wish, decide
 from millie.review.jobs.results import store_analysis
-from millie.review.models import Analysis, AuditEvent, Escalation, SecondReview, Signature
+from millie.review.models import (
+    Analysis,
+    AuditEvent,
+    Escalation,
+    Sample,
+    SecondReview,
+    Signature,
+)
+from millie.review.pages.worklist import Filters, filtered
 from millie.review.records import signing
 from millie.review.records.second_reviews import waiting_for
 
@@ -19,8 +27,6 @@ if TYPE_CHECKING:
 
     from django.contrib.auth.models import User
     from django.test import Client
-
-    from millie.review.models import Sample
 
 URL = "/samples/S-drawn/sign"
 
@@ -142,13 +148,11 @@ def test_a_decision_after_the_signature_is_told(ready: Sample, reviewer: Client)
     ],
 )
 def test_who_gets_a_second_review(state: str, diagnosis: str, cause: str) -> None:
-    assert signing.second_review_cause(Analysis(state=state), diagnosis) == cause
+    assert signing.second_review_cause([state], diagnosis) == cause
 
 
 def test_a_twentieth_of_the_samples_without_a_signal_gets_one() -> None:
-    drawn = [
-        signing.second_review_cause(Analysis(state="NO_SIGNAL"), "normal") for _ in range(4000)
-    ]
+    drawn = [signing.second_review_cause(["NO_SIGNAL"], "normal") for _ in range(4000)]
     assert 120 < drawn.count("random") < 290  # 200 expected, +- 6.5 standard deviations
     assert set(drawn) == {"random", ""}
 
@@ -210,3 +214,37 @@ def test_a_cell_that_is_decided_after_the_signature_opens_the_sample_again(
     decide(analysis, [Wish(cell.index, cell.version, "artefact")], make_user("ann", "reviewer"))
     ready.refresh_from_db()
     assert ready.signed_at is None
+
+
+def test_a_suspicion_is_not_taken_away_by_calling_again(
+    ready: Sample, reviewer: Client, run_of_one: Path
+) -> None:
+    first = ready.analysis
+    assert first is not None
+    Analysis.objects.filter(pk=first.pk).update(state="APL_SUSPECT", rank=0)
+    Escalation.objects.all().delete()
+    store_analysis(ready, run_of_one / "samples" / "S-drawn" / "calls", run_of_one)
+    ready.refresh_from_db()
+    assert ready.analysis is not None
+    assert ready.analysis.state != "APL_SUSPECT"
+    assert "escalation" in [blocker.code for blocker in signing.blockers(ready)]
+    assert signing.second_review_cause(signing.states_of(ready), "normal") == "disagreement"
+    Sample.objects.create(pseudonym="S-urgent", submitted_by="rita")
+    other = Analysis.objects.create(
+        sample=Sample.objects.get(pseudonym="S-urgent"), number=1, state="URGENT_INDETERMINATE",
+        rank=1, worry=0.2, n_cells=60, light="pass", model={"labels": []}, result={"quality": []},
+    )  # fmt: skip
+    Sample.objects.filter(pseudonym="S-urgent").update(analysis=other)
+    listed = [sample.pseudonym for sample in filtered(Filters("open", "", ""), blind=False)]
+    assert listed == ["S-drawn", "S-urgent"]
+
+
+def test_an_amendment_before_the_second_review_leaves_one_to_be_given(
+    ready: Sample, client: Client, make_user: Callable[..., User]
+) -> None:
+    client.force_login(make_user("rita", "reviewer"))
+    client.post(URL, _form(ready, diagnosis="APL"))
+    client.post(URL, _form(ready, diagnosis="APL", reason="comment added"))
+    assert SecondReview.objects.get().signature.version == 2
+    client.force_login(make_user("sue", "supervisor"))
+    assert client.get("/second-reviews/S-drawn").status_code == 200

@@ -120,6 +120,20 @@ def test_guessing_is_refused_unseen_until_the_window_has_passed(
     assert client.post("/login", right).status_code == 302
 
 
+def test_a_new_password_lets_in_who_was_locked_out(
+    client: Client, make_user: Callable[..., User]
+) -> None:
+    make_user("rita", "reviewer")
+    for _ in range(MAX_OF_USER):
+        client.post("/login", {"username": "rita", "password": "wrong"})
+    right = {"username": "rita", "password": accounts.reset("rita")}
+    assert client.post("/login", right).status_code == 302
+
+
+def test_pages_are_not_kept_by_the_browser(reviewer: Client) -> None:
+    assert reviewer.get("/").headers["Cache-Control"] == "no-store"
+
+
 def test_one_address_cannot_try_many_names(client: Client, make_user: Callable[..., User]) -> None:
     make_user("rita", "reviewer")
     for i in range(MAX_OF_ADDRESS):

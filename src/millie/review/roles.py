@@ -79,7 +79,10 @@ def requires(act: Act) -> Callable[[View], View]:
                 return _to_login(request)
             if not may(request.user, act):
                 raise PermissionDenied(f"your roles do not allow: {act}")
-            return view(request, *args, **kwargs)
+            response = view(request, *args, **kwargs)
+            # The next person at a shared computer gets nothing by going back.
+            response.headers.setdefault("Cache-Control", "no-store")
+            return response
 
         guarded.requires = act  # type: ignore[attr-defined]
         return guarded

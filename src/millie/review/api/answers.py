@@ -77,15 +77,16 @@ def shown(sample: Sample) -> SampleOut:
             "state": analysis.state if analysis else None,
             "n_cells": analysis.n_cells if analysis else None,
             "analysis": analysis.number if analysis else None,
-            "conclusion": _conclusion(signatures[-1]) if signatures else None,
+            "conclusion": _conclusion(sample, signatures[-1]) if signatures else None,
         }
     )
 
 
-def _conclusion(signature: Signature) -> Conclusion:
+def _conclusion(sample: Sample, signature: Signature) -> Conclusion:
     return Conclusion(
-        diagnosis=signature.diagnosis, version=signature.version, signed_at=signature.at
-    )
+        diagnosis=signature.diagnosis, version=signature.version, signed_at=signature.at,
+        holds=sample.signed_at is not None,
+    )  # fmt: skip
 
 
 def paged(page: int, per_page: int, total: int) -> dict[str, Any]:

@@ -33,6 +33,9 @@ class Conclusion(Schema):
     diagnosis: str
     version: int = Field(description="1 for the first signature; an amendment is a further one.")
     signed_at: datetime
+    holds: bool = Field(
+        description="false: the sample has changed since and is open again; not to be acted upon."
+    )
 
 
 class SampleOut(Schema):

@@ -34,6 +34,8 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 def _is_here(request: HttpRequest) -> bool:
+    if settings.HTTPS:  # behind a proxy, which may stand for anybody
+        return False
     with suppress(ValueError):
         return ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
     return False

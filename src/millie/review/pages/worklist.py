@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from django.core.paginator import Paginator
-from django.db.models import Prefetch
+from django.db.models import Case, Exists, Min, OuterRef, Prefetch, When
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
 _A_PAGE = 100
-_NOT_CALLED = 6
+_FAILED, _NOT_CALLED = 5, 6
 """Rank of a sample without an analysis: after every state."""
 STATES = {
     "suspect": ("Suspected, must not wait", [0]),
@@ -109,8 +109,13 @@ def filtered(filters: Filters, *, blind: bool) -> QuerySet[Sample]:
 
     A blind-first reader gets them by waiting time alone: the order would tell the call.
     """
-    ranked = Coalesce("analysis__rank", _NOT_CALLED)
-    found = Sample.objects.select_related("analysis", "reviewer").annotate(place=ranked)
+    failed = Job.objects.filter(sample=OuterRef("pk"), status=JobStatus.FAILED)
+    uncalled = Case(When(Exists(failed), then=_FAILED), default=_NOT_CALLED)
+    found = Sample.objects.select_related("analysis", "reviewer").annotate(
+        place=Coalesce("analysis__rank", uncalled),
+        # What was suspected once keeps its place until a person has signed.
+        worst=Coalesce(Min("analyses__rank"), uncalled),
+    )
     if filters.show != "all":
         found = found.filter(signed_at__isnull=filters.show == "open")
     if filters.state:
@@ -118,7 +123,7 @@ def filtered(filters: Filters, *, blind: bool) -> QuerySet[Sample]:
     if filters.text:
         found = found.filter(pseudonym__icontains=filters.text)
     first = ["-signed_at"] if filters.show == "signed" else []
-    order = [*first, "submitted_at"] if blind else [*first, "place", "submitted_at"]
+    order = [*first, "submitted_at"] if blind else [*first, "worst", "submitted_at"]
     unfinished = Job.objects.exclude(status=JobStatus.DONE).order_by("-created")
     jobs = Prefetch("jobs", unfinished, to_attr="unfinished")
     return found.order_by(*order).prefetch_related(jobs)

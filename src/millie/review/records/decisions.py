@@ -38,7 +38,7 @@ def conclusions() -> Iterator[list[Value]]:
         yield [
             one.sample.pseudonym,
             one.version,
-            one.version == last[one.sample_id],
+            one.version == last[one.sample_id] and one.sample.signed_at is not None,
             one.diagnosis,
             one.analysis.state,
             one.analysis.number,

@@ -30,6 +30,8 @@ from millie.review.models import (
 from millie.review.records.audit import canonical, record
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from django.contrib.auth.models import User
 
 MEANING = "I have reviewed this sample and am responsible for this conclusion."
@@ -64,9 +66,9 @@ def blockers(sample: Sample) -> list[Blocker]:
     if analysis is None:
         return [Blocker("analysis", "The sample has not been analysed.")]
     found = []
-    if is_urgent(analysis.state) and not sample.escalations.exists():
+    if any(map(is_urgent, states_of(sample))) and not sample.escalations.exists():
         found.append(
-            Blocker("escalation", "An urgent state: log the call to the responsible clinician.")
+            Blocker("escalation", "The sample is or was urgent: log the call to the clinician.")
         )
     if left := analysis.cells.filter(flagged=True, decision="").count():
         cells = "1 cell that decided the call is" if left == 1 else (
@@ -207,28 +209,40 @@ def _locked(sample: Sample) -> Sample:
 
 
 def _second_review(sample: Sample, signature: Signature) -> None:
-    """Open a second review where the rules ask for one."""
-    if cause := second_review_cause(signature.analysis, signature.diagnosis):
+    """Open a second review where the rules ask for one; it takes the place of one that waits."""
+    for replaced in sample.second_reviews.filter(diagnosis=""):
+        record("system", "second_review.replaced", sample.pseudonym, cause=replaced.cause)
+        replaced.delete()
+    if cause := second_review_cause(states_of(sample), signature.diagnosis):
         SecondReview.objects.create(sample=sample, signature=signature, cause=cause)
         record("system", "second_review.opened", sample.pseudonym, cause=cause)
 
 
-def second_review_cause(analysis: Analysis, diagnosis: str) -> str:
+def states_of(sample: Sample) -> list[str]:
+    """States of all analyses, the latest last: what was suspected once is not taken back unseen."""
+    return list(sample.analyses.order_by("number").values_list("state", flat=True))
+
+
+def second_review_cause(states: Sequence[str], diagnosis: str) -> str:
     """Why a signed sample needs a second person; empty: it does not.
+
+    Args:
+        states: of its analyses, the latest last.
+        diagnosis: what was signed.
 
     Every suspicion of the urgent disease, every disagreement about it between person and program,
     and by chance a share of the samples in which neither saw anything.
     """
-    suspected = words_for(analysis.state).rank == 0
+    suspected = any(words_for(state).rank == 0 for state in states)
     concluded = diagnosis == URGENT
     if suspected and concluded:
         return SUSPECT
-    if suspected or (concluded and not is_urgent(analysis.state)):
+    if suspected or (concluded and not is_urgent(states[-1])):
         return DISAGREEMENT
     if concluded:
         return SUSPECT
     chance = secrets.SystemRandom().random() < RANDOM_SHARE
-    return RANDOM if analysis.state == "NO_SIGNAL" and chance else ""
+    return RANDOM if states[-1] == "NO_SIGNAL" and chance else ""
 
 
 def covers(signature: Signature, sample: Sample) -> bool:

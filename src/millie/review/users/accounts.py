@@ -15,6 +15,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from millie.errors import ConfigError
+from millie.review.models import LoginFailure
 from millie.review.records.audit import record
 from millie.review.roles import Role
 
@@ -80,6 +81,7 @@ def reset(name: str, *, password: str = "", actor: str = COMMAND_LINE) -> str:
         password = _set_password(user, password)
         user.is_active = True
         user.save()
+        LoginFailure.objects.filter(username=user.username.casefold()).delete()
         end_sessions(user)
         record(actor, "user.reset", user.username)
     return password
