@@ -48,7 +48,7 @@ FILLED = {
 
 @pytest.mark.parametrize(("route", "page"), PAGES, ids=[route for route, _ in PAGES])
 def test_each_page_is_for_its_roles_alone(
-    analysed: Sample, client: Client, make_user: Callable[..., User], route: str, page: URLPattern
+    shown: Sample, client: Client, make_user: Callable[..., User], route: str, page: URLPattern
 ) -> None:
     act = getattr(page.callback, "requires", None)
     assert isinstance(act, Act), f"{route} asks for no role"
