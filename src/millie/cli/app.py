@@ -25,7 +25,8 @@ app = typer.Typer(
     "study[/cyan] for its performance on new patients, [cyan]millie train store --out "
     "my-model[/cyan] for the model, [cyan]millie predict my-model FOLDER... --out calls[/cyan].",
     epilog="Exit codes: 0 all done. 1 some files or patients could not be used (they are listed), "
-    "the rest is done. 2 the command could not run. 3 an alarm of monitor or models compare.",
+    "the rest is done. 2 the command could not run. 3 an alarm of monitor, models compare, "
+    "validate, audit verify or restore.",
 )
 
 

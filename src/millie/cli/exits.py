@@ -1,9 +1,9 @@
 """How a command ends: its exit code, and one message instead of a traceback.
 
 Exit codes: 0 success; 1 something could not be used (it is listed) and the rest went on; 2 the
-command could not run at all; 3 an alarm (of ``monitor`` or ``audit verify``, ``models compare`` did
-not show that a new model is as good, or ``validate`` found a criterion not met or not tested); 130
-interrupted by Ctrl-C.
+command could not run at all; 3 an alarm (of ``monitor``, ``audit verify`` or ``restore``; ``models
+compare`` did not show that a new model is as good, or ``validate`` found a criterion not met or not
+tested); 130 interrupted by Ctrl-C.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def check_classes(labels: Mapping[str, str], at_least: int, purpose: str) -> Non
     if small:
         raise TrainingError(
             f"too few patients for {purpose}: {small}; at least {at_least} of each class are "
-            "needed. Use fewer folds, add patients or leave the class out"
+            "needed. Add patients, leave the class out or, in crossval, use fewer folds"
         )
 
 
