@@ -235,9 +235,10 @@ def _remarks(study: Study, *, trained_known: bool) -> Iterable[str]:
     runs, plan = study.series.runs, study.plan
     trained = sum(len(run.trained) for run in runs)
     if trained:
+        bound = "" if trained_known or trained == len(study.cases) else "at least "
         yield (
-            f"The model was trained on {trained} of the {len(study.cases)} patients: their figures "
-            "look better than those of new patients and prove nothing about these."
+            f"The model was trained on {bound}{trained} of the {len(study.cases)} patients: their "
+            "figures look better than those of new patients and prove nothing about these."
         )
     elif not trained_known:
         yield (

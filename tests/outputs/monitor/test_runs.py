@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from millie.errors import DataError, MissingFileError
 from millie.outputs.monitor.runs import read_series
-from millie.types import Finding
+from millie.types import Finding, Problem
 
 MakeRun = Callable[..., Path]
 
@@ -51,6 +52,25 @@ def test_training_patients_are_noted_and_counted(make_run: MakeRun) -> None:
     assert [one.trained for one in series.runs] == [("p1",), ("train-1",)]
     assert series.n_patients == 3
     assert {p.error for p in problems} == {Finding.TRAINED_ON}
+
+
+def note_training(run: Path, patient: str) -> None:
+    """What `predict` notes where it knows a patient's image files."""
+    path = run / "predictions.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    note = Problem(patient, "", Finding.TRAINED_ON, "1 of 1 images are known", note=True)
+    record["problems"] = [asdict(note)]
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+
+def test_what_a_run_itself_knows_of_training_counts_without_a_store(make_run: MakeRun) -> None:
+    first = make_run("a", {"p1": "AML", "p2": "AML"}, day=1)
+    second = make_run("b", {"p2": "AML", "p3": "AML"}, day=2)
+    note_training(first, "p1")
+    note_training(second, "p2")
+    (series,), problems = read_series([first, second])
+    assert [one.trained for one in series.runs] == [("p1",), ()]
+    assert ("p1", "1 of 1 images are known") in {(p.patient, p.message) for p in problems}
 
 
 def test_a_run_on_the_training_store_itself(make_run: MakeRun) -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from millie.errors import ConfigError, DataError, ManifestError, MissingFileErro
 from millie.outputs.validation.plan import example, read_plan
 from millie.pipeline.verify import verify
 from millie.statistics.intervals import clopper_pearson
+from millie.types import Finding, Problem
 
 MakeRun = Callable[..., Path]
 Write = Callable[..., Path]
@@ -141,6 +143,24 @@ def test_another_plan_needs_another_folder(
     with pytest.raises(ConfigError, match="made by another plan"):
         millie.validate(plan(PLAN.replace("0.9", "0.5")), run, out, truth)
     assert (out / "report.html").read_bytes() == before
+
+
+def test_patients_that_the_run_knows_from_training_are_told_without_a_store(
+    make_run: MakeRun, plan: Write, table: Write, tmp_path: Path
+) -> None:
+    run = make_run("run", {"a0": "AML", "n0": "NO_SIGNAL"})
+    record = json.loads((run / "predictions.json").read_text(encoding="utf-8"))
+    note = Problem("a0", "", Finding.TRAINED_ON, "1 of 1 images are known", note=True)
+    record["problems"] = [asdict(note)]
+    (run / "predictions.json").write_text(json.dumps(record), encoding="utf-8")
+    truth = table("truth", "patient,label\na0,AML\nn0,normal\n")
+    found = millie.validate(plan(PLAN), run, tmp_path / "out", truth)
+    told = " ".join(found.remarks)
+    assert "trained on at least 1 of the 2 patients" in told
+    assert "is not known" not in told
+    text = (tmp_path / "out" / "patients.csv").read_text(encoding="utf-8-sig")
+    rows = csv.DictReader(text.splitlines())
+    assert {row["patient"]: row["trained_on"] for row in rows} == {"a0": "1", "n0": ""}
 
 
 def test_what_must_be_considered_is_said(

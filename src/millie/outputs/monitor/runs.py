@@ -238,7 +238,8 @@ def _identities(first: Mapping[str, TimedRun], training: Sequence[Path]) -> _Ide
         text = f"the same cells as {older} of {first[older].name}: counted there"
         earlier.setdefault(newer, text)
     names = {path.name for path in known}
-    trained = {
+    trained = _told_by_the_runs(first)
+    trained |= {
         patient: "the model was trained on a patient of this name"
         for patient, run in first.items()
         if Store(run.run.store).path_of(patient).name in names
@@ -249,6 +250,16 @@ def _identities(first: Mapping[str, TimedRun], training: Sequence[Path]) -> _Ide
             text = f"the model was trained on the same cells (there: patient {pair.first.id})"
             trained[bags[pair.bags[1]]] = text
     return _Identities(earlier, trained)
+
+
+def _told_by_the_runs(first: Mapping[str, TimedRun]) -> dict[str, str]:
+    """Patients whose image files the model knew when it called them, without any store."""
+    return {
+        problem.patient: problem.message
+        for run in {run.name: run for run in first.values()}.values()
+        for problem in run.run.problems
+        if problem.error == Finding.TRAINED_ON and first.get(problem.patient) is run
+    }
 
 
 def bag_of(run: PredictionRun, patient: str) -> Path | None:

@@ -147,13 +147,14 @@ def patient_rows(found: Validated) -> list[dict[str, Value]]:
     rows: list[dict[str, Value]] = []
     for case in found.cases:
         failed, known = case.result.failed, case.reference is not None
+        not_trained = False if found.trained_on_known else None
         rows.append({
             "patient": case.patient, "run": where[case.patient], "reference": case.reference,
             "state": case.result.state, "called": case.called,
             "agrees": case.called == case.reference if known and case.called else None,
             "log_odds": None if failed else round(found.question.log_odds(case.result), 6),
             "n_cells": case.result.n_cells,
-            "trained_on": case.patient in found.trained if found.trained_on_known else None,
+            "trained_on": case.patient in found.trained or not_trained,
         })  # fmt: skip
     return rows
 
