@@ -58,7 +58,7 @@ lock: $(STAMP) ## Renew uv.lock from pyproject.toml, pinned as constraints.txt s
 	$(BIN)/uv lock $$(sed -n 's/^[a-z].*/--upgrade-package &/p' constraints.txt)
 
 $(DOCS): $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs,review-test]'
 	@touch $@
 
 docs: $(DOCS) ## Build the site with its tutorials, check it, name its first page

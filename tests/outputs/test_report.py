@@ -188,6 +188,17 @@ def test_patient_page_says_what_would_resolve_it_and_the_interval(run_folder: Pa
     assert "APL is excluded where the whole line lies below 0.062." in table
 
 
+def test_one_limit_for_both_is_told_once(run_folder: Path) -> None:
+    file = run_folder / "predictions.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["model"]["excluded_below"] = content["model"]["threshold"]
+    file.write_text(json.dumps(content), encoding="utf-8")
+    write_report(run_folder)
+    text = re.sub(r"\s+", " ", Page(run_folder / "patients" / "p3.html").text)
+    assert text.count("0.450") == 1
+    assert "Mark, at 0.450: APL is called from it on, and excluded only where" in text
+
+
 def test_every_page_says_what_the_model_tells_and_what_few_cells_miss(run_folder: Path) -> None:
     pages = [run_folder / "report.html", *(run_folder / "patients").glob("*.html")]
     assert len(pages) == 5

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from types import ModuleType
 
     from django.contrib.auth.models import User
     from django.test import Client
@@ -182,3 +184,18 @@ def shown(analysed: Sample, run_of_one: Path) -> Sample:
         for path, image in zip(images_of(run_of_one), analysed.images.all(), strict=True):
             shutil.copyfile(path, settings.DATA.image(image.sha256))
     return analysed
+
+
+@pytest.fixture(scope="session")
+def client_module() -> ModuleType:
+    """The example client of the docs, as a reader of them would import it."""
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    place = Path(__file__).parents[2] / "docs" / "review_client.py"
+    spec = spec_from_file_location("review_client", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules["review_client"] = module
+    spec.loader.exec_module(module)
+    return module

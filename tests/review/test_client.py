@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,27 +19,14 @@ if TYPE_CHECKING:
 
     from millie.review.data_folder import DataFolder
 
-_CLIENT = Path(__file__).parents[2] / "docs" / "review_client.py"
-
-
-@pytest.fixture
-def module() -> Any:
-    spec = importlib.util.spec_from_file_location("review_client", _CLIENT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["review_client"] = module
-    spec.loader.exec_module(module)
-    return module
-
 
 def test_it_sends_waits_and_fetches(
-    live_server: LiveServer, module: Any, data: DataFolder, analysed: Sample, run_of_one: Path,
-    picture: Callable[..., bytes], tmp_path: Path,
+    live_server: LiveServer, client_module: Any, data: DataFolder, analysed: Sample,
+    run_of_one: Path, picture: Callable[..., bytes], tmp_path: Path,
 ) -> None:  # fmt: skip
     shutil.copytree(run_of_one / "samples", data.samples, dirs_exist_ok=True)
     assert analysed.analysis is not None
-    client = module.Client(live_server.url, add_token("test", ["submit", "read"]))
+    client = client_module.Client(live_server.url, add_token("test", ["submit", "read"]))
     path = tmp_path / 'a "name".png'
     path.write_bytes(picture())
 
@@ -59,9 +44,9 @@ def test_it_sends_waits_and_fetches(
     assert len(list(client.cells(done))) == analysed.analysis.n_cells
     assert [each["id"] for each in client.samples(state=analysed.analysis.state)] == [done]
     path.write_bytes(b"<html>")
-    with pytest.raises(module.ProblemError, match="not a readable image"):
+    with pytest.raises(client_module.ProblemError, match="not a readable image"):
         client.submit([path])
 
 
-def test_it_stays_short() -> None:
-    assert len(_CLIENT.read_text(encoding="utf-8").splitlines()) < 130
+def test_it_stays_short(client_module: Any) -> None:
+    assert len(Path(client_module.__file__).read_text(encoding="utf-8").splitlines()) < 130

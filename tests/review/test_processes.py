@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import os
 import random
 import signal
@@ -31,20 +30,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 pytestmark = pytest.mark.review_long
-_CLIENT = Path(__file__).parents[2] / "docs" / "review_client.py"
 _PATIENCE_S = 1500.0
 _SIDE_PX = 300
-
-
-@pytest.fixture(scope="module")
-def client_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("review_client", _CLIENT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["review_client"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +233,7 @@ def test_twenty_samples_at_once_are_all_called(
         assert len(list(client.cells(one))) == 3
         assert len(list(client.samples(status="done"))) == 20
         with pytest.raises(client_module.ProblemError, match="the file is not an image"):
-            client.submit([_CLIENT])
+            client.submit([Path(client_module.__file__)])
 
 
 def test_ctrl_c_ends_it_in_order_and_the_next_start_goes_on(

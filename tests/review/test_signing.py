@@ -5,6 +5,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from django.contrib.auth.models import User
 from tests.review.conftest import PASSWORD
 
 from millie.review.cells.decisions import Wish, decide
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from django.contrib.auth.models import User
     from django.test import Client
 
 URL = "/samples/S-drawn/sign"
@@ -183,15 +183,19 @@ def test_the_second_review_is_blinded_and_by_somebody_else(
 
 
 def test_who_gives_the_second_review_does_not_read_the_call_in_the_list(
-    ready: Sample, client: Client, make_user: Callable[..., User]
+    ready: Sample, shown: Sample, client: Client, make_user: Callable[..., User]
 ) -> None:
     client.force_login(make_user("rita", "reviewer"))
     client.post(URL, _form(ready, diagnosis="APL"))
     listed = "/?show=signed"
-    shown = 'class="state'
-    assert shown in client.get(listed).content.decode()
+    call = 'class="state'
+    assert call in client.get(listed).content.decode()
     client.force_login(make_user("sue", "supervisor"))
-    assert shown not in client.get(listed).content.decode().partition("<tbody")[2]
+    assert call not in client.get(listed).content.decode().partition("<tbody")[2]
+    assert "S-drawn" not in client.get(f"{listed}&state=disease").content.decode()
+    cells = client.get("/samples/S-drawn/cells.json").json()
+    label = cells["columns"].index("label")
+    assert {row[label] for row in cells["rows"]} == {None}
 
 
 def test_a_sample_that_is_analysed_again_after_it_was_signed_is_open_again(
@@ -219,7 +223,7 @@ def test_a_cell_that_is_decided_after_the_signature_opens_the_sample_again(
 def test_a_suspicion_is_not_taken_away_by_calling_again(
     ready: Sample, reviewer: Client, run_of_one: Path
 ) -> None:
-    first = ready.analysis
+    first, una = ready.analysis, User.objects.get(username="una")
     assert first is not None
     Analysis.objects.filter(pk=first.pk).update(state="APL_SUSPECT", rank=0)
     Escalation.objects.all().delete()
@@ -235,7 +239,7 @@ def test_a_suspicion_is_not_taken_away_by_calling_again(
         rank=1, worry=0.2, n_cells=60, light="pass", model={"labels": []}, result={"quality": []},
     )  # fmt: skip
     Sample.objects.filter(pseudonym="S-urgent").update(analysis=other)
-    listed = [sample.pseudonym for sample in filtered(Filters("open", "", ""), blind=False)]
+    listed = [sample.pseudonym for sample in filtered(Filters("open", "", ""), una, blind=False)]
     assert listed == ["S-drawn", "S-urgent"]
 
 

@@ -172,7 +172,8 @@ def restore(
 
     For example: millie restore review-2026-01-31.tar --data restored
 
-    Every file is checked against its digest first. Users log in again.
+    Every file is checked against its digest first. Users log in again. Exit
+    code 3: the audit trail in it is not whole.
     """
     from millie.cli import console as show
 

@@ -32,7 +32,7 @@ def _sample(state: str = "", hours: int = 0) -> Sample:
 
 
 def _order(client: Client, query: str = "") -> list[str]:
-    page = client.get(f"/worklist.csv{query}").content.decode()
+    page = client.get(f"/worklist.csv{query}").content.decode("utf-8-sig")
     return [row["sample"] for row in csv.DictReader(io.StringIO(page))]
 
 
@@ -105,4 +105,4 @@ def test_a_blind_reader_learns_no_call_from_states_order_or_filters(
     page = client.get("/").content.decode()
     assert "Suspected APL" not in page
     assert "An urgent sample is not on top here" in page
-    assert "APL_SUSPECT" not in client.get("/worklist.csv").content.decode()
+    assert "APL_SUSPECT" not in client.get("/worklist.csv").content.decode("utf-8-sig")

@@ -34,9 +34,16 @@ def call_hidden(user: User, sample: Sample) -> bool:
 
     Nor to somebody whom its second review waits for, blind-first or not.
     """
-    if may(user, Act.SECOND_REVIEW) and waiting_for(user).filter(sample=sample).exists():
+    if sample.pk in second_for(user):
         return True
     return is_blind(user) and sample.pk not in concluded_by(user)
+
+
+def second_for(user: User) -> set[int]:
+    """Keys of the samples whose second review waits for a person."""
+    if not may(user, Act.SECOND_REVIEW):
+        return set()
+    return set(waiting_for(user).values_list("sample_id", flat=True))
 
 
 def concluded_by(user: User) -> set[int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from millie.outputs.patient.evidence import weigh
 from millie.outputs.patient.states import FAILED
 from millie.review.cell_kinds import BY_CODE
-from millie.review.cells.blind import call_hidden, is_blind, seen_by
+from millie.review.cells.blind import call_hidden, is_blind, second_for, seen_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,8 @@ def listing(
     hidden = result.state == FAILED or call_hidden(user, analysis.sample)
     marks = {} if hidden else _marks(result, model)
     cells = analysis.cells.all() if image is None else analysis.cells.filter(image=image)
-    shown = seen_by(user, analysis) if is_blind(user) else None
+    blind = is_blind(user) or analysis.sample_id in second_for(user)
+    shown = seen_by(user, analysis) if blind else None
     rows = []
     for stored in cells.values_list(*_STORED):
         *head, suggestion, certainty, probabilities, strength, flagged = stored

@@ -11,11 +11,10 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from millie.files import Value, write_csv
-from millie.review.cells.blind import is_blind
+from millie.review.cells.blind import is_blind, second_for
 from millie.review.pages.lookup import person
 from millie.review.records import decisions
-from millie.review.records.second_reviews import waiting_for
-from millie.review.roles import Act, may, requires
+from millie.review.roles import Act, requires
 
 
 @requires(Act.LOOK)
@@ -48,7 +47,7 @@ def _check_not_blind(request: HttpRequest) -> None:
         PermissionDenied: the person works blind-first, or a second review waits for them.
     """
     user = person(request)
-    if is_blind(user) or (may(user, Act.SECOND_REVIEW) and waiting_for(user).exists()):
+    if is_blind(user) or second_for(user):
         raise PermissionDenied("you work blind-first, or a second review waits for you")
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import cast
 
 from django import forms
 from django.contrib import messages
-from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
-from millie.review.models import Escalation, Sample
+from millie.review.models import Escalation
+from millie.review.pages.lookup import person, sample_of
 from millie.review.records.audit import record
 from millie.review.roles import Act, requires
 
@@ -38,7 +37,11 @@ class EscalationForm(forms.Form):
     note = forms.CharField(label="Note", required=False, widget=forms.Textarea({"rows": 3}))
 
     def clean_called_at(self) -> datetime:
-        """No call lies in the future."""
+        """No call lies in the future.
+
+        Raises:
+            ValidationError: this one does.
+        """
         when: datetime = self.cleaned_data["called_at"]
         if when > datetime.now(UTC) + _CLOCKS_APART:
             raise forms.ValidationError("This time is in the future.")
@@ -49,11 +52,11 @@ class EscalationForm(forms.Form):
 @require_http_methods(["GET", "POST"])
 def escalations(request: HttpRequest, pseudonym: str) -> HttpResponse:
     """Show the calls of a sample, or log one."""
-    sample = get_object_or_404(Sample, pseudonym=pseudonym)
+    sample = sample_of(pseudonym)
     now = datetime.now(UTC).replace(second=0, microsecond=0, tzinfo=None)
     form = EscalationForm(request.POST or None, initial={"called_at": now})
     if request.method == "POST" and form.is_valid():
-        user = cast("User", request.user)
+        user = person(request)
         with transaction.atomic():
             call = Escalation.objects.create(sample=sample, user=user, **form.cleaned_data)
             record(

@@ -29,7 +29,11 @@ _GONE = (OSError, DataError, MissingFileError, IndexError)
 
 @requires(Act.LOOK)
 def crop(request: HttpRequest, pseudonym: str, number: str, index: int) -> HttpResponse:
-    """One cell of an analysis."""
+    """One cell of an analysis.
+
+    Raises:
+        Http404: there is no such cell, or it cannot be read.
+    """
     analysis = analysis_of(sample_of(pseudonym), number)
     try:
         content = crop_jpeg(folder_of(analysis), index)
@@ -42,7 +46,11 @@ def crop(request: HttpRequest, pseudonym: str, number: str, index: int) -> HttpR
 def tile(
     request: HttpRequest, pseudonym: str, position: int, level: int, column: int, row: int
 ) -> HttpResponse:
-    """One tile of an image."""
+    """One tile of an image.
+
+    Raises:
+        Http404: there is no such tile, or it cannot be read.
+    """
     sample = sample_of(pseudonym)
     image = get_object_or_404(sample.images, position=position)
     path, place = data().image(image.sha256), (level, column, row)
@@ -63,7 +71,11 @@ def _picture(content: bytes) -> HttpResponse:
 @csp_exempt()
 @requires(Act.LOOK)
 def report(request: HttpRequest, pseudonym: str, number: str, page: str) -> HttpResponseBase:
-    """A page of the run, as ``millie predict`` wrote it, under the policy that it states itself."""
+    """A page of the run, as ``millie predict`` wrote it, under the policy that it states itself.
+
+    Raises:
+        Http404: there is no such page, or it is hidden from this person.
+    """
     sample = sample_of(pseudonym)
     analysis = analysis_of(sample, number)
     allowed = {"report.html", page_of(str(analysis.result["patient"]))}

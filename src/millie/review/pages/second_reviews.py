@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import cast
+from http import HTTPStatus
 
 from django.contrib import messages
-from django.contrib.auth.models import User
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods
 
 from millie.review.diagnoses import DIAGNOSES
 from millie.review.models import SecondReview
+from millie.review.pages.lookup import person
 from millie.review.records.second_reviews import agrees, conclude, waiting_for
 from millie.review.records.signing import NotSignableError
 from millie.review.roles import Act, requires
-
-CONFLICT = 409
 
 
 @requires(Act.SECOND_REVIEW)
@@ -27,7 +25,7 @@ def second_reviews(request: HttpRequest) -> HttpResponse:
         .select_related("sample", "signature", "user", "signature__user")
         .order_by("-at")[:100]
     )
-    waiting = waiting_for(cast("User", request.user))
+    waiting = waiting_for(person(request))
     context = {
         "waiting": waiting,
         "others": SecondReview.objects.filter(diagnosis="").count() - waiting.count(),
@@ -44,7 +42,7 @@ def second_review(request: HttpRequest, pseudonym: str) -> HttpResponse:
     Raises:
         Http404: nothing waits for this user there.
     """
-    user = cast("User", request.user)
+    user = person(request)
     review = get_object_or_404(SecondReview, sample__pseudonym=pseudonym, diagnosis="")
     if not waiting_for(user).filter(pk=review.pk).exists():
         raise Http404("no second review of this sample waits for you")
@@ -58,7 +56,7 @@ def second_review(request: HttpRequest, pseudonym: str) -> HttpResponse:
         else:
             messages.success(request, f"The second review of {pseudonym} is stored.")
             return redirect("second_reviews")
-    status = CONFLICT if request.method == "POST" else 200
+    status = HTTPStatus.CONFLICT if request.method == "POST" else 200
     cells = review.signature.analysis.cells.order_by("image", "index")
     context = {
         "review": review, "sample": review.sample, "cells": cells, "diagnoses": DIAGNOSES,

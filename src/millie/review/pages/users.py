@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from django.contrib import messages
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
@@ -11,6 +9,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods
 
 from millie.errors import ConfigError
+from millie.review.pages.lookup import person
 from millie.review.roles import ALLOWED, Act, Role, requires
 from millie.review.users import accounts
 
@@ -40,7 +39,7 @@ def _in_words(acts: frozenset[Act]) -> str:
 
 
 def _change(request: HttpRequest) -> None:
-    form, actor = request.POST, cast("User", request.user).username
+    form, actor = request.POST, person(request).username
     name, act = form.get("name", "").strip(), form.get("act", "")
     roles = [Role(value) for value in form.getlist("roles")]
     if act == "add":

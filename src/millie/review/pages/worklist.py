@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,11 +14,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from millie.review.cells.blind import concluded_by, is_blind
+from millie.review.cells.blind import concluded_by, is_blind, second_for
 from millie.review.models import Analysis, Job, JobStatus, Sample
+from millie.review.pages.downloads import csv_file
 from millie.review.pages.lookup import person
-from millie.review.records.second_reviews import waiting_for
-from millie.review.roles import Act, may, requires
+from millie.review.roles import Act, requires
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +27,13 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import User
     from django.db.models import QuerySet
 
+    from millie.files import Value
+
 _A_PAGE = 100
+_COLUMNS = (
+    "sample", "specimen", "state", "cells_analysed", "quality", "model", "model_sha256",
+    "submitted", "analysed", "signed", "reviewer",
+)  # fmt: skip
 _FAILED, _NOT_CALLED = 5, 6
 """Rank of a sample without an analysis: after every state."""
 STATES = {
@@ -104,7 +109,7 @@ class Row:
         return sample.pk, sample.analysis_id, self.hidden, *reviewer, *work
 
 
-def filtered(filters: Filters, *, blind: bool) -> QuerySet[Sample]:
+def filtered(filters: Filters, user: User, *, blind: bool) -> QuerySet[Sample]:
     """The samples that the filters let through, the most urgent first, then by waiting time.
 
     A blind-first reader gets them by waiting time alone: the order would tell the call.
@@ -119,7 +124,8 @@ def filtered(filters: Filters, *, blind: bool) -> QuerySet[Sample]:
     if filters.show != "all":
         found = found.filter(signed_at__isnull=filters.show == "open")
     if filters.state:
-        found = found.filter(place__in=STATES[filters.state][1])
+        # Where the call is hidden, being found by it would tell it.
+        found = found.filter(place__in=STATES[filters.state][1]).exclude(pk__in=second_for(user))
     if filters.text:
         found = found.filter(pseudonym__icontains=filters.text)
     first = ["-signed_at"] if filters.show == "signed" else []
@@ -132,9 +138,7 @@ def filtered(filters: Filters, *, blind: bool) -> QuerySet[Sample]:
 def rows_of(samples: Iterable[Sample], user: User) -> list[Row]:
     """Lines for one reader."""
     known = concluded_by(user) if is_blind(user) else None
-    second = set()
-    if may(user, Act.SECOND_REVIEW):
-        second = set(waiting_for(user).values_list("sample_id", flat=True))
+    second = second_for(user)
     return [
         Row(
             sample,
@@ -164,7 +168,7 @@ def _context(request: HttpRequest) -> dict[str, Any]:
     user = person(request)
     blind = is_blind(user)
     filters = Filters.of(request, blind=blind)
-    samples = filtered(filters, blind=blind)
+    samples = filtered(filters, user, blind=blind)
     page = Paginator(samples, _A_PAGE).get_page(request.GET.get("page"))
     found = rows_of(page, user)
     latest = Analysis.objects.order_by("-created").first()
@@ -184,31 +188,25 @@ def _context(request: HttpRequest) -> dict[str, Any]:
 @requires(Act.LOOK)
 def table(request: HttpRequest) -> HttpResponse:
     """The whole filtered list as CSV."""
-    answer = HttpResponse(content_type="text/csv; charset=utf-8")
-    answer.headers["Content-Disposition"] = 'attachment; filename="worklist.csv"'
-    writer = csv.writer(answer, lineterminator="\n")
-    writer.writerow([
-        "sample", "specimen", "state", "cells_analysed", "quality", "model", "model_sha256",
-        "submitted", "analysed", "signed", "reviewer",
-    ])  # fmt: skip
     user = person(request)
     blind = is_blind(user)
     filters = Filters.of(request, blind=blind)
-    for row in rows_of(filtered(filters, blind=blind), user):
-        sample, analysis = row.sample, row.sample.analysis
-        told = (
-            [analysis.n_cells, analysis.light, analysis.model_name, analysis.model_sha256]
-            if analysis
-            else ["", "", "", ""]
-        )
-        # A name that a spreadsheet would take for a formula gets a quote before it.
-        reviewer = sample.reviewer.get_username() if sample.reviewer else ""
-        writer.writerow([
-            sample.pseudonym, sample.specimen, row.state, *told, _iso(sample.submitted_at),
-            _iso(analysis.created if analysis else None), _iso(sample.signed_at),
-            f"'{reviewer}" if reviewer[:1] in "+-@=" and reviewer else reviewer,
-        ])  # fmt: skip
-    return answer
+    found = rows_of(filtered(filters, user, blind=blind), user)
+    return csv_file("worklist.csv", _COLUMNS, map(_cells, found))
+
+
+def _cells(row: Row) -> list[Value]:
+    sample, analysis = row.sample, row.sample.analysis
+    told: list[Value] = (
+        [analysis.n_cells, analysis.light, analysis.model_name, analysis.model_sha256]
+        if analysis
+        else ["", "", "", ""]
+    )
+    return [
+        sample.pseudonym, sample.specimen, row.state, *told, _iso(sample.submitted_at),
+        _iso(analysis.created if analysis else None), _iso(sample.signed_at),
+        sample.reviewer.get_username() if sample.reviewer else "",
+    ]  # fmt: skip
 
 
 def _iso(when: datetime | None) -> str:

@@ -172,7 +172,11 @@ def _signed(
 
 
 def content(sample: Sample) -> dict[str, Any]:
-    """Everything about a sample that a signature covers, but for the conclusion itself."""
+    """Everything about a sample that a signature covers, but for the conclusion itself.
+
+    Raises:
+        NotSignableError: it has not been analysed.
+    """
     analysis = sample.analysis
     if analysis is None:
         raise NotSignableError("the sample has not been analysed")
