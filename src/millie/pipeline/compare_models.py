@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 AUC_MARGIN = 0.05
 """Loss of AUC that counts as none: the width that an AUC of some eighty patients has to a side."""
 RATE_MARGIN = 0.1
-"""Loss of sensitivity or specificity that counts as none; 35 patients can show it, see README."""
+"""Loss of sensitivity or specificity that counts as none; 35 patients of a class can show it."""
 
 _TITLES = {"auc": "AUC", "sensitivity": "Sensitivity", "specificity": "Specificity"}
 
