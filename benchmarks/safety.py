@@ -222,10 +222,10 @@ def main() -> None:
                for name, change in CHANGES.items()]  # fmt: skip
     for name, samples, um_px in groups:
         if arguments.only in name:
-            show(name, _written(samples, work / "images" / name), um_px, work)
+            show(name, written(samples, work / "images" / name), um_px, work)
 
 
-def _written(samples: Iterator[Sample], folder: Path) -> list[Path]:
+def written(samples: Iterator[Sample], folder: Path) -> list[Path]:
     """Samples as folders of PNG files."""
     shutil.rmtree(folder, ignore_errors=True)
     for sample, images in samples:

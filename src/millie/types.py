@@ -127,6 +127,8 @@ class Finding(StrEnum):
     """A field of view among single cells, or as small as one."""
     SAME_SCALE = "SameScale"
     """A field among single-cell images that was read at their scale."""
+    OTHER_SCALE = "OtherScale"
+    """A patient whose images state a scale that their red cells contradict."""
     NO_SCALE = "NoScale"
     """An image whose scale the set does not give."""
     NOT_UNDERSTOOD = "NotUnderstood"

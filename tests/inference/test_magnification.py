@@ -14,10 +14,16 @@ from PIL import Image
 from millie.bags.store import BagReader
 from millie.config import PredictionConfig, SegmentationConfig
 from millie.inference.gates import reference_features
-from millie.inference.magnification import bag_um_px, read_um_px, unfamiliar_magnification
+from millie.inference.magnification import (
+    bag_um_px,
+    contradicted_scale,
+    doubtful_scale,
+    read_um_px,
+    unfamiliar_magnification,
+)
 from millie.inference.predict import predict_bag
 from millie.segmentation import sample_statistics
-from millie.types import ImageKind, Reason, SourceRecord
+from millie.types import ImageKind, PixelSize, Reason, SourceRecord
 
 TRAINED = {"um_px": torch.tensor([0.064] + 29 * [0.1] + 10 * [0.32])}
 
@@ -30,8 +36,13 @@ def reasons_of(bag: BagReader, reference: dict[str, torch.Tensor] = TRAINED) -> 
 def scaled_bag(make_bag: Callable[..., BagReader]) -> Callable[..., BagReader]:
     """An open bag of cells from one image with a scale from somewhere."""
 
-    def make(um_px: float | None, scale_source: str, guess: float | None = None) -> BagReader:
-        facts = {"scale_source": scale_source, "um_px": um_px or guess}
+    def make(
+        um_px: float | None,
+        scale_source: str,
+        guess: float | None = None,
+        over_stated: float | None = None,
+    ) -> BagReader:
+        facts = {"scale_source": scale_source, "um_px": um_px or guess, "over_stated": over_stated}
         record = SourceRecord("a.jpg", "", ImageKind.CELL, um_px, 1, 1, diagnostics=facts)
         return make_bag(10, source=record)
 
@@ -59,6 +70,33 @@ def test_one_training_patient_makes_no_scale_familiar(scaled_bag) -> None:
 
 def test_a_stated_scale_is_believed(scaled_bag) -> None:
     assert reasons_of(scaled_bag(0.2, "given")) == ()
+
+
+@pytest.mark.parametrize(
+    ("over_stated", "n"), [(1.25, 1), (0.8, 1), (1.15, 0), (0.87, 0), (None, 0)]
+)
+def test_red_cells_that_contradict_the_stated_scale_are_believed_more(
+    scaled_bag, over_stated: float | None, n: int
+) -> None:
+    bag = scaled_bag(0.1, "given", over_stated=over_stated)
+    reasons = doubtful_scale(bag, TRAINED)
+    assert [r.code for r in reasons] == ["SCALE_CONTRADICTED"] * n
+    for one in reasons:
+        assert "0.1 um/px is stated" in one.text
+        assert "leave it out" in one.remedy
+
+
+@pytest.mark.realdata
+def test_a_wrong_scale_of_real_crops_is_contradicted_and_the_right_one_is_not(
+    data_root: Path,
+) -> None:
+    paths = sorted((data_root / "apl_aml/All/Patient_02").glob("**/Signed slides/*/*.jpg"))[::4]
+    crops = [np.asarray(Image.open(path).convert("RGB")) for path in paths[:8]]
+    for stated, contradicted in ((0.1, False), (0.06, True), (0.15, True)):
+        found = sample_statistics([(c, PixelSize(stated)) for c in crops], SegmentationConfig())
+        assert found.over_stated is not None
+        assert bool(contradicted_scale(found.over_stated, stated)) == contradicted
+        assert found.um_px == {}  # what is stated is not replaced
 
 
 def test_a_guess_counts_though_the_crop_was_taken_as_it_is(scaled_bag) -> None:

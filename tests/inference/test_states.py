@@ -13,7 +13,7 @@ from millie.config import PredictionConfig
 from millie.inference.calls import CallRule, decide
 from millie.inference.gates import failed_gates
 from millie.inference.immature import Immature
-from millie.inference.magnification import unfamiliar_magnification
+from millie.inference.magnification import contradicted_scale, unfamiliar_magnification
 from millie.inference.quality import SampleQuality
 from millie.inference.reasons import CATALOGUE, Code
 from millie.outputs.patient.records import results_of
@@ -48,6 +48,7 @@ def call(
     asked: tuple[float, ...] = (),
     quality: SampleQuality = GOOD,
     read_um_px: float | None = None,
+    over_stated: float | None = None,
     immature: Immature | None = None,
     **ranges: Ends,
 ) -> Found:
@@ -57,7 +58,9 @@ def call(
     ruled_out: tuple[Reason, ...] = ()
     if asked:
         doubt, ruled_out = screen(*asked).ask([torch.zeros(9, 4)], ("AML", "APL"))
-    scale = unfamiliar_magnification(read_um_px, {"um_px": torch.full((20,), 0.1)})
+    scale = contradicted_scale(over_stated, 0.1) + unfamiliar_magnification(
+        read_um_px, {"um_px": torch.full((20,), 0.1)}
+    )
     failed = (*failed_gates(quality, LIMITS, CONFIG), *scale, *doubt)
     ends = {label: (p, p) for label, p in probabilities.items()} | ranges
     return decide(
@@ -104,6 +107,7 @@ FOUND: dict[str, Found] = {
     "nearly grey cells": bad(saturation=0.05),
     "cells too small for the stated scale": bad(cell_fraction=0.1),
     "cells too large for the stated scale": bad(cell_fraction=0.6),
+    "the red cells contradict the stated scale": call(CALM, over_stated=1.3),
     "a scale that is not stated, and by the cells is not of the training": call(
         CALM, read_um_px=0.2
     ),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from millie.pipeline.image_notes import doubtful_scales
+from millie.pipeline.image_notes import doubtful_scales, other_scale
 from millie.types import Finding, ImageKind, Patient, SourceRecord
 
 PATIENT = Patient("p", None, ())
@@ -34,3 +34,10 @@ def test_nothing_is_said_where_the_scale_is_the_fields_own(
     sources: list[SourceRecord], um_px: float | None
 ) -> None:
     assert doubtful_scales(PATIENT, sources, um_px) == []
+
+
+def test_a_patient_whose_red_cells_contradict_the_scale_is_noted() -> None:
+    (found,) = other_scale(PATIENT, 1.6)
+    assert (found.patient, found.error, found.note) == ("p", Finding.OTHER_SCALE, True)
+    assert "1.6 times" in found.message
+    assert other_scale(PATIENT, 1.1) == other_scale(PATIENT, None) == []

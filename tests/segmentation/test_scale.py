@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from millie.segmentation.scale import Reading, pooled
+from millie.segmentation.scale import Reading, over_stated, pooled
 
 
 def test_images_that_agree_are_pooled_by_their_middle() -> None:
@@ -25,3 +25,13 @@ def test_images_without_red_cells_do_not_outvote_those_that_have_some() -> None:
 def test_red_cells_make_a_reading_sure() -> None:
     assert Reading(0.1, 5, leukocyte=False).sure
     assert not Reading(0.1, 1, leukocyte=True).sure
+
+
+def test_a_stated_scale_is_doubted_by_enough_red_cells_that_agree() -> None:
+    def said(*of_images: tuple[float, float]) -> float | None:
+        return over_stated([Reading(v, n, leukocyte=True) for v, n in of_images])
+
+    assert said((1.3, 15), (1.32, 15)) == pytest.approx(1.3)
+    assert said((1.3, 15)) is None
+    assert said((1.3, 2), (1.3, 2), (1.3, 40), (2.6, 40)) is None
+    assert said() is None

@@ -28,6 +28,8 @@ _NOTES: Mapping[str, str] = {
     Finding.CELL_TYPES_DIFFER: "{} cells are filed under several cell types: cell label left blank",
     Finding.OVERVIEW: "{} images are fields of view: not read as single cells",
     Finding.SAME_SCALE: "{} fields among single-cell images were read at the scale set for all",
+    Finding.OTHER_SCALE: "{} patients' images state a scale that their red cells contradict: check "
+    "um_px",
     Finding.NO_SCALE: "{} images are of a size that the data set does not have: scale left unknown",
     Finding.NOT_UNDERSTOOD: "{} images state no scale or colours that could be used",
     Finding.SLIDE: "{} whole slides were read in part",

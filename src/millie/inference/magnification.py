@@ -4,7 +4,7 @@ Where images state no scale, it is read from the cells in them, and crops are cu
 film seen through another objective gives cells of the right size, and no other gate speaks. But
 nothing vouches for the reading, and images of half the resolution show less of each cell. So a
 scale that was only read must be one that enough of the training patients had. A stated scale is
-believed here; cells that contradict it are too large or too small for the gates.
+believed, unless the red cells beside the leukocytes contradict it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from millie.bags.store import BagReader
 from millie.inference.reasons import Code, reason
+from millie.segmentation import is_contradicted
 from millie.types import Reason
 
 UM_PX = "um_px"
@@ -45,6 +46,40 @@ def read_um_px(reader: BagReader) -> float | None:
         return None
     um_px = bag_um_px(reader)
     return um_px if np.isfinite(um_px) else None
+
+
+def doubtful_scale(reader: BagReader, reference: Mapping[str, Tensor]) -> tuple[Reason, ...]:
+    """Reasons to doubt the size of a sample's cells: its scale is contradicted, or unfamiliar.
+
+    Args:
+        reader: an open bag.
+        reference: of the bundle.
+    """
+    contradicted = contradicted_scale(bag_over_stated(reader), bag_um_px(reader))
+    return contradicted + unfamiliar_magnification(read_um_px(reader), reference)
+
+
+def bag_over_stated(reader: BagReader) -> float | None:
+    """What red cells say over the stated scale; None: for most cells nothing is known of that."""
+    told = [s.diagnostics.get("over_stated") for s in reader.sources]
+    factors = _of_cells(reader, [f if isinstance(f, float) else np.nan for f in told])
+    return float(np.median(factors)) if 2 * len(factors) > reader.n_cells else None
+
+
+def contradicted_scale(over_stated: float | None, um_px: float) -> tuple[Reason, ...]:
+    """A reason if the red cells say that the scale is not the one that is stated.
+
+    Args:
+        over_stated: see :func:`bag_over_stated`.
+        um_px: that is stated.
+    """
+    if over_stated is None or not is_contradicted(over_stated):
+        return ()
+    text = (
+        f"the stated scale is contradicted: {um_px:.3g} um/px is stated, the red cells in the "
+        f"images say {um_px * over_stated:.2g}"
+    )
+    return (reason(Code.SCALE_CONTRADICTED, text),)
 
 
 def unfamiliar_magnification(

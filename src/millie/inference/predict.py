@@ -25,7 +25,7 @@ from millie.inference.embed import Progress, ahead
 from millie.inference.explain import StreamedBag, find_winners
 from millie.inference.gates import failed_gates, measures, reference_distance
 from millie.inference.immature import immature
-from millie.inference.magnification import read_um_px, unfamiliar_magnification
+from millie.inference.magnification import doubtful_scale
 from millie.inference.operating import bundle_rule, not_excluded
 from millie.inference.quality import QualityMeter, SampleQuality
 from millie.inference.resampling import probability_ranges
@@ -92,7 +92,7 @@ def predict_bag(
     manifest = bundle.manifest
     quality = seen.meter.result(reference_distance(bundle.reference, seen.mean))
     probabilities = dict(zip(bundle.labels, seen.probabilities.tolist(), strict=True))
-    scale = unfamiliar_magnification(read_um_px(reader), bundle.reference)
+    scale = doubtful_scale(reader, bundle.reference)
     call = call_of(bundle, probabilities, seen.features, quality, scale, config, screen)
     looks = _looks(reader, types.looks_like(seen.features[0])) if types else ()
     return Prediction(
@@ -143,7 +143,7 @@ def call_of(
         probabilities: of the whole sample, by class.
         features: vectors (N, D) of its cells, one a runtime.
         quality: of images and cells, with the distance from the training patients.
-        scale: why the magnification is none of the training's; empty: it is one, or not known.
+        scale: why the size of the cells is doubtful; empty: it is not.
         config: operating point and gates.
         screen: asked first whether any of the model's diseases is there; None: nobody is.
     """

@@ -25,6 +25,7 @@ class Code(StrEnum):
     COLOURS_TOO_WEAK = "COLOURS_TOO_WEAK"
     CELLS_TOO_SMALL = "CELLS_TOO_SMALL"
     CELLS_TOO_LARGE = "CELLS_TOO_LARGE"
+    SCALE_CONTRADICTED = "SCALE_CONTRADICTED"
     UNFAMILIAR_MAGNIFICATION = "UNFAMILIAR_MAGNIFICATION"
     OTHER_CAMERA_OR_STAIN = "OTHER_CAMERA_OR_STAIN"
     NOT_MEASURED = "NOT_MEASURED"
@@ -82,6 +83,11 @@ CATALOGUE: dict[Code, Entry] = {
     ),
     Code.CELLS_TOO_SMALL: Entry("the cells fill less of a crop than they can", _SCALE),
     Code.CELLS_TOO_LARGE: Entry("the cells fill more of a crop than they can", _SCALE),
+    Code.SCALE_CONTRADICTED: Entry(
+        "the images state a scale, and their red cells say that it is another one",
+        "Check the scale (um_px in the manifest, --set segmentation.um_px, or the scanner's); if "
+        "it is not known for certain, leave it out: it is then read from the cells.",
+    ),
     Code.UNFAMILIAR_MAGNIFICATION: Entry(
         "the images state no scale, and by their cells it is not that of the training images",
         "State the scale if it is known (um_px in the manifest), or take the images through the "

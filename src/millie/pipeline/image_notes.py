@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from millie.readers.content import note
+from millie.segmentation import is_contradicted
 from millie.types import Finding, ImageKind
 
 if TYPE_CHECKING:
@@ -41,6 +42,22 @@ def why_empty(patient: Patient, problems: Sequence[Problem]) -> str:
     reasons = reasons or ["no leukocytes found; check with `millie detect --overlay`"]
     images = "1 image" if len(patient.images) == 1 else f"{len(patient.images)} images"
     return f"{patient.id}: no cells in {images} ({'; '.join(reasons)})"
+
+
+def other_scale(patient: Patient, over_stated: float | None) -> list[Problem]:
+    """A note if red cells contradict the scale that a patient's images state.
+
+    Args:
+        patient: whose images.
+        over_stated: as in :class:`millie.segmentation.SampleStatistics`.
+    """
+    if over_stated is None or not is_contradicted(over_stated):
+        return []
+    text = (
+        f"red cells say {over_stated:.2g} times the stated scale: check um_px, or leave it out if "
+        "it is not known"
+    )
+    return [note(patient.id, "", text, Finding.OTHER_SCALE)]
 
 
 def doubtful_scales(

@@ -31,6 +31,7 @@ from millie.pipeline.drawn import drawn_cells
 from millie.pipeline.image_notes import (
     FIELD_AFTER_ALL,
     doubtful_scales,
+    other_scale,
     why_empty,
     why_left_out,
 )
@@ -187,6 +188,7 @@ def _cells(
         tell(*tally.slides.steps())
         yield from own
     tally.problems += tally.slides.problems(task.patient.id)
+    tally.problems += other_scale(task.patient, sample.over_stated)
     tally.problems += doubtful_scales(task.patient, tally.sources, task.config.segmentation.um_px)
 
 

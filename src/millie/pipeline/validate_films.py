@@ -20,7 +20,7 @@ from millie.bags.loading import stream
 from millie.bags.store import BagReader
 from millie.inference.embed import ahead
 from millie.inference.gates import reference_distance
-from millie.inference.magnification import read_um_px, unfamiliar_magnification
+from millie.inference.magnification import doubtful_scale
 from millie.inference.predict import call_of
 from millie.inference.quality import SampleQuality, measure_bag
 from millie.outputs.validation.cases import Case, Question, called_class
@@ -82,7 +82,7 @@ def read_film(bag: Path, caller: Caller, config: PredictionConfig) -> Film:
             for runtime in caller.runtimes
         )  # fmt: skip
         usable = np.array([cell.quality > 0 for cell in reader.cells])
-        scale = unfamiliar_magnification(read_um_px(reader), caller.bundle.reference)
+        scale = doubtful_scale(reader, caller.bundle.reference)
         return Film(features, usable, measure_bag(reader), scale)
 
 

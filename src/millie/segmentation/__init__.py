@@ -8,7 +8,7 @@ from millie.segmentation.leukocytes import (
     sample_statistics,
     segment,
 )
-from millie.segmentation.scale import SampleStatistics
+from millie.segmentation.scale import SampleStatistics, is_contradicted
 
 __all__ = [
     "SEGMENTERS",
@@ -18,6 +18,7 @@ __all__ = [
     "cut_crop",
     "cut_mask",
     "detect",
+    "is_contradicted",
     "sample_statistics",
     "segment",
 ]

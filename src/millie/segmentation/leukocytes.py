@@ -20,7 +20,14 @@ from millie.segmentation.graphics import without_graphics
 from millie.segmentation.instances import cells_of
 from millie.segmentation.network import WORK_UM_PX, shipped
 from millie.segmentation.paper import segment_paper, segment_released_code
-from millie.segmentation.scale import LEAST_RED_CELLS, Reading, SampleStatistics, pooled, read_scale
+from millie.segmentation.scale import (
+    LEAST_RED_CELLS,
+    Reading,
+    SampleStatistics,
+    over_stated,
+    pooled,
+    read_scale,
+)
 from millie.types import Detection, PixelSize
 
 if TYPE_CHECKING:
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
 
 _AHEAD_IMAGES = 24
 _AHEAD_PIXELS = 40_000_000
+_CHECKED_IMAGES = 8  # whose stated scale is compared with their red cells
 _SMALLEST_SIDE_PX = 10  # of an image that may show a cell
 _MOST_ENLARGED_PX = 60_000_000  # of an enlarged field
 _ASSUMED_SIDE_UM = 36.0  # of an image that shows neither red cells nor a leukocyte
@@ -79,19 +87,25 @@ def sample_statistics(
     magnifications in one sample) nothing is pooled and each image is judged by itself.
 
     Args:
-        fields: images with their pixel size or None; those with a known one teach nothing.
+        fields: images with their pixel size or None; where it is known, the first few tell whether
+            red cells contradict it.
         config: the red cells' diameter is used.
     """
     seen: dict[str, list[Reading]] = {}
+    checked: list[Reading] = []
     n_images = 0
     for image, pixel_size in fields:
         n_images += 1
-        if pixel_size is None and config.um_px is None and config.method == "default":
-            seen.setdefault(_size_name(image), []).append(
-                read_scale(
-                    without_graphics(image), shipped(), _resized, config.red_cell_diameter_um
-                )
-            )
+        stated = pixel_size.um_px if pixel_size else config.um_px
+        if config.method != "default" or (stated and len(checked) >= _CHECKED_IMAGES):
+            continue
+        reading = read_scale(
+            without_graphics(image), shipped(), _resized, config.red_cell_diameter_um
+        )
+        if stated:
+            checked.append(replace(reading, um_px=reading.um_px / stated))
+        else:
+            seen.setdefault(_size_name(image), []).append(reading)
     um_px: dict[str, float] = {}
     weights = 0.0
     for name, parts in seen.items():
@@ -99,7 +113,7 @@ def sample_statistics(
         if red_cells >= LEAST_RED_CELLS:  # fewer give a guess, which each image makes by itself
             um_px[name] = scale
             weights += red_cells
-    return SampleStatistics(um_px, weights, n_images)
+    return SampleStatistics(um_px, weights, n_images, over_stated(checked))
 
 
 def detect(
@@ -166,6 +180,8 @@ def segment_with(
     um_px, source = _scale(network, image, given, config, sample)
     known = PixelSize(um_px) if source not in ("leukocyte", "assumed") else None
     diagnostics: dict[str, Any] = {"scale_source": source, "um_px": round(um_px, 5)}
+    if source == "given" and sample and sample.over_stated:
+        diagnostics["over_stated"] = round(sample.over_stated, 3)
     if refusal := _enlarged_too_far(height, width, um_px, source):
         return _refused(refusal, (255, 255, 255), diagnostics, known)
     work = _resized(image, um_px / WORK_UM_PX)

@@ -1,6 +1,6 @@
-"""What a turn of hue, a weaker stain or a wrong scale does to the probabilities of shipped models.
+"""What a turn of hue or a weaker stain does to the probabilities of the shipped models.
 
-`python benchmarks/stain_and_scale.py STORE --patients 12 --cells 40`: cells of some patients of a
+`python benchmarks/stain.py STORE --patients 12 --cells 40`: cells of some patients of a
 store are changed as one film would be, encoded and fused. Prints, for each model and change, the
 mean over patients of the largest change of a probability, and how often another class is likeliest.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent / "training"))
-from cell_views import pack, recoloured, whole, zoomed
+from cell_views import pack, recoloured, whole
 
 from millie.config import ModelConfig
 from millie.models.bundle import load_bundle, shipped_bundles
@@ -27,8 +27,6 @@ CHANGES = {
     "hue + 0.05": lambda planes: recoloured(whole(planes), 0.05, 1.0),
     "hue - 0.05": lambda planes: recoloured(whole(planes), -0.05, 1.0),
     "saturation x 0.6": lambda planes: recoloured(whole(planes), 0.0, 0.6),
-    "cells x 0.8": lambda planes: zoomed(planes, 0.8),
-    "cells x 1.25": lambda planes: zoomed(planes, 1.25),
 }
 
 

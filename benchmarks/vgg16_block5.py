@@ -1,0 +1,198 @@
+"""The paper's own kind of training: VGG-16 from its fifth block on, in the profile `paper`.
+
+`python benchmarks/vgg16_block5.py STORE WEIGHTS WORK` takes the store that `millie reproduce
+apl-aml --profile paper` has cut, and the file of ``benchmarks/vgg16_weights.py``. Maps behind the
+fourth block are computed once (147 kB a cell, WORK/maps.npy). Then folds are trained by the
+profile's settings (three of them, the first repeat of `millie reproduce`; no augmentation, which
+cached maps do not allow) until ``--seconds`` are over: a fold that is cut short by them says so.
+Prints the losses of every epoch and, of each fold, the ROC AUC of APL in its test patients with a
+DeLong interval. What is finished in WORK is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from millie.bags.store import BagReader, Store
+from millie.config import Config, load
+from millie.learning.material import participants
+from millie.learning.splits import Fold, make_splits
+from millie.models.network import Head, Standardiser
+from millie.models.vgg import Vgg, vgg16
+from millie.statistics.intervals import delong_interval
+
+BLOCKS = 4
+SIDE = 12
+"""Pixels of a map behind the fourth block."""
+BATCH = 16
+Maps = NDArray[np.float16]
+
+
+def halves(weights: Path) -> tuple[Vgg, int]:
+    """The encoder, and the number of its layers up to the end of the fourth block."""
+    encoder = vgg16()
+    encoder.load_state_dict(load_file(weights), strict=False)
+    pools = [i for i, layer in enumerate(encoder.features) if isinstance(layer, nn.MaxPool2d)]
+    return encoder.to(memory_format=torch.channels_last).eval(), pools[BLOCKS - 1] + 1
+
+
+@torch.inference_mode()
+def mapped(store: Store, encoder: Vgg, cut: int, path: Path) -> Maps:
+    """Maps of all cells (N, 512, 12, 12), patient by patient in the order of the store."""
+    if path.exists():
+        return np.asarray(np.load(path, mmap_mode="r"))
+    shape = (sum(bag.n_cells for bag in store.index()), 512, SIDE, SIDE)
+    partial = path.with_suffix(".partial.npy")
+    maps = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
+    done = 0
+    for file in store.files():
+        with BagReader(file) as reader:
+            for start in range(0, reader.n_cells, BATCH):
+                pixels = torch.from_numpy(reader.images(start, start + BATCH)).permute(0, 3, 1, 2)
+                cells = (pixels / 255 - encoder.offset) / encoder.scale
+                out = encoder.features[:cut](cells.to(memory_format=torch.channels_last))
+                maps[done : done + len(out)] = out.half().numpy()
+                done += len(out)
+        print(f"{done} of {shape[0]} cells", flush=True)
+    maps.flush()
+    partial.rename(path)
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+class Top(nn.Module):
+    """The fifth block, the mean over its maps, and from there on the package's own network."""
+
+    def __init__(self, encoder: Vgg, cut: int, config: Config) -> None:
+        super().__init__()
+        self.block = copy.deepcopy(encoder.features[cut:])
+        self.standardiser = Standardiser(encoder.dim)
+        self.head = Head(encoder.dim, config.model.hidden, 2, config.model.dropout)
+
+    def vectors(self, maps: Tensor) -> Tensor:
+        """Features (n, 512) of cells."""
+        pooled: Tensor = self.block(maps.to(memory_format=torch.channels_last)).mean(dim=(2, 3))
+        return pooled
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Logits (2,) of one bag (n, 512, 12, 12): the maximum over its cells."""
+        logits: Tensor = self.head(self.standardiser(self.vectors(maps)).amax(dim=0)[None])[0]
+        return logits
+
+
+class Bags:
+    """Maps by patient."""
+
+    def __init__(self, store: Store, maps: Maps) -> None:
+        self._maps, self._span, start = maps, {}, 0
+        for bag in store.index():
+            self._span[bag.patient] = slice(start, start + bag.n_cells)
+            start += bag.n_cells
+
+    def __call__(
+        self, patient: str, most: int = 0, rng: np.random.Generator | None = None
+    ) -> Tensor:
+        """All maps of a patient, or so many drawn at random."""
+        own = self._maps[self._span[patient]]
+        if rng is not None and len(own) > most:
+            own = own[np.sort(rng.choice(len(own), most, replace=False))]
+        return torch.from_numpy(own.astype(np.float32))
+
+
+@torch.inference_mode()
+def logits_of(top: Top, bags: Bags, patients: tuple[str, ...]) -> Tensor:
+    """Logits (P, 2) of whole bags."""
+    return torch.stack([top(bags(patient)) for patient in patients])
+
+
+def trained(top: Top, bags: Bags, fold: Fold, truth: dict[str, int], config: Config,
+            ends_at: float) -> tuple[Top, list[tuple[float, float]], bool]:  # fmt: skip
+    """Network of the best epoch, losses (training, validation), and whether it was cut short."""
+    chosen, best, history = copy.deepcopy(top), float("inf"), []
+    settings = config.training
+    optimiser = torch.optim.SGD(top.parameters(), lr=settings.learning_rate)
+    since = 0
+    for epoch in range(1, settings.max_epochs + 1):
+        rng = np.random.default_rng((config.training.seed, epoch))
+        order = list(rng.permutation(np.array(fold.train)))
+        losses = []
+        for start in range(0, len(order), settings.patients_per_step):
+            step = [str(patient) for patient in order[start : start + settings.patients_per_step]]
+            optimiser.zero_grad()
+            for patient in step:
+                out = top(bags(patient, settings.cells_per_step, rng))
+                loss = functional.cross_entropy(out[None], torch.tensor([truth[patient]]))
+                (loss / len(step)).backward()
+                losses.append(loss.item())
+            optimiser.step()
+        wanted = torch.tensor([truth[patient] for patient in fold.validation])
+        checked = functional.cross_entropy(logits_of(top, bags, fold.validation), wanted).item()
+        history.append((float(np.mean(losses)), checked))
+        print(f"{fold.name} epoch {epoch}: training {history[-1][0]:.4f}, validation {checked:.4f}",
+              flush=True)  # fmt: skip
+        since = 0 if checked < best else since + 1
+        if since == 0:
+            chosen, best = copy.deepcopy(top), checked
+        if since >= settings.patience:
+            return chosen, history, False
+        if time.monotonic() > ends_at:
+            return chosen, history, True
+    return chosen, history, False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("store", type=Path)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--seconds", type=float, default=10_800, help="of training")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--set", nargs="*", default=[], metavar="stage.field=value")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(arguments.threads)
+    store, config = Store(arguments.store), load(profile="paper").with_settings(arguments.set)
+    encoder, cut = halves(arguments.weights)
+    bags = Bags(store, mapped(store, encoder, cut, arguments.work / "maps.npy"))
+    labels = participants(store).labels
+    truth = {patient: int(label == "APL") for patient, label in labels.items()}
+    settings, ends_at = config.evaluation, time.monotonic() + arguments.seconds
+    splits = make_splits(
+        labels, settings.folds, 1, settings.seed, config.training.validation_fraction
+    )
+    for fold in splits.assignments:
+        path = arguments.work / f"{fold.name}.json"
+        if not path.exists():
+            if time.monotonic() > ends_at:
+                break
+            torch.manual_seed(config.training.seed)
+            top = Top(encoder, cut, config)
+            with torch.inference_mode():
+                top.standardiser.fit(top.vectors(bags(patient)) for patient in fold.train)
+            top, history, short = trained(top, bags, fold, truth, config, ends_at)
+            scores = logits_of(top, bags, fold.test).diff(dim=1)[:, 0].tolist()
+            found = {"scores": dict(zip(fold.test, scores, strict=True)), "losses": history,
+                     "cut_short": short}  # fmt: skip
+            path.write_text(json.dumps(found))
+        found = json.loads(path.read_text())
+        is_apl = np.array([bool(truth[patient]) for patient in found["scores"]])
+        auc = delong_interval(is_apl, np.array(list(found["scores"].values())), 0.95)
+        print(
+            f"{fold.name}: AUC {auc.value:.3f} ({auc.low:.3f} to {auc.high:.3f}), {is_apl.sum()} "
+            f"APL, {(~is_apl).sum()} AML; {len(found['losses'])} epochs"
+            + (", cut short by --seconds" if found["cut_short"] else "")
+        )
+
+
+if __name__ == "__main__":
+    main()
