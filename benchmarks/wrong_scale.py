@@ -10,6 +10,7 @@ the scale was doubted, and which states came from which. The models have learnt 
 from __future__ import annotations
 
 import argparse
+import csv
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,17 @@ def resized(data: Path, factor: float) -> Iterator[Sample]:
         enough = [patient for patient, paths in crops.items() if len(paths) >= LEAST]
         for patient in enough[: PATIENTS // 2]:
             yield f"{label} {patient}", [rescale(read(path), factor) for path in crops[patient]]
+
+
+def listed(folders: list[Path]) -> Path:
+    """A manifest which says that these are single cells: larger crops pass for fields."""
+    path = folders[0].parent.parent / f"{folders[0].parent.name}.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(("patient", "path", "kind"))
+        for folder in folders:
+            table.writerows((folder.name, crop, "cell") for crop in sorted(folder.iterdir()))
+    return path
 
 
 def told(name: str, found: dict[str, Prediction], before: dict[str, Prediction]) -> None:
@@ -64,10 +76,10 @@ def main() -> None:
     arguments = parser.parse_args()
     before: dict[str, dict[str, Prediction]] = {}
     for size in SIZES:
-        folders = written(resized(arguments.data, size), arguments.work / f"x {size}")
+        manifest = listed(written(resized(arguments.data, size), arguments.work / f"x {size}"))
         for scale, settings in SCALES.items():
             store = arguments.work / f"{scale}, x {size}"
-            millie.segment(folders, store, millie.Config().with_settings(settings))
+            millie.segment(manifest, store, millie.Config().with_settings(settings))
             for model in shipped_bundles():
                 out = arguments.work / "called" / model / store.name
                 called = millie.predict(model, store, out, pictures="none").predictions

@@ -112,6 +112,9 @@ def test_all_controls_run_on_a_store(toy_store: Store, tmp_path: Path) -> None:
     assert all({"name", "description", "verdict"} <= entry.keys() for entry in content["controls"])
     measured = {entry["name"] for entry in content["controls"] if "auc" in entry}
     assert measured == set(SHORTCUTS)
+    red_cells = next(r for r in results if r.name == "red_cells")
+    assert red_cells.auc is not None
+    assert red_cells.auc.value == 1
     *others, mature = results
     assert all("one source only (unknown)" in r.verdict for r in others if r.auc is None)
     groups = content["controls"][-1]["groups"]
@@ -124,3 +127,18 @@ def test_all_controls_run_on_a_store(toy_store: Store, tmp_path: Path) -> None:
     assert (background / "splits.json").read_bytes() == (tmp_path / "splits.json").read_bytes()
     shuffled = json.loads((tmp_path / "controls" / "shuffled_labels" / "metrics.json").read_text())
     assert shuffled["n_by_class"] == main.metrics["n_by_class"]
+
+
+def test_red_cells_are_no_control_where_few_images_show_them(
+    toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millie.evaluation.controls.red_cells_um_px", lambda _: None)
+    config = Config().with_settings([
+        "model.encoder=tiny", "model.pretrained=false", "prediction.runtime=torch",
+        "training.max_epochs=1", "training.ensemble=1", "model.aggregator=max",
+        "evaluation.folds=2", "evaluation.bootstrap=100",
+    ])  # fmt: skip
+    main = crossval(toy_store, config, tmp_path)
+    (found,) = run_controls(toy_store, config, tmp_path, main=main, names=("red_cells",))
+    assert found.auc is None
+    assert "No AUC: too few red cells" in found.line()

@@ -113,7 +113,10 @@ def quick() -> Config:
 
 @pytest.fixture(scope="session")
 def toy_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Six patients of each class, 16 px crops; some cells of APL patients are dark red."""
+    """Six patients of each class, 16 px crops; some cells of APL patients are dark red.
+
+    Red cells of APL patients look smaller.
+    """
     root = tmp_path_factory.mktemp("store")
     rng = np.random.default_rng(5)
     config = Config().with_settings(["crops.size_px=16"])
@@ -139,7 +142,10 @@ def _write_patient(path: Path, patient: Patient, rng: np.random.Generator, confi
             label="promyelocyte" if planted_here else "lymphocyte",
         )  # fmt: skip
         crops.append(CellCrop(cell, image, mask))
-    sources = [SourceRecord("field.png", "0" * 64, ImageKind.FIELD, 0.1, 100, 200)]
+    facts = {"scale_source": "given", "over_stated": 1.1 if patient.label == "APL" else 1.0}
+    sources = [
+        SourceRecord("field.png", "0" * 64, ImageKind.FIELD, 0.1, 100, 200, diagnostics=facts)
+    ]
     meta = BagMeta(16, 25.0, 0.1, config.digest("reading", "segmentation", "crops"))
     write_bag(path, patient, crops, sources, meta)
 

@@ -30,6 +30,7 @@ from millie.evaluation.colours import sources_of
 from millie.evaluation.crossval import StudyResult, crossval, open_study
 from millie.evaluation.sources import SourceFinding, leave_one_source_out, probe_source
 from millie.files import write_text
+from millie.inference.magnification import red_cells_um_px
 from millie.learning.material import participants
 from millie.learning.train import Progress, silent
 from millie.statistics.intervals import Estimate, delong_interval
@@ -50,6 +51,8 @@ CONTROLS = {
     "background": "The same pipeline on crops whose cell is painted over with a disc of 18 um, "
     "which hides its outline: only the surroundings (stain, light, camera, red cells) remain.",
     "bag_size": "The number of cells of a patient alone (logistic regression).",
+    "red_cells": "How large red cells look beside the leukocytes, one number a patient (logistic "
+    "regression): the film and the camera, or the anaemia that goes with a disease.",
     "image_files": "Number, size, shape, scale and folder depth of the image files alone "
     "(logistic regression); no pixel is read.",
     "shuffled_labels": "The same pipeline with randomly permuted diagnoses: anything above chance "
@@ -64,10 +67,12 @@ CONTROLS = {
 FILES = ("controls.json", "controls/**/*")
 """What the controls leave in the folder of the cross-validation, as patterns of names."""
 
-SHORTCUTS = ("background", "bag_size", "image_files", "shuffled_labels")
+SHORTCUTS = ("background", "bag_size", "red_cells", "image_files", "shuffled_labels")
 """Controls that see no cell: what they reach, the headline can be without biology."""
 
-PICTURED = ("background", "image_files")
+NO_RED_CELLS = "No AUC: too few red cells are in view in half of the patients, or more."
+
+PICTURED = ("background", "red_cells", "image_files")
 """Controls that need pictures: a store of vectors does without them."""
 
 
@@ -134,7 +139,8 @@ def run_controls(
     for name in names:
         if name in SHORTCUTS:
             auc = run.shortcut(name)
-            results.append(ControlResult(name, auc, verdict(name, auc, headline)))
+            told = verdict(name, auc, headline) if auc else NO_RED_CELLS
+            results.append(ControlResult(name, auc, told))
         elif name == "mature_cells":
             cells = run.cell_groups()
             results.append(ControlResult(name, cells.auc(MATURE), group_verdict(cells), cells))
@@ -160,15 +166,17 @@ class _Runs:
     progress: Progress
     main: StudyResult
 
-    def shortcut(self, name: str) -> Estimate:
-        """AUC of a control that sees no cell."""
+    def shortcut(self, name: str) -> Estimate | None:
+        """AUC of a control that sees no cell; None: red cells are in view of too few patients."""
         store, config = self.store, self.config
         if name == "background":
             return _background(store, config, self.out, self.progress)
         if name == "shuffled_labels":
             return _shuffled(store, config, self.out, self.progress)
-        features = _bag_sizes(store) if name == "bag_size" else _file_features(store)
-        return _by_features(features, store, self.main, config)
+        features = {
+            "bag_size": _bag_sizes, "red_cells": _red_cell_sizes, "image_files": _file_features
+        }[name](store)  # fmt: skip
+        return _by_features(features, store, self.main, config) if features else None
 
     def cell_groups(self) -> GroupFindings:
         """Groups of cell types alone; the folds have scored them."""
@@ -286,6 +294,19 @@ def _shuffled(store: Store, config: Config, out: Path, progress: Progress) -> Es
 
 def _bag_sizes(store: Store) -> dict[str, list[float]]:
     return {bag.patient: [math.log(bag.n_cells)] for bag in store.index() if bag.n_cells}
+
+
+def _red_cell_sizes(store: Store) -> dict[str, list[float]]:
+    """Log of the um/px that red cells show; where they show none, the median. Empty: mostly so."""
+    found: dict[str, float | None] = {}
+    for bag in store.index():
+        with BagReader(bag.path, verify=False) as reader:
+            found[bag.patient] = red_cells_um_px(reader)
+    known = [um_px for um_px in found.values() if um_px]
+    if 2 * len(known) <= len(found):
+        return {}
+    middle = float(np.median(known))
+    return {patient: [math.log(um_px or middle)] for patient, um_px in found.items()}
 
 
 def _file_features(store: Store) -> dict[str, list[float]]:

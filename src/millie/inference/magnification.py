@@ -66,6 +66,12 @@ def bag_over_stated(reader: BagReader) -> float | None:
     return float(np.median(factors)) if 2 * len(factors) > reader.n_cells else None
 
 
+def red_cells_um_px(reader: BagReader) -> float | None:
+    """um/px by a sample's red cells, whatever is stated; None: not enough of them are in view."""
+    over_stated = bag_over_stated(reader)
+    return read_um_px(reader) if over_stated is None else over_stated * bag_um_px(reader)
+
+
 def contradicted_scale(over_stated: float | None, um_px: float) -> tuple[Reason, ...]:
     """A reason if the red cells say that the scale is not the one that is stated.
 

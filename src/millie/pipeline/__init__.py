@@ -281,8 +281,8 @@ def crossval(
             are kept.
         config: stages model, augment, training, evaluation and prediction are used; None: the
             default.
-        controls: also measure what background, bag size, image files and shuffled labels reach,
-            what sources do, and what mature and leukaemic cells tell alone.
+        controls: also measure what background, bag size, size of the red cells, image files and
+            shuffled labels reach, what sources do, and what mature and leukaemic cells tell alone.
         progress: called often.
 
     Raises:
