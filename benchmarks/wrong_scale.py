@@ -43,9 +43,9 @@ def listed(folders: list[Path]) -> Path:
     path = folders[0].parent.parent / f"{folders[0].parent.name}.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
-        table.writerow(("patient", "path", "kind"))
+        table.writerow(("patient", "label", "path", "kind"))
         for folder in folders:
-            table.writerows((folder.name, crop, "cell") for crop in sorted(folder.iterdir()))
+            table.writerows((folder.name, "", crop, "cell") for crop in sorted(folder.iterdir()))
     return path
 
 
