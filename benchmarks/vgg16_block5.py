@@ -42,7 +42,9 @@ Maps = NDArray[np.float16]
 def halves(weights: Path) -> tuple[Vgg, int]:
     """The encoder, and the number of its layers up to the end of the fourth block."""
     encoder = vgg16()
-    encoder.load_state_dict(load_file(weights), strict=False)
+    lacking = encoder.load_state_dict(load_file(weights), strict=False).missing_keys
+    if any(name.startswith("features.") for name in lacking):
+        raise SystemExit(f"{weights}: not the weights of benchmarks/vgg16_weights.py")
     pools = [i for i, layer in enumerate(encoder.features) if isinstance(layer, nn.MaxPool2d)]
     return encoder.to(memory_format=torch.channels_last).eval(), pools[BLOCKS - 1] + 1
 
@@ -56,8 +58,8 @@ def mapped(store: Store, encoder: Vgg, cut: int, path: Path) -> Maps:
     partial = path.with_suffix(".partial.npy")
     maps = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
     done = 0
-    for file in store.files():
-        with BagReader(file) as reader:
+    for bag in store.index():
+        with BagReader(bag.path) as reader:
             for start in range(0, reader.n_cells, BATCH):
                 pixels = torch.from_numpy(reader.images(start, start + BATCH)).permute(0, 3, 1, 2)
                 cells = (pixels / 255 - encoder.offset) / encoder.scale
@@ -112,6 +114,7 @@ class Bags:
 @torch.inference_mode()
 def logits_of(top: Top, bags: Bags, patients: tuple[str, ...]) -> Tensor:
     """Logits (P, 2) of whole bags."""
+    top.eval()
     return torch.stack([top(bags(patient)) for patient in patients])
 
 
@@ -126,6 +129,7 @@ def trained(top: Top, bags: Bags, fold: Fold, truth: dict[str, int], config: Con
         rng = np.random.default_rng((config.training.seed, epoch))
         order = list(rng.permutation(np.array(fold.train)))
         losses = []
+        top.train()
         for start in range(0, len(order), settings.patients_per_step):
             step = [str(patient) for patient in order[start : start + settings.patients_per_step]]
             optimiser.zero_grad()
@@ -157,11 +161,10 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--seconds", type=float, default=10_800, help="of training")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--set", nargs="*", default=[], metavar="stage.field=value")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
-    store, config = Store(arguments.store), load(profile="paper").with_settings(arguments.set)
+    store, config = Store(arguments.store), load(profile="paper")
     encoder, cut = halves(arguments.weights)
     bags = Bags(store, mapped(store, encoder, cut, arguments.work / "maps.npy"))
     labels = participants(store).labels
@@ -172,7 +175,7 @@ def main() -> None:
     )
     for fold in splits.assignments:
         path = arguments.work / f"{fold.name}.json"
-        if not path.exists():
+        if not path.exists() or json.loads(path.read_text())["cut_short"]:
             if time.monotonic() > ends_at:
                 break
             torch.manual_seed(config.training.seed)

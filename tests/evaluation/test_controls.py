@@ -132,7 +132,7 @@ def test_all_controls_run_on_a_store(toy_store: Store, tmp_path: Path) -> None:
 def test_red_cells_are_no_control_where_few_images_show_them(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("millie.evaluation.controls.red_cells_um_px", lambda _: None)
+    monkeypatch.setattr("millie.evaluation.controls.bag_over_stated", lambda _: None)
     config = Config().with_settings([
         "model.encoder=tiny", "model.pretrained=false", "prediction.runtime=torch",
         "training.max_epochs=1", "training.ensemble=1", "model.aggregator=max",
@@ -141,4 +141,4 @@ def test_red_cells_are_no_control_where_few_images_show_them(
     main = crossval(toy_store, config, tmp_path)
     (found,) = run_controls(toy_store, config, tmp_path, main=main, names=("red_cells",))
     assert found.auc is None
-    assert "No AUC: too few red cells" in found.line()
+    assert "No AUC: the size of red cells is not known" in found.line()

@@ -58,7 +58,7 @@ def call(
     ruled_out: tuple[Reason, ...] = ()
     if asked:
         doubt, ruled_out = screen(*asked).ask([torch.zeros(9, 4)], ("AML", "APL"))
-    scale = contradicted_scale(over_stated, 0.1) + unfamiliar_magnification(
+    scale = contradicted_scale(over_stated) + unfamiliar_magnification(
         read_um_px, {"um_px": torch.full((20,), 0.1)}
     )
     failed = (*failed_gates(quality, LIMITS, CONFIG), *scale, *doubt)

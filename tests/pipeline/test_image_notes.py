@@ -39,5 +39,5 @@ def test_nothing_is_said_where_the_scale_is_the_fields_own(
 def test_a_patient_whose_red_cells_contradict_the_scale_is_noted() -> None:
     (found,) = other_scale(PATIENT, 1.6)
     assert (found.patient, found.error, found.note) == ("p", Finding.OTHER_SCALE, True)
-    assert "1.6 times" in found.message
+    assert "1.6 times the um/px" in found.message
     assert other_scale(PATIENT, 1.1) == other_scale(PATIENT, None) == []

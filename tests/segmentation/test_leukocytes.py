@@ -14,7 +14,15 @@ from PIL import Image
 
 from millie.config import SegmentationConfig
 from millie.errors import ConfigError
-from millie.segmentation import SEGMENTERS, central_region, detect, sample_statistics, segment
+from millie.segmentation import (
+    SEGMENTERS,
+    SampleStatistics,
+    central_region,
+    detect,
+    sample_statistics,
+    segment,
+)
+from millie.segmentation.scale import Reading
 from millie.types import Detection, PixelSize
 
 UM_PX = 0.12
@@ -430,3 +438,35 @@ def test_a_false_coarse_scale_does_not_blow_a_field_up() -> None:
 
 def test_a_small_field_of_a_weak_objective_is_enlarged(field: Drawn) -> None:
     assert "refused" not in segment(field.image, PixelSize(1.0), DEFAULT).diagnostics
+
+
+def test_a_stated_scale_is_compared_with_the_red_cells_and_kept() -> None:
+    fields = [draw(3, seed=seed).image for seed in range(4)]
+    config = SegmentationConfig()
+
+    def said(um_px: float | None, settings: SegmentationConfig = config) -> SampleStatistics:
+        size = PixelSize(um_px) if um_px else None
+        return sample_statistics([(image, size) for image in fields], settings)
+
+    right, double = said(UM_PX).over_stated, said(2 * UM_PX)
+    assert right
+    assert double.over_stated == pytest.approx(right / 2)
+    assert double.um_px == {}
+    found = segment(fields[0], PixelSize(2 * UM_PX), config, double)
+    assert found.diagnostics["over_stated"] == pytest.approx(right / 2, abs=1e-3)
+    assert found.pixel_size == PixelSize(2 * UM_PX)
+    assert "over_stated" not in segment(fields[0], None, config, said(None)).diagnostics
+    assert said(2 * UM_PX, SegmentationConfig(method="paper")).over_stated is None
+
+
+def test_eight_images_are_enough_to_check_a_stated_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    def read(*_: object) -> Reading:
+        looked.append(1)
+        return Reading(0.1, 30, leukocyte=True)
+
+    monkeypatch.setattr("millie.segmentation.leukocytes.read_scale", read)
+    blank = np.full((64, 64, 3), 240, np.uint8)
+    sample_statistics([(blank, PixelSize(0.1))] * 20, SegmentationConfig())
+    assert len(looked) == 8

@@ -27,11 +27,13 @@ def test_red_cells_make_a_reading_sure() -> None:
     assert not Reading(0.1, 1, leukocyte=True).sure
 
 
-def test_a_stated_scale_is_doubted_by_enough_red_cells_that_agree() -> None:
+def test_a_stated_scale_is_doubted_by_the_middle_of_at_least_three_images() -> None:
     def said(*of_images: tuple[float, float]) -> float | None:
         return over_stated([Reading(v, n, leukocyte=True) for v, n in of_images])
 
-    assert said((1.3, 15), (1.32, 15)) == pytest.approx(1.3)
-    assert said((1.3, 15)) is None
-    assert said((1.3, 2), (1.3, 2), (1.3, 40), (2.6, 40)) is None
+    assert said((1.3, 15), (1.32, 15), (1.28, 4)) == pytest.approx(1.3)
+    assert said((1.3, 15), (1.3, 15)) is None
+    assert said((1.3, 4), (1.3, 4), (1.3, 4)) is None
+    assert said((1.0, 2), (1.0, 2), (1.0, 2), (5.0, 300)) is None  # an overview among crops
+    assert said((1.0, 9), (1.0, 9), (1.02, 9), (5.0, 300)) == pytest.approx(1.01)
     assert said() is None

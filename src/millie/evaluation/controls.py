@@ -30,7 +30,7 @@ from millie.evaluation.colours import sources_of
 from millie.evaluation.crossval import StudyResult, crossval, open_study
 from millie.evaluation.sources import SourceFinding, leave_one_source_out, probe_source
 from millie.files import write_text
-from millie.inference.magnification import red_cells_um_px
+from millie.inference.magnification import bag_over_stated, red_cells_um_px
 from millie.learning.material import participants
 from millie.learning.train import Progress, silent
 from millie.statistics.intervals import Estimate, delong_interval
@@ -70,7 +70,10 @@ FILES = ("controls.json", "controls/**/*")
 SHORTCUTS = ("background", "bag_size", "red_cells", "image_files", "shuffled_labels")
 """Controls that see no cell: what they reach, the headline can be without biology."""
 
-NO_RED_CELLS = "No AUC: too few red cells are in view in half of the patients, or more."
+NO_RED_CELLS = (
+    "No AUC: the size of red cells is not known of half of the patients (too few in view, or cells "
+    "cut by an earlier version)."
+)
 
 PICTURED = ("background", "red_cells", "image_files")
 """Controls that need pictures: a store of vectors does without them."""
@@ -297,16 +300,25 @@ def _bag_sizes(store: Store) -> dict[str, list[float]]:
 
 
 def _red_cell_sizes(store: Store) -> dict[str, list[float]]:
-    """Log of the um/px that red cells show; where they show none, the median. Empty: mostly so."""
-    found: dict[str, float | None] = {}
+    """How large red cells look, in um: log of what they say over the stated scale.
+
+    Where no patient has a stated one it is the scale by red cells itself. A patient of whom it is
+    not known has the median; nobody has anything where that would be half of them.
+    """
+    stated: dict[str, float | None] = {}
+    read: dict[str, float | None] = {}
+    patients = participants(store).labels
     for bag in store.index():
-        with BagReader(bag.path, verify=False) as reader:
-            found[bag.patient] = red_cells_um_px(reader)
-    known = [um_px for um_px in found.values() if um_px]
+        if bag.patient in patients:
+            with BagReader(bag.path, verify=False) as reader:
+                stated[bag.patient] = bag_over_stated(reader)
+                read[bag.patient] = red_cells_um_px(reader)
+    found = stated if any(stated.values()) else read
+    known = [size for size in found.values() if size]
     if 2 * len(known) <= len(found):
         return {}
     middle = float(np.median(known))
-    return {patient: [math.log(um_px or middle)] for patient, um_px in found.items()}
+    return {patient: [math.log(size or middle)] for patient, size in found.items()}
 
 
 def _file_features(store: Store) -> dict[str, list[float]]:

@@ -30,7 +30,8 @@ of what CellaVision states (82 patients), and by 1.21 in other sets (docs/segmen
 LEAST_SHARE = 0.05
 """Of the training patients, that makes a scale a familiar one."""
 
-_READ = frozenset({"sample", "red cells", "leukocyte"})
+_BY_RED_CELLS = frozenset({"sample", "red cells"})
+_READ = _BY_RED_CELLS | {"leukocyte"}
 
 
 def bag_um_px(reader: BagReader) -> float:
@@ -55,7 +56,7 @@ def doubtful_scale(reader: BagReader, reference: Mapping[str, Tensor]) -> tuple[
         reader: an open bag.
         reference: of the bundle.
     """
-    contradicted = contradicted_scale(bag_over_stated(reader), bag_um_px(reader))
+    contradicted = contradicted_scale(bag_over_stated(reader))
     return contradicted + unfamiliar_magnification(read_um_px(reader), reference)
 
 
@@ -67,23 +68,24 @@ def bag_over_stated(reader: BagReader) -> float | None:
 
 
 def red_cells_um_px(reader: BagReader) -> float | None:
-    """um/px by a sample's red cells, whatever is stated; None: not enough of them are in view."""
-    over_stated = bag_over_stated(reader)
-    return read_um_px(reader) if over_stated is None else over_stated * bag_um_px(reader)
+    """um/px that red cells show where no scale is stated; None: one is, or they are too few."""
+    by_red_cells = [s.diagnostics.get("scale_source") in _BY_RED_CELLS for s in reader.sources]
+    if not by_red_cells or not all(by_red_cells):
+        return None
+    return read_um_px(reader)
 
 
-def contradicted_scale(over_stated: float | None, um_px: float) -> tuple[Reason, ...]:
+def contradicted_scale(over_stated: float | None) -> tuple[Reason, ...]:
     """A reason if the red cells say that the scale is not the one that is stated.
 
     Args:
         over_stated: see :func:`bag_over_stated`.
-        um_px: that is stated.
     """
     if over_stated is None or not is_contradicted(over_stated):
         return ()
     text = (
-        f"the stated scale is contradicted: {um_px:.3g} um/px is stated, the red cells in the "
-        f"images say {um_px * over_stated:.2g}"
+        f"the stated scale is contradicted: by the red cells in the images, a pixel covers "
+        f"{over_stated:.2g} times the um/px that is stated"
     )
     return (reason(Code.SCALE_CONTRADICTED, text),)
 

@@ -85,8 +85,8 @@ CATALOGUE: dict[Code, Entry] = {
     Code.CELLS_TOO_LARGE: Entry("the cells fill more of a crop than they can", _SCALE),
     Code.SCALE_CONTRADICTED: Entry(
         "the images state a scale, and their red cells say that it is another one",
-        "Check the scale (um_px in the manifest, --set segmentation.um_px, or the scanner's); if "
-        "it is not known for certain, leave it out: it is then read from the cells.",
+        "Correct the scale (um_px in the manifest goes before the image file's own); where the "
+        "manifest or a setting alone states it, it can be left out and is read from the cells.",
     ),
     Code.UNFAMILIAR_MAGNIFICATION: Entry(
         "the images state no scale, and by their cells it is not that of the training images",

@@ -54,8 +54,8 @@ def other_scale(patient: Patient, over_stated: float | None) -> list[Problem]:
     if over_stated is None or not is_contradicted(over_stated):
         return []
     text = (
-        f"red cells say {over_stated:.2g} times the stated scale: check um_px, or leave it out if "
-        "it is not known"
+        f"by the red cells a pixel covers {over_stated:.2g} times the um/px that is stated: "
+        "correct um_px"
     )
     return [note(patient.id, "", text, Finding.OTHER_SCALE)]
 

@@ -28,10 +28,10 @@ _CAUTION = 0.8  # share of a change that is made: answers may overshoot
 _SETTLED = 0.1  # change in log2 after which another look tells nothing new
 _RED_CELL_UM2 = 40.7  # a disc of 7.2 um
 LEAST_RED_CELLS = 3.0  # in view: the scale is measured, not guessed
-_RED_CELLS_TO_CONTRADICT = 20.0  # in view of a sample before a stated scale may be doubted
+_IMAGES_TO_CONTRADICT, _RED_CELLS = 3, 20.0  # of a sample, before its stated scale may be doubted
 CONTRADICTED = 1.2
 """Factor from which red cells contradict a stated scale (docs/segmentation.md has what they say of
-sets whose scale is known); macrocytes and microcytes are within it."""
+sets whose scale is known)."""
 _AGREE = 0.25  # difference of natural logarithms within which two images have one scale
 _RANGE_UM_PX = (0.02, 2.0)
 _SPREADS = (-4.0, 2.0)
@@ -67,7 +67,7 @@ class SampleStatistics:
         n_red_cells: red cells behind it.
         n_images: images looked at.
         over_stated: the scale that red cells show, as a multiple of the one that is stated for the
-            same images; None: none is stated, or too few red cells are in view.
+            same images (median); None: stated of too few, or too few red cells are in view.
     """
 
     um_px: dict[str, float]
@@ -145,15 +145,18 @@ def pooled(readings: Sequence[Reading]) -> tuple[float, float]:
 
 
 def over_stated(readings: Sequence[Reading]) -> float | None:
-    """What red cells say of a sample's scale over what is stated; None: too few, or no agreement.
+    """What red cells say of a sample's scale over what is stated: the median of its images.
 
     Args:
         readings: of images that state their scale, each divided by it.
+
+    Returns:
+        None where fewer than three images show enough red cells.
     """
     sure = [r for r in readings if r.sure]
-    if sum(r.red_cells for r in sure) < _RED_CELLS_TO_CONTRADICT:
+    if len(sure) < _IMAGES_TO_CONTRADICT or sum(r.red_cells for r in sure) < _RED_CELLS:
         return None
-    return pooled(sure)[0] or None
+    return float(np.median([r.um_px for r in sure]))
 
 
 def is_contradicted(over_stated: float) -> bool:
