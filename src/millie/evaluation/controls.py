@@ -71,8 +71,8 @@ SHORTCUTS = ("background", "bag_size", "red_cells", "image_files", "shuffled_lab
 """Controls that see no cell: what they reach, the headline can be without biology."""
 
 NO_RED_CELLS = (
-    "No AUC: the size of red cells is not known of half of the patients (too few in view, or cells "
-    "cut by an earlier version)."
+    "No AUC: the size of red cells is not known of half of the patients (too few in view, fewer "
+    "than three images, or cells cut by an earlier version)."
 )
 
 PICTURED = ("background", "red_cells", "image_files")
