@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
+from millie import pipeline
+from millie.bags.store import BagReader, Store
+from millie.config import Config
+from millie.inference.magnification import doubtful_scale
 from millie.pipeline.image_notes import doubtful_scales, other_scale
 from millie.types import Finding, ImageKind, Patient, SourceRecord
 
@@ -37,7 +44,27 @@ def test_nothing_is_said_where_the_scale_is_the_fields_own(
 
 
 def test_a_patient_whose_red_cells_contradict_the_scale_is_noted() -> None:
-    (found,) = other_scale(PATIENT, 1.6)
+    (found,) = other_scale("p", 1.6)
     assert (found.patient, found.error, found.note) == ("p", Finding.OTHER_SCALE, True)
     assert "1.6 times the um/px" in found.message
-    assert other_scale(PATIENT, 1.1) == other_scale(PATIENT, None) == []
+    assert other_scale("p", 1.1) == other_scale("p", None) == []
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("um_px", "n"), [(0.16, 1), (0.1, 0)])
+def test_a_false_scale_is_noted_and_travels_with_the_cells(
+    data_root: Path, tmp_path: Path, um_px: float, n: int
+) -> None:
+    folder = tmp_path / "patient"
+    folder.mkdir()
+    shown = data_root / "apl_aml" / "All" / "Patient_02"
+    for path in sorted(shown.glob("**/Signed slides/*/*.jpg"))[::6]:
+        shutil.copy(path, folder)
+    config = Config().with_settings([f"segmentation.um_px={um_px}"])
+    detected = pipeline.detect([folder], config=config)
+    cut = pipeline.segment([folder], tmp_path / "store", config)
+    for problems in (detected.problems, cut.problems):
+        assert [p.error for p in problems].count(Finding.OTHER_SCALE) == n
+    (bag,) = Store(tmp_path / "store").files()
+    with BagReader(bag) as reader:
+        assert [r.code for r in doubtful_scale(reader, {})] == ["SCALE_CONTRADICTED"] * n

@@ -16,6 +16,7 @@ from millie.config import Config
 from millie.errors import DataError, ImageError, MissingError
 from millie.files import is_visible
 from millie.outputs.result_folder import check_kind
+from millie.pipeline.image_notes import other_scale
 from millie.pipeline.pseudonyms import check_no_names, pseudonymised
 from millie.pipeline.results import DetectResult
 from millie.pipeline.segment_cohort import Progress
@@ -79,8 +80,10 @@ def detect_in_files(
     rows: list[tuple[str, Cell]] = []
     alone = len({Path(source.name).name for source in sources}) == len(sources)
     search = _Search(sources, config, problems, progress)
+    over_stated: float | None = None
     for one, found in search.fields():
         name = one.source.name
+        over_stated = found.diagnostics.get("over_stated", over_stated)
         rows += [(name, _placed(region.cell, one)) for region in found.regions]
         if overlay and (found.regions or one.place is None):
             um_px = found.pixel_size.um_px if found.pixel_size else None
@@ -88,6 +91,7 @@ def detect_in_files(
             title = field_title(drawn, one.place) if one.place else drawn
             write_detection_overlay(overlay, title, one.image, found.regions, um_px)
     problems += search.slides.problems("")
+    problems += other_scale("", over_stated)
     if not search.used:
         raise ImageError(f"no usable image: {problems[0].message}")
     if out:

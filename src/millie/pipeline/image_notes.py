@@ -44,11 +44,11 @@ def why_empty(patient: Patient, problems: Sequence[Problem]) -> str:
     return f"{patient.id}: no cells in {images} ({'; '.join(reasons)})"
 
 
-def other_scale(patient: Patient, over_stated: float | None) -> list[Problem]:
-    """A note if red cells contradict the scale that a patient's images state.
+def other_scale(patient: str, over_stated: float | None) -> list[Problem]:
+    """A note if red cells contradict the scale that images state.
 
     Args:
-        patient: whose images.
+        patient: whose images; empty: they have none.
         over_stated: as in :class:`millie.segmentation.SampleStatistics`.
     """
     if over_stated is None or not is_contradicted(over_stated):
@@ -57,7 +57,7 @@ def other_scale(patient: Patient, over_stated: float | None) -> list[Problem]:
         f"by the red cells a pixel covers {over_stated:.2g} times the um/px that is stated: "
         "correct um_px"
     )
-    return [note(patient.id, "", text, Finding.OTHER_SCALE)]
+    return [note(patient, "", text, Finding.OTHER_SCALE)]
 
 
 def doubtful_scales(

@@ -188,7 +188,7 @@ def _cells(
         tell(*tally.slides.steps())
         yield from own
     tally.problems += tally.slides.problems(task.patient.id)
-    tally.problems += other_scale(task.patient, sample.over_stated)
+    tally.problems += other_scale(task.patient.id, sample.over_stated)
     tally.problems += doubtful_scales(task.patient, tally.sources, task.config.segmentation.um_px)
 
 
