@@ -36,6 +36,11 @@ def estimate(value: float, low: float, high: float) -> Estimate:
 
 
 HEADLINE = estimate(0.93, 0.85, 0.97)
+SHORT = [
+    "model.encoder=tiny", "model.pretrained=false", "prediction.runtime=torch",
+    "model.hidden=[8]", "training.max_epochs=2", "training.ensemble=1",
+    "evaluation.folds=2", "evaluation.bootstrap=100",
+]  # fmt: skip
 
 
 def test_a_number_that_gives_the_class_away_is_seen() -> None:
@@ -99,11 +104,7 @@ def test_overall_says_whether_mature_cells_tell_the_class() -> None:
 
 
 def test_all_controls_run_on_a_store(toy_store: Store, tmp_path: Path) -> None:
-    config = Config().with_settings([
-        "model.encoder=tiny", "model.pretrained=false", "prediction.runtime=torch",
-        "model.hidden=[8]", "training.max_epochs=2", "training.ensemble=1",
-        "evaluation.folds=2", "evaluation.bootstrap=100",
-    ])  # fmt: skip
+    config = Config().with_settings(SHORT)
     main = crossval(toy_store, config, tmp_path)
     results = run_controls(toy_store, config, tmp_path, main=main)
     assert [r.name for r in results] == list(CONTROLS)
@@ -133,11 +134,7 @@ def test_red_cells_are_no_control_where_few_images_show_them(
     toy_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("millie.evaluation.controls.bag_over_stated", lambda _: None)
-    config = Config().with_settings([
-        "model.encoder=tiny", "model.pretrained=false", "prediction.runtime=torch",
-        "training.max_epochs=1", "training.ensemble=1", "model.aggregator=max",
-        "evaluation.folds=2", "evaluation.bootstrap=100",
-    ])  # fmt: skip
+    config = Config().with_settings(SHORT)
     main = crossval(toy_store, config, tmp_path)
     (found,) = run_controls(toy_store, config, tmp_path, main=main, names=("red_cells",))
     assert found.auc is None

@@ -52,7 +52,7 @@ CONTROLS = {
     "which hides its outline: only the surroundings (stain, light, camera, red cells) remain.",
     "bag_size": "The number of cells of a patient alone (logistic regression).",
     "red_cells": "How large red cells look beside the leukocytes, one number a patient (logistic "
-    "regression): the film and the camera, or the anaemia that goes with a disease.",
+    "regression): the film and the camera, or what a disease does to them.",
     "image_files": "Number, size, shape, scale and folder depth of the image files alone "
     "(logistic regression); no pixel is read.",
     "shuffled_labels": "The same pipeline with randomly permuted diagnoses: anything above chance "
