@@ -26,7 +26,8 @@ import numpy as np
 from PIL import Image
 
 import millie
-from millie.bags.bagfile import BagMeta, CellCrop, write_bag
+from millie.bags.bag_writer import CellCrop, write_bag
+from millie.bags.bagfile import BagMeta
 from millie.bags.store import BagReader, Store
 from millie.outputs.patient.tables import read_predictions, write_predictions
 from millie.synthetic import write_cohort

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from millie.bags.bagfile import BagMeta, BagReader, CellCrop, write_bag
+from millie.bags.bag_writer import CellCrop, write_bag
+from millie.bags.bagfile import BagMeta, BagReader
 from millie.bags.files import check_seal, new_file
 from millie.errors import ConfigError, MissingFileError, StoreError
 from millie.types import Cell, ImageKind, Patient, Problem, SourceRecord

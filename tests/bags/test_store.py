@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from millie.bags.bagfile import BagMeta, CellCrop, write_bag
+from millie.bags.bag_writer import CellCrop, write_bag
+from millie.bags.bagfile import BagMeta
 from millie.bags.store import Store, read_embeddings, write_embeddings
 from millie.config import Config
 from millie.engines.seam import ProcessEngine, Unit

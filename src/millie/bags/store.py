@@ -2,7 +2,7 @@
 
 ``<store>/store.json`` describes it, ``<store>/<safe id>.h5`` is a patient, ``<store>/embeddings``
 is a cache that can be deleted at any time. This module owns the folder; the inside of a bag belongs
-to :mod:`millie.bags.bagfile`, whose names are offered here too.
+to :mod:`millie.bags.bagfile` and :mod:`millie.bags.bag_writer`, whose names are offered here too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from millie.bags.bagfile import BagMeta, BagReader, CellCrop, write_bag
+from millie.bags.bag_writer import CellCrop, write_bag
+from millie.bags.bagfile import BagMeta, BagReader
 from millie.bags.embeddings import FOLDER, embeddings_path, read_embeddings, write_embeddings
 from millie.bags.files import check_seal, read_errors, write_text
 from millie.config import Config

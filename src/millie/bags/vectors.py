@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from millie.bags.bagfile import TABLE, BagMeta, row_of, write_head
+from millie.bags.bag_writer import row_of, write_head
+from millie.bags.bagfile import TABLE, BagMeta
 from millie.bags.files import new_file
 from millie.errors import ConfigError
 

@@ -154,7 +154,11 @@ def store_within(results: Results, cohort: Cohort) -> Store:
 
 
 def images_of(cohort: Cohort | None, store: Store, config: Config) -> FieldReader:
-    """Reads an image of a bag again: where the cohort has it, else where the bag says it lay."""
+    """Reads an image of a bag again: where the cohort has it, else where the bag says it lay.
+
+    Raises:
+        MissingFileError: when called, for an image of which neither tells its place.
+    """
     known = {
         (patient.id, image.name): image.path
         for patient in (cohort.patients if cohort else ())

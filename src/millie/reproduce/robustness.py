@@ -32,7 +32,7 @@ from millie.learning.train import Progress, silent
 from millie.models.encoders import build_encoder
 from millie.statistics.intervals import Estimate, delong_interval, patient_bootstrap
 from millie.statistics.metrics import both_classes, choose_positive
-from millie.synthetic.changes import blur, compress
+from millie.synthetic.changes import blur, compress, turn_hue
 
 if TYPE_CHECKING:
     import torch
@@ -72,15 +72,6 @@ class Change:
     strengths: tuple[float, ...]
     apply: Callable[[Crops, float], Crops]
     moves: bool = False
-
-
-def turn_hue(image: Crops, turn: float) -> Crops:
-    """Hue turned by a fraction of the circle; 0 changes nothing."""
-    if turn == 0:
-        return image
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
-    hsv[..., 0] += np.uint8(round(turn * 256) % 256)
-    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL))
 
 
 def zoom(image: Crops, factor: float) -> Crops:

@@ -37,7 +37,9 @@ def compress(image: Pixels, quality: float) -> Pixels:
 
 
 def turn_hue(image: Pixels, turn: float) -> Pixels:
-    """Hue turned by a fraction of the circle."""
+    """Hue turned by a fraction of the circle; 0 changes nothing."""
+    if turn == 0:
+        return image
     hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0] + 360 * turn) % 360
     return np.clip(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255, 0, 255).astype(np.uint8)

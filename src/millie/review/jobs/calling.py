@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millie import pipeline
-from millie.bags.bagfile import CellCrop, write_bag
+from millie.bags.bag_writer import CellCrop, write_bag
 from millie.bags.store import BagReader, Store
 from millie.errors import MissingFileError, NoCellsError
 from millie.outputs.patient.tables import read_predictions

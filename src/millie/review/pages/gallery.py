@@ -120,7 +120,11 @@ def _other(cell: Cell) -> dict[str, Any]:
 
 @require_GET
 def session(request: HttpRequest) -> JsonResponse:
-    """Whether somebody is logged in, and the token that the next POST must carry."""
+    """Whether somebody is logged in, and the token that the next POST must carry.
+
+    Raises:
+        PermissionDenied: nobody is.
+    """
     if not request.user.is_authenticated:
         raise PermissionDenied("not logged in")
     name = person(request).get_username()

@@ -71,7 +71,13 @@ def photograph_tile(path: Path, name: str, cache: Path, tile: tuple[int, int, in
 
 
 def slide_tile(path: Path, name: str, tile: tuple[int, int, int]) -> bytes:
-    """A tile of a whole slide; raises as :func:`photograph_tile`, and MissingPackageError."""
+    """A tile (level, column, row) of a whole slide, as JPEG.
+
+    Raises:
+        FileNotFoundError: the slide has no such tile.
+        ImageError: the file is damaged or no slide.
+        MissingPackageError: OpenSlide is not installed.
+    """
     level, column, row = tile
     generator = _slide(path, name)
     try:

@@ -74,7 +74,11 @@ class LoginForm(AuthenticationForm):
     """Name and password, slowed down."""
 
     def clean(self) -> dict[str, Any]:
-        """Check the password unless too many have failed."""
+        """Check the password unless too many have failed.
+
+        Raises:
+            ValidationError: name or password is wrong, or too many tries have failed.
+        """
         username = str(self.cleaned_data.get("username", ""))
         address = address_of(self.request) if self.request else None
         if is_blocked(username, address):
