@@ -147,4 +147,5 @@ def test_probe_of_three_sources() -> None:
     centres = dict(zip("ABC", 4 * np.eye(DIM), strict=False))
     features = {p: rng.normal(size=DIM) + centres[s] for p, s in sources.items()}
     found = probe(features, sources, EvaluationConfig(bootstrap=100))
-    assert found.low > 0.8
+    assert found.value > 0.95
+    assert found.low > 0.6

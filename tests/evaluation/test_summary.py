@@ -8,7 +8,7 @@ import pytest
 from millie.config import Config
 from millie.evaluation import summary
 from millie.evaluation.folds import FoldResult, PatientScore
-from millie.statistics.intervals import delong_interval
+from millie.statistics.intervals import clopper_pearson, delong_interval
 
 CONFIG = Config().with_settings(["evaluation.bootstrap=100"]).evaluation
 BINARY = ("AML", "APL")
@@ -83,6 +83,23 @@ def test_headline_of_two_classes() -> None:
     assert found["specificity"].value == pytest.approx(counts[0, 0] / counts[0].sum())
     assert found["accuracy"].value == pytest.approx(np.trace(counts) / 32)
     assert all(e.method for e in found.values())
+
+
+def test_patients_that_are_all_ranked_right_are_no_certainty() -> None:
+    perfect = [
+        FoldResult(r, k, 0.5, 1.0, (1,), ((),), {
+            f"{label} {i}": PatientScore(label, (1 - p, p), 5)
+            for label, p in (("AML", 0.1), ("APL", 0.9))
+            for i in range(3 * k, 3 * k + 3)
+        })
+        for r in range(2) for k in range(2)
+    ]  # fmt: skip
+    table = summary.fold_table(perfect, BINARY, "APL", 12)
+    averaged = summary.average(perfect, BINARY, "APL")
+    found = summary.headline(averaged, table, BINARY, CONFIG)
+    exact = clopper_pearson(6, 6, CONFIG.confidence)
+    for name in ("auc", "auc_bootstrap", "auc_repeats", "auc_folds", "balanced_accuracy"):
+        assert (found[name].value, found[name].low, found[name].high) == (1, exact.low, 1), name
 
 
 def test_three_classes_are_one_against_the_rest_with_a_macro_mean() -> None:

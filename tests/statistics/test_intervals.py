@@ -235,9 +235,26 @@ def test_bca_is_given_where_it_is_asked_for_and_exists() -> None:
     assert "BCa" in better.method
     assert better.value == plain.value
     assert better.low < plain.low  # the distribution of an AUC has its tail below
-    separated = interval(positive.astype(float), "BCa")
-    assert (separated.low, separated.high) == (1, 1)
-    assert "percentile (BCa is undefined)" in separated.method
+    level = patient_bootstrap(positive, lambda _: 0.5, 400, np.random.default_rng(0), method="BCa")
+    assert (level.low, level.high) == (0.5, 0.5)
+    assert "percentile (BCa is undefined)" in level.method
+
+
+@pytest.mark.parametrize("method", ["percentile", "BCa"])
+@pytest.mark.parametrize("separated", [0.0, 1.0])
+def test_classes_that_are_separated_are_no_certainty(method: str, separated: float) -> None:
+    positive = np.repeat([True, False], [8, 30])
+    score = np.where(positive, separated, 1 - separated)
+    found = patient_bootstrap(
+        positive, lambda i: roc_auc(positive[i], score[i]), 100, np.random.default_rng(0),
+        method=method,
+    )  # fmt: skip
+    assert found.value == separated
+    exact = clopper_pearson(round(8 * separated), 8)
+    assert (found.low, found.high) == (exact.low, exact.high)
+    delong = delong_interval(positive, score)
+    assert (found.low, found.high) == (delong.low, delong.high)
+    assert found.method == "exact on the smallest class (8): all resamples are alike"
 
 
 @pytest.mark.parametrize("method", ["percentile", "BCa"])

@@ -20,6 +20,8 @@ from millie.statistics.intervals import (
     corrected_resampled,
     delong_interval,
     patient_bootstrap,
+    smallest_class,
+    unvaried,
 )
 
 if TYPE_CHECKING:
@@ -142,7 +144,7 @@ def headline(
         "auc": delong_interval(positive, score, confidence),
         "auc_bootstrap": boot(lambda i: metrics.roc_auc(positive[i], score[i])),
         "auc_repeats": boot(repeats_auc),
-        "auc_folds": over_folds(folds, "auc", config),
+        "auc_folds": over_folds(folds, "auc", smallest_class(strata), config),
         "average_precision": boot(lambda i: metrics.average_precision(positive[i], score[i])),
         "balanced_accuracy": boot(lambda i: metrics.balanced_accuracy(averaged.truth[i], calls[i])),
         "accuracy": clopper_pearson(int((calls == averaged.truth).sum()), len(calls), confidence),
@@ -159,10 +161,19 @@ def headline(
     return found
 
 
-def over_folds(folds: Sequence[Mapping[str, Any]], name: str, config: EvaluationConfig) -> Estimate:
-    """Mean of a figure over folds with the corrected interval, cut to 0 to 1."""
+def over_folds(
+    folds: Sequence[Mapping[str, Any]], name: str, smallest: int, config: EvaluationConfig
+) -> Estimate:
+    """Mean of a figure over folds with the corrected interval, cut to 0 to 1.
+
+    Where every fold has 0, or every fold 1, the interval is the exact one of the ``smallest``
+    class's patients.
+    """
+    values = [float(f[name]) for f in folds]
+    if set(values) in ({0.0}, {1.0}):
+        return unvaried(values[0], smallest, config.confidence, f"all {len(values)} folds alike")
     share = float(np.mean([f["n_test"] / f["n_train"] for f in folds]))
-    found = corrected_resampled([f[name] for f in folds], share, config.confidence)
+    found = corrected_resampled(values, share, config.confidence)
     return Estimate(found.value, max(0.0, found.low), min(1.0, found.high), found.method)
 
 

@@ -179,12 +179,13 @@ def patient_bootstrap(
     """Bootstrap interval over resampled patients, each class keeping its size.
 
     A class with a single patient cannot be resampled: that patient is part of every resample.
-    Where the statistic is undefined (NaN) for a resample, so is the interval.
+    Where the statistic is undefined (NaN) for a resample, so is the interval. Where it is 0 or 1
+    and every resample says so, resampling tells nothing of other patients: see :func:`unvaried`.
 
     Args:
         strata: class of each patient.
-        statistic: takes indices of the drawn patients (with repetition), returns the figure. All
-            repeats of a patient move together, so that they are not counted as independent.
+        statistic: takes indices of the drawn patients (with repetition), returns the figure, 0 to
+            1. All repeats of a patient move together, so that they are not counted as independent.
         resamples: at least 100.
         rng: source of randomness; the same state gives the same interval.
         confidence: of the interval, between 0 and 1.
@@ -196,10 +197,35 @@ def patient_bootstrap(
     """
     value = float(statistic(np.arange(len(strata))))
     low, high, used = _interval(strata, statistic, resamples, rng, confidence, method)
+    if value in {0.0, 1.0} and low == high:
+        return unvaried(value, smallest_class(strata), confidence, "all resamples are alike")
     return Estimate(
         value, float(low), float(high),
         f"bootstrap of patients within classes, {used}, {resamples} resamples",
     )  # fmt: skip
+
+
+def smallest_class(strata: Sequence[str] | Bools) -> int:
+    """Number of patients in the smallest class."""
+    return int(np.unique(np.asarray(strata), return_counts=True)[1].min())
+
+
+def unvaried(value: float, patients: int, confidence: float, why: str) -> Estimate:
+    """Interval of a figure of 0 or 1 where resamples or folds vary by nothing.
+
+    Such a figure is no surer than that all (or none) of the smallest class were right: the exact
+    interval of so many successes, as in :func:`delong_interval`.
+
+    Args:
+        value: 0 or 1.
+        patients: of the smallest class.
+        confidence: of the interval.
+        why: what did not vary, for ``Estimate.method``.
+    """
+    exact = clopper_pearson(round(value * patients), patients, confidence)
+    return Estimate(
+        value, exact.low, exact.high, f"exact on the smallest class ({patients}): {why}"
+    )
 
 
 def patient_band(
