@@ -75,7 +75,7 @@ def test_segment(benchmark: BenchmarkFixture, film: NDArray[np.uint8], method: s
 
 
 @pytest.mark.benchmark(group=f"embed {BATCH} cells")
-@pytest.mark.parametrize("encoder", ["efficientnet_lite0", "morphology"])
+@pytest.mark.parametrize("encoder", ["efficientnet_lite0", "blood_cell"])
 @pytest.mark.parametrize("runtime", ["openvino", "torch"])
 def test_embed(
     benchmark: BenchmarkFixture, crops: NDArray[np.uint8], encoder: str, runtime: str

@@ -33,6 +33,7 @@ from millie.config import Config, ModelConfig, PredictionConfig, ReadingConfig, 
 from millie.engines.seam import ProcessEngine, SerialEngine, available_cores
 from millie.inference.embed import cache_key
 from millie.inference.runtime import feature_runtime, one_thread
+from millie.models.bundle_folder import DEFAULT_MODEL
 from millie.models.encoders import build_encoder
 from millie.readers.images import read_image
 from millie.segmentation import segment
@@ -100,7 +101,7 @@ def encoders() -> None:
     crops = np.random.default_rng(0).integers(0, 255, (32, 224, 224, 3), dtype=np.uint8)
     peak = matrix_product_flop_s()
     kinds = ["openvino", "torch", *(["onnx"] if find_spec("onnxscript") else [])]
-    for name in ("efficientnet_lite0", "morphology"):
+    for name in ("efficientnet_lite0", "blood_cell"):
         module = build_encoder(ModelConfig(encoder=name))
         rates = {}
         for kind in kinds:
@@ -203,7 +204,7 @@ def one_patient(folder: Path) -> None:
         top, left = 180 * (i // 12), 210 * (i % 12)
         Image.fromarray(tile[top : top + 360, left : left + 360]).save(images / f"{i:03d}.png")
     words = ["--set", f"segmentation.um_px={UM_PX}", "--set", "prediction.min_cells=1"]
-    command = [sys.executable, "-m", "millie", "predict", "apl-blood", str(images)]
+    command = [sys.executable, "-m", "millie", "predict", str(images)]
     started = time.perf_counter()
     subprocess.run(  # noqa: S603 - our own command
         [*command, "--out", str(folder / "shell"), *words], capture_output=True, check=False
@@ -211,7 +212,7 @@ def one_patient(folder: Path) -> None:
     shell = time.perf_counter() - started
     settings = [word for word in words if word != "--set"]
     pipeline.predict(
-        "apl-blood", [images], folder / "warm", settings=settings, engine=SerialEngine()
+        DEFAULT_MODEL, [images], folder / "warm", settings=settings, engine=SerialEngine()
     )
     parts: dict[str, float] = {}
 
@@ -221,7 +222,7 @@ def one_patient(folder: Path) -> None:
     started = time.perf_counter()
     with redirect_stdout(io.StringIO()):
         pipeline.predict(
-            "apl-blood", [images], folder / "again", settings=settings,
+            DEFAULT_MODEL, [images], folder / "again", settings=settings,
             engine=SerialEngine(), progress=note,
         )  # fmt: skip
     ended = time.perf_counter()

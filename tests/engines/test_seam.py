@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -144,6 +146,35 @@ def test_workers_share_the_cores(workers: int, each: int, monkeypatch: pytest.Mo
     for outcome in ProcessEngine(workers).map(threads, units_of(3)):
         assert outcome.summary["openmp"] == str(each)
         assert outcome.summary["opencv"] <= each
+
+
+def process_of(payload: int) -> dict[str, Any]:
+    time.sleep(0.2)  # so that no worker is free for a second unit
+    return {"process": os.getpid(), "cv2": "cv2" in sys.modules, "payload": payload}
+
+
+def test_a_worker_that_was_made_ready_does_the_work() -> None:
+    with closing(ProcessEngine(2, ready="cv2")) as engine:
+        (early,) = [child.pid for child in multiprocessing.active_children()]
+        (first,) = engine.map(process_of, units_of(1))
+        assert first.summary == {"process": early, "cv2": True, "payload": 0}
+        later = list(engine.map(process_of, units_of(3)))
+        assert [outcome.summary["payload"] for outcome in later] == [0, 1, 2]
+        assert early not in {outcome.summary["process"] for outcome in later}
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_was_made_ready_for_nothing_ends_at_once() -> None:
+    with closing(ProcessEngine(2, ready="cv2")):
+        assert len(multiprocessing.active_children()) == 1
+        start = time.monotonic()
+    assert time.monotonic() - start < 5
+    assert not multiprocessing.active_children()
+
+
+def test_what_cannot_be_made_ready_is_no_harm() -> None:
+    with closing(ProcessEngine(2, ready="no_such_module")) as engine:
+        assert [o.status for o in engine.map(process_of, units_of(3))] == ["done"] * 3
 
 
 def test_a_process_engine_needs_a_worker() -> None:

@@ -71,6 +71,13 @@ def test_a_batch_equals_one_by_one(encoder: Encoder, openvino: OpenVinoRuntime, 
     assert runtime(images[:0]).shape == (0, encoder.dim)
 
 
+def test_openvino_takes_any_number_of_cells(encoder: Encoder, openvino: OpenVinoRuntime) -> None:
+    images = noise(37)  # two whole batches and a part of one
+    found = openvino(images)
+    assert np.abs(found - TorchRuntime(encoder)(images)).max() <= 1e-4
+    np.testing.assert_array_equal(found[30:], openvino(images[30:]))
+
+
 def test_features_do_not_depend_on_the_state_of_the_module(encoder: Encoder) -> None:
     images = noise(2)
     expected = TorchRuntime(encoder)(images)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from contextlib import suppress
@@ -80,6 +82,19 @@ def test_what_is_saved_comes_back(saved: Bundle) -> None:
         assert not after.training
         assert torch.equal(after(x), before.eval()(x))
     loaded.check()
+
+
+def test_shipped_models_are_loaded_without_torchs_compiler() -> None:
+    code = (
+        "import sys\n"
+        "from millie.models.bundle import load_bundle, shipped_bundles\n"
+        "for name in shipped_bundles(): load_bundle(name)\n"
+        "print([name for name in ('torch._dynamo', 'sympy') if name in sys.modules])\n"
+    )
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert ran.stdout.strip() == "[]"  # it takes a second, of the five that a patient may take
 
 
 def test_equal_content_gives_equal_bytes(saved: Bundle, tmp_path: Path) -> None:

@@ -7,6 +7,9 @@ module puts together.
 
 from __future__ import annotations
 
+import atexit
+import gc
+
 from millie.cli import (
     bundles,
     evaluation,
@@ -40,5 +43,9 @@ __all__ = [
 
 def main() -> None:
     """Entry point of the ``millie`` command."""
+    # Python looks for garbage after every 700 new objects, and at the end through all that lives.
+    # Importing torch makes hundreds of thousands that stay: half a second of a short command.
+    gc.set_threshold(10_000)
+    atexit.register(gc.freeze)
     with explained():
         app(standalone_mode=True)

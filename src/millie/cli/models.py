@@ -13,6 +13,7 @@ import typer
 from millie.cli.app import app
 from millie.cli.exits import finish
 from millie.cli.options import (
+    CUTTING,
     ConfigFile,
     EngineAddress,
     EngineName,
@@ -165,21 +166,20 @@ def predict(
     new ones are complete; your own files there stay. No labels are needed. For
     research use only.
     """
-    from millie import pipeline
-    from millie.cli import console as show
     from millie.engines.table import open_engine
 
     words = list(settings or [])
     words += [f"prediction.operating_point={operating_point}"] if operating_point else []
-    bundle, named = model_and_inputs(inputs)
-    with (
-        open_engine(engine, engine_address, workers, out) as opened,
-        show.progress_bars() as progress,
-    ):
-        result = pipeline.predict(
-            bundle, named, out, config, words, opened, progress, root, pseudonyms,
-            pictures=pictures,
-        )  # fmt: skip
+    with open_engine(engine, engine_address, workers, out, ready=CUTTING) as opened:
+        bundle, named = model_and_inputs(inputs)
+        from millie import pipeline
+        from millie.cli import console as show
+
+        with show.progress_bars() as progress:
+            result = pipeline.predict(
+                bundle, named, out, config, words, opened, progress, root, pseudonyms,
+                pictures=pictures,
+            )  # fmt: skip
     show.prediction_table(result.predictions, result.problems, remarks=result.remarks)
     show.say(f"{result.scope}\nReport -> {result.report}")
     finish(result.problems, every=every, lenient=lenient)

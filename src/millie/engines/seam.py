@@ -13,10 +13,11 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -24,7 +25,7 @@ from millie.engines.memory import shortage_text
 from millie.errors import ConfigError, ResourcesError
 
 _LOOK_S = 5.0
-"""Seconds between looks at whether a pool still works."""
+"""Seconds between looks at whether a pool still works, and the longest wait for a first worker."""
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -92,15 +93,31 @@ class ProcessEngine:
 
     Args:
         workers: number of processes; None: one a core.
+        ready: module of the work to come: a first worker starts and imports it now, while this
+            process does the same; "": workers start with the work. Then :meth:`close` it.
 
     Raises:
         ConfigError: fewer than one worker.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, ready: str = "") -> None:
         if workers is not None and workers < 1:
             raise ConfigError(f"workers={workers}: expected at least 1")
         self.workers = workers or available_cores()
+        self._early: ProcessPoolExecutor | None = None
+        self._is_ready: Future[None] | None = None
+        if ready:
+            # What goes wrong here goes wrong again, and is told, when there is work.
+            with suppress(ResourcesError, OSError, RuntimeError):
+                self._early = self._executor(self.workers)
+                self._is_ready = self._early.submit(_get_ready, ready)
+
+    def close(self) -> None:
+        """End the worker that was made ready, if no work came."""
+        early, self._early = self._early, None
+        if early is not None:
+            _kill(early)
+            early.shutdown()
 
     def map(self, work: Work, units: Sequence[Unit]) -> Iterator[Outcome]:
         """Run ``work`` on each unit's payload.
@@ -121,7 +138,10 @@ class ProcessEngine:
         # A window keeps memory constant however many units there are.
         window: deque[Future[Outcome]] = deque()
         position = 0
-        with self._executor(min(self.workers, len(units))) as pool:
+        early, self._early = self._early, None
+        if early is not None and self._is_ready is not None:
+            wait([self._is_ready], _LOOK_S)  # else the pool starts another for the first unit
+        with early or self._executor(min(self.workers, len(units))) as pool:
             try:
                 while position < len(units) or window:
                     while position < len(units) and len(window) < 4 * self.workers:
@@ -161,6 +181,11 @@ class ProcessEngine:
                 "keeps in /dev/shm: mount it (docker run --shm-size=64m), or work in one process "
                 "with --engine serial"
             ) from error
+
+
+def _get_ready(module: str) -> None:
+    """Import what the work will need."""
+    import_module(module)
 
 
 def _begin_worker(threads: int) -> None:

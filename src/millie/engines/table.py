@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
@@ -35,6 +35,7 @@ def open_engine(
     address: str | None = None,
     workers: int | None = None,
     shared: Path | None = None,
+    ready: str = "",
 ) -> Iterator[Engine]:
     """Open an engine, checked and ready; closed at the end of the block.
 
@@ -43,6 +44,7 @@ def open_engine(
         address: of an existing cluster (dask, ray); None: this machine.
         workers: processes on this machine; None: one a core.
         shared: folder of the results, which every worker of a cluster has to see.
+        ready: as for :class:`~millie.engines.seam.ProcessEngine`; other engines pass over it.
 
     Raises:
         ConfigError: an unknown name, an argument that the engine has no use for, an address of
@@ -55,7 +57,8 @@ def open_engine(
     if name == "serial":
         yield SerialEngine()
     elif name == "process":
-        yield ProcessEngine(workers)
+        with closing(ProcessEngine(workers, ready)) as processes:
+            yield processes
     else:
         with _adapter(name).open_cluster(address, workers, shared) as engine:
             yield engine

@@ -28,6 +28,9 @@ from millie.models.encoder import Encoder
 from millie.models.weights import weights_digest
 from millie.segmentation.network import import_openvino
 
+_BATCH = 16
+"""Crops that a compiled OpenVINO model takes at once; the last batch is filled up."""
+
 
 class FeatureRuntime(Protocol):
     """Computes features of crops.
@@ -99,7 +102,8 @@ class TorchRuntime:
 class OpenVinoRuntime:
     """The encoder converted to OpenVINO, float32, on as many threads as there are cores.
 
-    It is converted at the first batch, once for each size of crops.
+    It is converted at the first batch, once for each size of crops, for batches of one length:
+    OpenVINO would plan anew for each other length, half a second each.
 
     Raises:
         MissingPackageError: openvino is not installed.
@@ -120,8 +124,14 @@ class OpenVinoRuntime:
             return np.zeros((0, self.dim), np.float32)
         size_px = images.shape[1]
         self.prepare(size_px)
-        features = self._compiled[size_px](np.ascontiguousarray(images))[0]
-        return _finite(np.array(features, np.float32), self.name)
+        run = self._compiled[size_px]
+        batch = np.zeros((_BATCH, *images.shape[1:]), np.uint8)
+        features = np.empty((len(images), self.dim), np.float32)
+        for start in range(0, len(images), _BATCH):
+            part = images[start : start + _BATCH]
+            batch[: len(part)] = part
+            features[start : start + _BATCH] = run(batch)[0][: len(part)]
+        return _finite(features, self.name)
 
     def prepare(self, size_px: int) -> None:
         """Convert and compile for crops of this side, once."""
@@ -131,7 +141,7 @@ class OpenVinoRuntime:
     def _compile(self, size_px: int) -> Any:
         ov = self._openvino
         model = ov.convert_model(
-            _trace(self._encoder, size_px), input=[ov.PartialShape([-1, 3, size_px, size_px])]
+            _trace(self._encoder, size_px), input=[ov.PartialShape([_BATCH, 3, size_px, size_px])]
         )
         steps = ov.preprocess.PrePostProcessor(model)
         steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))

@@ -57,9 +57,12 @@ class GhostVladAggregator(Aggregator):
     def __init__(self, dim: int, kinds: int, types: int = 0) -> None:
         super().__init__()
         types = types or kinds + 1
-        self.register_buffer("directions", torch.randn(types, dim) / dim**0.5)
+        directions = torch.empty(types, dim)
+        if not directions.is_meta:  # there torch would load its compiler first: a second, for none
+            directions = torch.randn(types, dim) / dim**0.5
+        self.register_buffer("directions", directions)
         self.register_buffer("offsets", torch.zeros(types))
-        self.register_buffer("lines", torch.eye(types, kinds))
+        self.register_buffer("lines", torch.zeros(types, kinds).fill_diagonal_(1))
         self.register_buffer("centres", torch.zeros(kinds, dim))
 
     def width(self, dim: int) -> int:

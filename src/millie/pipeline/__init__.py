@@ -234,8 +234,6 @@ def predict(
         >>> list(calls.predictions[0].probabilities)
         ['APL', 'normal']
     """
-    from millie.outputs.patient.remarks import remarks_of
-    from millie.outputs.report import write_prediction_run
     from millie.pipeline.caller import loading, settings_for
 
     bundle = bundle if isinstance(bundle, str) else Path(bundle)
@@ -265,6 +263,10 @@ def predict(
                     bags = [store.path_of(patient) for patient in sorted(cut.patients)]
                     problems = list(cut.problems)
             model = caller()
+        # Not before: the libraries that draw are imported while images are cut, as the model is.
+        from millie.outputs.patient.remarks import remarks_of
+        from millie.outputs.report import write_prediction_run
+
         bags, shared = without_contradictions(store, bags)
         problems += shared
         predictions, failed = model.predict(bags, chosen, progress)
