@@ -243,14 +243,16 @@ def predict(
     if pseudonyms:
         check_nameless(named)
     with new_results(folder) as results:
+        cohort, load = None, None
+        if not is_store(named):  # what is wrong with it is said before a model is loaded
+            cohort, load = patients_for(chosen, named, Path(root) if root else None)
+            if pseudonyms:
+                cohort = pseudonymised(cohort, Path(pseudonyms), [folder])
         with loading(bundle, chosen, engine, progress, kept) as (caller, watched):
-            if is_store(named):
-                cohort, store = None, elsewhere(named[0], folder)
+            if cohort is None:
+                store = elsewhere(named[0], folder)
                 bags, problems = bags_of_store(store, chosen)
             else:
-                cohort, load = patients_for(chosen, named, Path(root) if root else None)
-                if pseudonyms:
-                    cohort = pseudonymised(cohort, Path(pseudonyms), [folder])
                 store = store_within(results, cohort)
                 if load:
                     fill_vectors(store, cohort, "", watched, load)
