@@ -5,10 +5,11 @@ apl-aml --profile paper` has cut, and the file of ``benchmarks/vgg16_weights.py`
 fourth block are computed once (147 kB a cell, WORK/maps.npy). Then folds are trained by the
 profile's settings (three of them, the first repeat of `millie reproduce`; no augmentation, which
 cached maps do not allow) until ``--seconds`` are over: a fold that is cut short by them says so,
-and the next run goes on at its next epoch, to the same end. The block is computed in bfloat16 (half
-the time where the processor has it) on weights, standardisation, head and sums in float32.
-Prints the losses of every epoch and, of each fold, the ROC AUC of APL in its test patients with a
-DeLong interval. What is finished in WORK is not done again.
+and the next run goes on at its next epoch, to the same end (the profile has neither dropout nor
+momentum). The block is computed in bfloat16 (half the time where the processor has it) on weights,
+standardisation, head and sums in float32. Prints the losses of every epoch and, of each fold, the
+ROC AUC of APL in its test patients with a DeLong interval. What is finished in WORK is not done
+again.
 """
 
 from __future__ import annotations
@@ -158,14 +159,12 @@ class Course:
 
 def trained(top: Top, bags: Bags, fold: Fold, truth: dict[str, int], config: Config,
             path: Path, ends_at: float) -> Course:  # fmt: skip
-    """Train ``top`` on from what ``path`` holds, at most until ``ends_at``."""
+    """Train ``top`` on from what ``path`` holds, at least an epoch, until ``ends_at``."""
     course, settings = Course.begun(top, path), config.training
     top.load_state_dict(course.last)
     optimiser = torch.optim.SGD(top.parameters(), lr=settings.learning_rate)
     wanted = torch.tensor([truth[patient] for patient in fold.validation])
     while not course.is_over(settings.max_epochs, settings.patience):
-        if time.monotonic() > ends_at:
-            break
         epoch = len(course.history) + 1
         rng = np.random.default_rng((settings.seed, epoch))
         order = list(rng.permutation(np.array(fold.train)))
@@ -188,6 +187,8 @@ def trained(top: Top, bags: Bags, fold: Fold, truth: dict[str, int], config: Con
         course.keep(path)
         print(f"{fold.name} epoch {epoch}: training {course.history[-1][0]:.4f}, validation "
               f"{checked:.4f}", flush=True)  # fmt: skip
+        if time.monotonic() > ends_at:
+            break
     return course
 
 

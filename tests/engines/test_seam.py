@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from millie.engines.memory import is_shortage
 from millie.engines.seam import (
     Engine,
     ProcessEngine,
@@ -23,7 +24,7 @@ from millie.engines.seam import (
     quota_cores,
     shard,
 )
-from millie.errors import ConfigError, ImageError
+from millie.errors import ConfigError, ImageError, ResourcesError
 
 
 @pytest.fixture(autouse=True)
@@ -148,33 +149,62 @@ def test_workers_share_the_cores(workers: int, each: int, monkeypatch: pytest.Mo
         assert outcome.summary["opencv"] <= each
 
 
+def children() -> set[int | None]:
+    return {child.pid for child in multiprocessing.active_children()}
+
+
 def process_of(payload: int) -> dict[str, Any]:
     time.sleep(0.2)  # so that no worker is free for a second unit
     return {"process": os.getpid(), "cv2": "cv2" in sys.modules, "payload": payload}
 
 
 def test_a_worker_that_was_made_ready_does_the_work() -> None:
+    before = children()
     with closing(ProcessEngine(2, ready="cv2")) as engine:
-        (early,) = [child.pid for child in multiprocessing.active_children()]
+        (early,) = children() - before
         (first,) = engine.map(process_of, units_of(1))
         assert first.summary == {"process": early, "cv2": True, "payload": 0}
         later = list(engine.map(process_of, units_of(3)))
         assert [outcome.summary["payload"] for outcome in later] == [0, 1, 2]
         assert early not in {outcome.summary["process"] for outcome in later}
-    assert not multiprocessing.active_children()
+    assert children() == before
 
 
-def test_a_worker_that_was_made_ready_for_nothing_ends_at_once() -> None:
+def test_a_worker_that_was_made_ready_for_nothing_ends() -> None:
+    before = children()
     with closing(ProcessEngine(2, ready="cv2")):
-        assert len(multiprocessing.active_children()) == 1
-        start = time.monotonic()
-    assert time.monotonic() - start < 5
-    assert not multiprocessing.active_children()
+        assert len(children() - before) == 1
+    assert children() == before
 
 
-def test_what_cannot_be_made_ready_is_no_harm() -> None:
+def test_what_cannot_be_made_ready_does_no_harm() -> None:
     with closing(ProcessEngine(2, ready="no_such_module")) as engine:
         assert [o.status for o in engine.map(process_of, units_of(3))] == ["done"] * 3
+
+
+def test_a_worker_that_cannot_be_started_early_is_told_with_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("concurrent.futures.process._ExecutorManagerThread.start", refuse)
+    with closing(ProcessEngine(2, ready="cv2")) as engine:
+        start = time.monotonic()
+        with pytest.raises((ResourcesError, RuntimeError)) as raised:
+            list(engine.map(process_of, units_of(1)))
+    assert is_shortage(raised.value)  # of which the command line says what to do
+    assert time.monotonic() - start < 4  # the wait for a first worker is 5 s
+
+
+def test_windows_waits_for_no_more_than_61_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setattr(
+        "millie.engines.seam.ProcessPoolExecutor", lambda workers, **_: asked.append(workers)
+    )
+    ProcessEngine._executor(64)
+    assert asked == [61]
 
 
 def test_a_process_engine_needs_a_worker() -> None:

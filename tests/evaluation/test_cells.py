@@ -7,6 +7,7 @@ import pytest
 
 from millie.config import Config
 from millie.evaluation.cells import CellScores, cell_map, cell_part, target_label
+from millie.statistics.intervals import clopper_pearson
 
 CONFIG = Config().with_settings(["evaluation.bootstrap=100"]).evaluation
 
@@ -55,6 +56,22 @@ def test_patients_not_cells_are_resampled() -> None:
     assert wide is not None
     assert narrow["auc"]["low"] == pytest.approx(wide["auc"]["low"])
     assert narrow["auc"]["high"] == pytest.approx(wide["auc"]["high"])
+
+
+def test_cells_that_are_all_ranked_right_are_as_sure_as_their_patients() -> None:
+    """Twelve patients have either kind of cell, and one normal patient has other cells alone."""
+    many = scores()
+    parts = [
+        np.append(getattr(many, f), np.repeat(getattr(many, f)[:1], 10))
+        for f in CellScores.__slots__
+    ]
+    patients, diagnoses, labels, _, called = parts
+    patients[-10:], diagnoses[-10:], labels[-10:] = "normal-0", "normal", "Lymphocyte"
+    score = np.where(labels == "Promyelocyte", 1.0, 0.0)
+    part = cell_part(CellScores(patients, diagnoses, labels, score, called), "APL", CONFIG)
+    assert part is not None
+    assert (part["auc"]["value"], part["auc"]["high"]) == (1, 1)
+    assert part["auc"]["low"] == clopper_pearson(12, 12).low
 
 
 def test_no_labels_no_part() -> None:

@@ -14,6 +14,7 @@ from millie.evaluation.folds import Study
 from millie.evaluation.sources import leave_one_source_out, probe, probe_source
 from millie.learning.ensemble import Material
 from millie.learning.sampling import EmbeddedCells
+from millie.statistics.intervals import clopper_pearson
 from millie.types import Cell
 
 DIM = 6
@@ -48,6 +49,20 @@ def test_what_holds_everywhere_holds_at_the_source_left_out(quick: Config, tmp_p
     assert found.auc.low > 0.6
     assert "X (8 AML, 8 APL): AUC" in found.told
     assert "Y (8 AML, 8 APL): AUC" in found.told
+
+
+def test_sources_without_an_error_are_as_sure_as_all_of_their_patients(
+    quick: Config, tmp_path: Path
+) -> None:
+    labels, sources = cohort(8)
+    rng = np.random.default_rng(0)
+
+    def make(patient: str) -> np.ndarray:
+        return rng.normal(size=(6, DIM)) + 50 * (labels[patient] == "APL")
+
+    found = leave_one_source_out(make_study(quick, labels, make), sources, tmp_path)
+    assert found.auc is not None
+    assert (found.auc.value, found.auc.low) == (1, clopper_pearson(16, 16).low)
 
 
 def test_what_belongs_to_one_source_fails_at_the_other(quick: Config, tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ def test_patients_that_are_all_ranked_right_are_no_certainty() -> None:
     averaged = summary.average(perfect, BINARY, "APL")
     found = summary.headline(averaged, table, BINARY, CONFIG)
     exact = clopper_pearson(6, 6, CONFIG.confidence)
-    for name in ("auc", "auc_bootstrap", "auc_repeats", "auc_folds", "balanced_accuracy"):
+    names = ["auc", "auc_bootstrap", "auc_repeats", "auc_folds", "average_precision"]
+    for name in (*names, "balanced_accuracy"):
         assert (found[name].value, found[name].low, found[name].high) == (1, exact.low, 1), name
 
 
@@ -114,6 +115,22 @@ def test_three_classes_are_one_against_the_rest_with_a_macro_mean() -> None:
     assert counts.sum(axis=1).tolist() == [16, 16, 16]
     called = averaged.calls == 2
     np.testing.assert_array_equal(called, averaged.margin >= 0)
+
+
+def test_one_class_against_the_rest_is_as_sure_as_the_smaller_of_the_two() -> None:
+    counts = {"ALL": 3, "AML": 9, "APL": 6}
+    p = dict(zip(THREE, np.eye(3), strict=True))
+    patients = {
+        f"{label} {i}": PatientScore(label, tuple(p[label]), 5)
+        for label, n in counts.items()
+        for i in range(n)
+    }
+    halves = [dict(list(patients.items())[k::2]) for k in range(2)]
+    perfect = [FoldResult(0, k, 0.5, 1.0, (1,), ((),), half) for k, half in enumerate(halves)]
+    table = summary.fold_table(perfect, THREE, "APL", 18)
+    found = summary.headline(summary.average(perfect, THREE, "APL"), table, THREE, CONFIG)
+    for name, n in (("auc", 6), ("auc_bootstrap", 6), ("auc_folds", 6), ("macro_auc", 3)):
+        assert (found[name].value, found[name].low) == (1, clopper_pearson(n, n).low), name
 
 
 def test_spread_is_named_apart_from_intervals() -> None:

@@ -17,7 +17,13 @@ from millie import pipeline
 from millie.bags.store import Store
 from millie.config import Config
 from millie.engines.seam import Engine, ProcessEngine, SerialEngine
-from millie.errors import BundleError, ConfigError, MissingFileError, MissingWeightsError
+from millie.errors import (
+    BundleError,
+    ConfigError,
+    ManifestError,
+    MissingFileError,
+    MissingWeightsError,
+)
 from millie.models.encoders import new_encoder
 from millie.pipeline import caller
 from millie.pipeline.caller import KeptModel, loading, settings_for
@@ -61,6 +67,15 @@ def test_an_altered_bundle_is_refused_before_images_are_cut(bundle: Path, tmp_pa
     weights.write_bytes(weights.read_bytes()[:-1] + b"\xff")
     with pytest.raises(BundleError, match="was altered"):
         settings_for(broken, None, [])
+
+
+def test_what_is_wrong_with_the_images_is_said_before_a_model_is_loaded(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller, "_load", lambda *_: pytest.fail("loaded"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ManifestError, match="no images"):
+        pipeline.predict(bundle, tmp_path / "empty", tmp_path / "out")
 
 
 def test_weights_that_are_a_file_are_named_again(

@@ -240,6 +240,21 @@ def test_bca_is_given_where_it_is_asked_for_and_exists() -> None:
     assert "percentile (BCa is undefined)" in level.method
 
 
+def test_a_figure_that_misses_one_by_rounding_is_no_certainty_either() -> None:
+    found = patient_bootstrap(
+        ["A"] * 7, lambda i: 1 - 2.0**-52 * len(set(i)), 100, np.random.default_rng(0)
+    )
+    assert (found.value, found.low, found.high) == (1, clopper_pearson(7, 7).low, 1)
+
+
+def test_the_smaller_class_may_be_another_than_the_smallest_stratum() -> None:
+    found = patient_bootstrap(
+        ["ALL"] * 5 + ["AML"] * 40 + ["APL"] * 20, lambda _: 1.0, 100, np.random.default_rng(0),
+        smallest=20,
+    )  # fmt: skip
+    assert found.low == clopper_pearson(20, 20).low
+
+
 @pytest.mark.parametrize("method", ["percentile", "BCa"])
 @pytest.mark.parametrize("separated", [0.0, 1.0])
 def test_classes_that_are_separated_are_no_certainty(method: str, separated: float) -> None:

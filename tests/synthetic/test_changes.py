@@ -33,6 +33,7 @@ def test_the_neutral_degrees_change_nothing() -> None:
     assert np.array_equal(compress(IMAGE, 100), IMAGE)
     assert np.array_equal(recolour(IMAGE, (1, 1, 1)), IMAGE)
     assert np.array_equal(rescale(IMAGE, 1), IMAGE)
+    assert np.array_equal(turn_hue(IMAGE, 0), IMAGE)
     assert np.abs(turn_hue(IMAGE, 1.0).astype(int) - IMAGE).max() <= 1
     assert np.abs(restain(IMAGE, 1.0).astype(int) - IMAGE).max() <= 3
 

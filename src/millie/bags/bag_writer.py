@@ -1,6 +1,6 @@
 """Writing a patient's bag: crops, masks, fingerprints and table, a few dozen cells at a time.
 
-The layout is told, and read, in :mod:`millie.bags.bagfile`.
+The layout is described, and read, in :mod:`millie.bags.bagfile`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def write_bag(
         the number of cells.
 
     Raises:
-        ConfigError: a crop's shape does not fit ``meta.size_px`` or a cell names no source.
+        ConfigError: a crop's shape does not fit ``meta.size_px``, a cell names no source, or
+            diagnostics are no JSON values.
         StoreError: the file cannot be written, or ``path`` holds another patient's bag.
     """
     _check_owner(path, patient.id)
@@ -100,7 +101,11 @@ def write_head(
     meta: BagMeta,
     sources: Sequence[SourceRecord],
 ) -> None:
-    """Write what is read without the cells, and its digest; ``labels`` are experts' types."""
+    """Write what is read without the cells, and its digest; ``labels`` are experts' types.
+
+    Raises:
+        ConfigError: diagnostics are no JSON values.
+    """
     data = {"patient": _patient_data(patient), "labels": list(labels),
             "meta": dataclasses.asdict(meta)}  # fmt: skip
     texts = _json(data), _json([dataclasses.asdict(s) for s in sources])

@@ -18,8 +18,8 @@ The attribute ``head_sha256`` is the digest of meta and sources, so that a label
 without the pictures is as sure as one that is read with them.
 
 Lossless WebP at its fastest setting takes 0.3 to 0.4 of the raw bytes and is decoded faster than
-any encoder network consumes it (benchmarks/crop_encoding.py). This module owns the layout; where
-bags lie and which exist is the store's.
+any encoder network consumes it (benchmarks/crop_encoding.py). This module owns the layout and
+the reading; writing is :mod:`millie.bags.bag_writer`'s, and where bags lie is the store's.
 """
 
 from __future__ import annotations

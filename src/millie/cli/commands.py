@@ -43,8 +43,8 @@ __all__ = [
 
 def main() -> None:
     """Entry point of the ``millie`` command."""
-    # Python looks for garbage after every 700 new objects, and at the end through all that lives.
-    # Importing torch makes hundreds of thousands that stay: half a second of a short command.
+    # Python looks for garbage after some hundreds of new objects, and at the end in all that is
+    # there. Importing torch makes hundreds of thousands that stay: half a second of a command.
     gc.set_threshold(10_000)
     atexit.register(gc.freeze)
     with explained():

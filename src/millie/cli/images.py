@@ -10,7 +10,6 @@ import typer
 from millie.cli.app import app
 from millie.cli.exits import finish
 from millie.cli.options import (
-    CUTTING,
     ConfigFile,
     EngineAddress,
     EngineName,
@@ -217,20 +216,27 @@ def segment(
 
     If interrupted, run the same command again: finished patients are skipped.
     """
+    from millie import pipeline
+    from millie.cli import console as show
     from millie.engines.table import open_engine
+    from millie.outputs.page import count
 
-    with open_engine(engine, engine_address, workers, out, ready=CUTTING) as opened:
-        from millie import pipeline
-        from millie.cli import console as show
-        from millie.outputs.page import count
-
-        chosen = chosen_config(config, profile, settings)
-        cohort = pipeline.read_cohort([manifest], root)
-        with show.progress_bars() as progress:
-            summary = pipeline.segment(
-                cohort, out, chosen, opened, shard_of(part), progress, outlines,
-                pseudonyms=pseudonyms,
-            )  # fmt: skip
+    chosen = chosen_config(config, profile, settings)
+    cohort = pipeline.read_cohort([manifest], root)
+    with (
+        open_engine(engine, engine_address, workers, out) as opened,
+        show.progress_bars() as progress,
+    ):
+        summary = pipeline.segment(
+            cohort,
+            out,
+            chosen,
+            opened,
+            shard_of(part),
+            progress,
+            outlines,
+            pseudonyms=pseudonyms,
+        )
     again = f" ({summary.skipped:,} already done)" if summary.skipped else ""
     patients = count(summary.done + summary.skipped, "patient")
     show.say(f"{patients}{again}, {count(summary.n_cells, 'cell')} -> {out}")

@@ -13,7 +13,6 @@ import typer
 from millie.cli.app import app
 from millie.cli.exits import finish
 from millie.cli.options import (
-    CUTTING,
     ConfigFile,
     EngineAddress,
     EngineName,
@@ -167,11 +166,14 @@ def predict(
     research use only.
     """
     from millie.engines.table import open_engine
+    from millie.outputs.result_folder import is_store
 
     words = list(settings or [])
     words += [f"prediction.operating_point={operating_point}"] if operating_point else []
-    with open_engine(engine, engine_address, workers, out, ready=CUTTING) as opened:
-        bundle, named = model_and_inputs(inputs)
+    bundle, named = model_and_inputs(inputs)
+    ready = "" if is_store(named) else "millie.pipeline.patient"
+    with open_engine(engine, engine_address, workers, out, ready=ready) as opened:
+        # Only now, so that the first worker imports what it needs at the same time.
         from millie import pipeline
         from millie.cli import console as show
 

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
     from millie.config import Config
 
-CUTTING = "millie.pipeline.patient"
-"""Module that workers need; the first one imports it while the command imports its own."""
-
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", help="Settings file (TOML, one table per stage).", show_default=False),

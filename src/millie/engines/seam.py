@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +26,13 @@ from millie.engines.memory import shortage_text
 from millie.errors import ConfigError, ResourcesError
 
 _LOOK_S = 5.0
-"""Seconds between looks at whether a pool still works, and the longest wait for a first worker."""
+"""Seconds between looks at whether a pool still works."""
+
+_READY_S = 5.0
+"""Longest wait for a first worker to be ready, in seconds."""
+
+_MOST_ON_WINDOWS = 61
+"""Processes that Python can wait for there."""
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -94,7 +101,7 @@ class ProcessEngine:
     Args:
         workers: number of processes; None: one a core.
         ready: module of the work to come: a first worker starts and imports it now, while this
-            process does the same; "": workers start with the work. Then :meth:`close` it.
+            process does the same; "": workers start with the work. Then ``close`` it.
 
     Raises:
         ConfigError: fewer than one worker.
@@ -108,9 +115,13 @@ class ProcessEngine:
         self._is_ready: Future[None] | None = None
         if ready:
             # What goes wrong here goes wrong again, and is told, when there is work.
-            with suppress(ResourcesError, OSError, RuntimeError):
-                self._early = self._executor(self.workers)
-                self._is_ready = self._early.submit(_get_ready, ready)
+            with suppress(ResourcesError):
+                pool = self._executor(self.workers)
+                try:
+                    self._is_ready = pool.submit(_get_ready, ready)
+                    self._early = pool
+                except (OSError, RuntimeError):
+                    _kill(pool)
 
     def close(self) -> None:
         """End the worker that was made ready, if no work came."""
@@ -140,7 +151,7 @@ class ProcessEngine:
         position = 0
         early, self._early = self._early, None
         if early is not None and self._is_ready is not None:
-            wait([self._is_ready], _LOOK_S)  # else the pool starts another for the first unit
+            wait([self._is_ready], _READY_S)  # else the pool starts another for the first unit
         with early or self._executor(min(self.workers, len(units))) as pool:
             try:
                 while position < len(units) or window:
@@ -167,6 +178,7 @@ class ProcessEngine:
 
     @staticmethod
     def _executor(workers: int) -> ProcessPoolExecutor:
+        workers = min(workers, _MOST_ON_WINDOWS) if sys.platform == "win32" else workers
         # spawn: forking a process that already runs threads (OpenCV, torch) can deadlock.
         try:
             return ProcessPoolExecutor(

@@ -128,8 +128,9 @@ def _auc(
 
     strata = [str(diagnoses[m[0]]) for m in members]
     rng = np.random.default_rng(config.seed)
+    having = min(len(np.unique(owners[target])), len(np.unique(owners[~target])))
     found = patient_bootstrap(
-        strata, statistic, config.bootstrap, rng, config.confidence, config.bootstrap_method
+        strata, statistic, config.bootstrap, rng, config.confidence, config.bootstrap_method, having
     )
     counts = {"n_target": int(target.sum()), "n_other": int((~target).sum())}
     return {**found.to_dict(), **counts}

@@ -21,7 +21,7 @@ from millie.evaluation.folds import FoldResult, Study, finish_fold
 from millie.learning.sampling import CellSource, whole_bag
 from millie.learning.splits import Fold, cut_validation, make_splits
 from millie.learning.train import Progress, silent
-from millie.statistics.intervals import Estimate, delong_interval, patient_bootstrap
+from millie.statistics.intervals import Estimate, delong_interval, patient_bootstrap, smallest_class
 from millie.statistics.metrics import both_classes, macro_auc, roc_auc
 
 if TYPE_CHECKING:
@@ -138,8 +138,9 @@ def _within_sources(study: Study, results: Mapping[str, FoldResult]) -> Estimate
     strata = [f"{g} {t}" for g, t in zip(group, truth, strict=True)]
     rng = np.random.default_rng(wanted.seed)
     return patient_bootstrap(
-        strata, statistic, wanted.bootstrap, rng, wanted.confidence, wanted.bootstrap_method
-    )
+        strata, statistic, wanted.bootstrap, rng, wanted.confidence, wanted.bootstrap_method,
+        smallest_class(truth),
+    )  # fmt: skip
 
 
 def probe_source(study: Study, sources: Mapping[str, str]) -> SourceFinding:

@@ -19,9 +19,9 @@ from millie.statistics.intervals import (
     clopper_pearson,
     corrected_resampled,
     delong_interval,
+    interval_without_spread,
     patient_bootstrap,
     smallest_class,
-    unvaried,
 )
 
 if TYPE_CHECKING:
@@ -130,11 +130,14 @@ def headline(
     called = calls == averaged.positive
     confidence = config.confidence
     strata = [classes[t] for t in averaged.truth]
+    either = smallest_class(positive)
 
-    def boot(statistic: Callable[[NDArray[np.intp]], float]) -> Estimate:
+    def boot(
+        statistic: Callable[[NDArray[np.intp]], float], smallest: int | None = either
+    ) -> Estimate:
         rng = np.random.default_rng(config.seed)
         return patient_bootstrap(
-            strata, statistic, config.bootstrap, rng, confidence, config.bootstrap_method
+            strata, statistic, config.bootstrap, rng, confidence, config.bootstrap_method, smallest
         )
 
     def repeats_auc(i: NDArray[np.intp]) -> float:
@@ -144,9 +147,11 @@ def headline(
         "auc": delong_interval(positive, score, confidence),
         "auc_bootstrap": boot(lambda i: metrics.roc_auc(positive[i], score[i])),
         "auc_repeats": boot(repeats_auc),
-        "auc_folds": over_folds(folds, "auc", smallest_class(strata), config),
+        "auc_folds": over_folds(folds, "auc", either, config),
         "average_precision": boot(lambda i: metrics.average_precision(positive[i], score[i])),
-        "balanced_accuracy": boot(lambda i: metrics.balanced_accuracy(averaged.truth[i], calls[i])),
+        "balanced_accuracy": boot(
+            lambda i: metrics.balanced_accuracy(averaged.truth[i], calls[i]), None
+        ),
         "accuracy": clopper_pearson(int((calls == averaged.truth).sum()), len(calls), confidence),
         "sensitivity": clopper_pearson(
             int(called[positive].sum()), int(positive.sum()), confidence
@@ -157,7 +162,7 @@ def headline(
     }
     if len(classes) > 2:
         p, truth = averaged.probabilities, averaged.truth
-        found["macro_auc"] = boot(lambda i: metrics.macro_auc(truth[i], p[i]))
+        found["macro_auc"] = boot(lambda i: metrics.macro_auc(truth[i], p[i]), None)
     return found
 
 
@@ -166,12 +171,16 @@ def over_folds(
 ) -> Estimate:
     """Mean of a figure over folds with the corrected interval, cut to 0 to 1.
 
-    Where every fold has 0, or every fold 1, the interval is the exact one of the ``smallest``
-    class's patients.
+    Where every fold has 0, or every fold 1, the interval is the exact one of the patients of the
+    ``smallest`` class.
+
+    Raises:
+        ConfigError: a single fold.
     """
     values = [float(f[name]) for f in folds]
     if set(values) in ({0.0}, {1.0}):
-        return unvaried(values[0], smallest, config.confidence, f"all {len(values)} folds alike")
+        why = f"all {len(values)} folds alike"
+        return interval_without_spread(values[0], smallest, config.confidence, why)
     share = float(np.mean([f["n_test"] / f["n_train"] for f in folds]))
     found = corrected_resampled(values, share, config.confidence)
     return Estimate(found.value, max(0.0, found.low), min(1.0, found.high), found.method)

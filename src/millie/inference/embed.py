@@ -74,7 +74,7 @@ def cache_key(
     runtime: FeatureRuntime, digest: str, background: Background, colours: str = ""
 ) -> str:
     """SHA-256 (hex) over everything that a feature depends on besides the bag, code included."""
-    code = code_digest("bags/loading.py", "models")
+    code = code_digest("bags/loading.py", "inference/runtime.py", "models")
     parts = (code, digest, runtime.name, background, *([colours] if colours else []))
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 

@@ -66,7 +66,7 @@ def visible(value: Any) -> Any:
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     text = spelt_out(value)
-    if text.isprintable():  # pictures are texts of ten thousand characters
+    if text.isprintable():  # embedded pictures are long strings: skip the loop
         return text
     return "".join(
         c if c.isprintable() or c in "\n\u00a0" else "\N{REPLACEMENT CHARACTER}" for c in text

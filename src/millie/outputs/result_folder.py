@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -60,6 +60,11 @@ MARKS: dict[str, Kind] = {
 """By which file each kind is known, in the order of trust."""
 
 _SWAPPED = frozenset({"calls", "reproduction"})
+
+
+def is_store(inputs: Sequence[Path]) -> bool:
+    """Whether a bag store alone was named."""
+    return len(inputs) == 1 and (inputs[0] / "store.json").is_file()
 
 
 def check_kind(folder: Path, wanted: Kind) -> None:

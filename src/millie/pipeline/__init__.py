@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from millie.bags.store import Store
 from millie.config import Config
-from millie.outputs.result_folder import STORE, check_kind, new_results
+from millie.outputs.result_folder import STORE, check_kind, is_store, new_results
 from millie.pipeline.detect_cells import detect_in_files
 from millie.pipeline.evaluate_decisions import evaluate
 from millie.pipeline.import_features import fill_vectors
@@ -24,7 +24,6 @@ from millie.pipeline.inputs import (
     cohort_of,
     elsewhere,
     images_of,
-    is_store,
     paths_of,
     settings_of,
     store_within,
@@ -244,15 +243,15 @@ def predict(
         check_nameless(named)
     with new_results(folder) as results:
         cohort, load = None, None
-        if not is_store(named):  # what is wrong with it is said before a model is loaded
+        if not is_store(named):  # here, so that a fault of the inputs is told at once
             cohort, load = patients_for(chosen, named, Path(root) if root else None)
-            if pseudonyms:
-                cohort = pseudonymised(cohort, Path(pseudonyms), [folder])
         with loading(bundle, chosen, engine, progress, kept) as (caller, watched):
             if cohort is None:
                 store = elsewhere(named[0], folder)
                 bags, problems = bags_of_store(store, chosen)
             else:
+                if pseudonyms:
+                    cohort = pseudonymised(cohort, Path(pseudonyms), [folder])
                 store = store_within(results, cohort)
                 if load:
                     fill_vectors(store, cohort, "", watched, load)

@@ -17,7 +17,7 @@ from millie.bags.vectors import UNNAMED
 from millie.config import Config
 from millie.errors import ConfigError, ImageError, MissingFileError
 from millie.models.external import vectors_of
-from millie.outputs.result_folder import STORE, Results, files_of
+from millie.outputs.result_folder import STORE, Results, files_of, is_store
 from millie.readers.cell_tables import is_table
 from millie.readers.cohort import read_folders, read_manifest
 from millie.readers.content import problem
@@ -98,11 +98,6 @@ def cohort_of(inputs: Sequence[Path], root: Path | None = None) -> Cohort:
     cohort = read_folders([path.absolute() for path in kept])
     lost = [problem("", str(path), ImageError(f"{path}: a link to nothing")) for path in dead]
     return replace(cohort, problems=(*cohort.problems, *notes, *lost))
-
-
-def is_store(inputs: Sequence[Path]) -> bool:
-    """Whether a bag store alone was named."""
-    return len(inputs) == 1 and (inputs[0] / "store.json").is_file()
 
 
 def check_nameless(inputs: Sequence[Path]) -> None:

@@ -193,8 +193,9 @@ def _interval(
 
     strata = [cells[i].diagnosis for i in first]
     rng = np.random.default_rng(config.seed)
+    having = min(len(np.unique(owners[target])), len(np.unique(owners[~target])))
     return patient_bootstrap(
-        strata, statistic, config.bootstrap, rng, config.confidence, config.bootstrap_method
+        strata, statistic, config.bootstrap, rng, config.confidence, config.bootstrap_method, having
     )
 
 

@@ -43,9 +43,9 @@ _HALO_PX = 3  # around strokes, what smoothing and compression have changed
 _EVEN, _EVENLY = 10, 0.9  # difference of a channel that a box keeps, in so many of its pixels
 _BOX_SHARE = 0.15  # largest share of an image; beyond, it is the background itself
 _SQUARE = np.ones((3, 3), np.uint8)
-_DARKEST = 16 * np.indices((16, 16, 16)).min(axis=0)  # channel of a cube of colours
-_BESIDES = np.tri(16, k=1, dtype=np.float32) * np.tri(16, k=1, dtype=np.float32).T
-"""Sums a row of 16 cubes in threes."""
+_DARKEST = 16 * np.indices((16, 16, 16)).min(axis=0)  # darkest channel of each cube
+_NEIGHBOURS = np.tri(16, k=1, dtype=np.float32) * np.tri(16, k=1, dtype=np.float32).T
+"""Adds to each of a row of 16 cubes the two beside it."""
 
 
 def without_graphics(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -104,7 +104,7 @@ def _colours(image: NDArray[np.uint8], near: Mask) -> Iterator[NDArray[np.int16]
 def _frequencies(image: NDArray[np.uint8], mask: Mask | None) -> NDArray[np.float32]:
     """Pixels by colour in cubes of 48 levels a side, (16, 16, 16) at steps of 16."""
     counts = np.asarray(cv2.calcHist([image], [0, 1, 2], mask, [16] * 3, [0, 256] * 3), np.float32)
-    return np.asarray(np.tensordot(_BESIDES, _BESIDES @ counts @ _BESIDES, 1))
+    return np.asarray(np.tensordot(_NEIGHBOURS, _NEIGHBOURS @ counts @ _NEIGHBOURS, 1))
 
 
 def _draw_strokes(

@@ -175,12 +175,14 @@ def patient_bootstrap(
     rng: np.random.Generator,
     confidence: float = 0.95,
     method: Literal["percentile", "BCa"] = "percentile",
+    smallest: int | None = None,
 ) -> Estimate:
     """Bootstrap interval over resampled patients, each class keeping its size.
 
     A class with a single patient cannot be resampled: that patient is part of every resample.
     Where the statistic is undefined (NaN) for a resample, so is the interval. Where it is 0 or 1
-    and every resample says so, resampling tells nothing of other patients: see :func:`unvaried`.
+    and both ends of the interval with it, resampling tells nothing of other patients: see
+    :func:`interval_without_spread`.
 
     Args:
         strata: class of each patient.
@@ -192,13 +194,16 @@ def patient_bootstrap(
         method: ``BCa`` corrects bias and skewness of the percentiles. Where it does not exist (all
             resamples, or all but a few, give the same figure) the percentiles are given, and
             ``Estimate.method`` says so.
+        smallest: patients in the smaller of the classes that the figure compares, where these are
+            not the strata.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13; BCa: ch. 14.3.
     """
     value = float(statistic(np.arange(len(strata))))
     low, high, used = _interval(strata, statistic, resamples, rng, confidence, method)
-    if value in {0.0, 1.0} and low == high:
-        return unvaried(value, smallest_class(strata), confidence, "all resamples are alike")
+    if round(value, 9) in {0.0, 1.0} and abs(high - low) < 1e-9:  # sums of shares miss 1 by a bit
+        smallest = smallest or smallest_class(strata)
+        return interval_without_spread(value, smallest, confidence, "all resamples are alike")
     return Estimate(
         value, float(low), float(high),
         f"bootstrap of patients within classes, {used}, {resamples} resamples",
@@ -210,21 +215,27 @@ def smallest_class(strata: Sequence[str] | Bools) -> int:
     return int(np.unique(np.asarray(strata), return_counts=True)[1].min())
 
 
-def unvaried(value: float, patients: int, confidence: float, why: str) -> Estimate:
-    """Interval of a figure of 0 or 1 where resamples or folds vary by nothing.
+def interval_without_spread(value: float, patients: int, confidence: float, why: str) -> Estimate:
+    """Interval of a figure of 0 or 1 where resamples or folds do not vary.
 
     Such a figure is no surer than that all (or none) of the smallest class were right: the exact
     interval of so many successes, as in :func:`delong_interval`.
 
     Args:
-        value: 0 or 1.
-        patients: of the smallest class.
+        value: 0 or 1, but for rounding.
+        patients: of the smallest class that the figure compares.
         confidence: of the interval.
         why: what did not vary, for ``Estimate.method``.
+
+    Raises:
+        ConfigError: no patients.
     """
     exact = clopper_pearson(round(value * patients), patients, confidence)
     return Estimate(
-        value, exact.low, exact.high, f"exact on the smallest class ({patients}): {why}"
+        float(round(value)),
+        exact.low,
+        exact.high,
+        f"exact on the smallest class ({patients}): {why}",
     )
 
 

@@ -42,7 +42,8 @@ def turn_hue(image: Pixels, turn: float) -> Pixels:
         return image
     hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
     hsv[..., 0] = (hsv[..., 0] + 360 * turn) % 360
-    return np.clip(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255, 0, 255).astype(np.uint8)
+    turned = np.rint(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255)
+    return np.clip(turned, 0, 255).astype(np.uint8)
 
 
 def restain(image: Pixels, strength: float) -> Pixels:
