@@ -58,9 +58,8 @@ class GhostVladAggregator(Aggregator):
         super().__init__()
         types = types or kinds + 1
         directions = torch.empty(types, dim)
-        if (
-            not directions.is_meta
-        ):  # there torch would load its compiler first: a second, for nothing
+        # On the device meta torch would load its compiler for this first: a second, for nothing.
+        if not directions.is_meta:
             directions = torch.randn(types, dim) / dim**0.5
         self.register_buffer("directions", directions)
         self.register_buffer("offsets", torch.zeros(types))
