@@ -9,7 +9,8 @@ and the next run goes on at its next epoch, to the same end (the profile has nei
 momentum). The block is computed in bfloat16 (half the time where the processor has it) on weights,
 standardisation, head and sums in float32. Prints the losses of every epoch and, of each fold, the
 ROC AUC of APL in its test patients with a DeLong interval. What is finished in WORK is not done
-again.
+again. ``--frozen`` trains fusion and head alone, on the same folds; where both are there, the
+paired difference is printed.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from millie.learning.material import participants
 from millie.learning.splits import Fold, make_splits
 from millie.models.network import Head, Standardiser
 from millie.models.vgg import Vgg, vgg16
-from millie.statistics.intervals import delong_interval
+from millie.statistics.intervals import delong_difference, delong_interval
 
 BLOCKS = 4
 SIDE = 12
@@ -95,6 +96,16 @@ class Top(nn.Module):
         """Logits (2,) of one bag (n, 512, 12, 12): the maximum over its cells."""
         logits: Tensor = self.head(self.standardiser(self.vectors(maps)).amax(dim=0)[None])[0]
         return logits
+
+
+@torch.inference_mode()
+def pooled(top: Top, maps: Maps) -> Maps:
+    """What the untrained fifth block makes of maps, as maps of one pixel (N, 512, 1, 1)."""
+    parts = [
+        top.vectors(torch.from_numpy(maps[start : start + BATCH].astype(np.float32)))
+        for start in range(0, len(maps), BATCH)
+    ]
+    return torch.cat(parts).half().numpy()[..., None, None]
 
 
 class Bags:
@@ -197,14 +208,19 @@ def main() -> None:
     parser.add_argument("store", type=Path)
     parser.add_argument("weights", type=Path)
     parser.add_argument("work", type=Path)
+    parser.add_argument("--frozen", action="store_true", help="leave the fifth block as it is")
     parser.add_argument("--seconds", type=float, default=10_800, help="of training")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
+    work = arguments.work / ("frozen" if arguments.frozen else "trained")
+    work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(arguments.threads)
     store, config = Store(arguments.store), load(profile="paper")
     encoder, cut = halves(arguments.weights)
-    bags = Bags(store, mapped(store, encoder, cut, arguments.work / "maps.npy"))
+    maps = mapped(store, encoder, cut, arguments.work / "maps.npy")
+    if arguments.frozen:
+        maps = pooled(Top(encoder, cut, config), maps)
+    bags = Bags(store, maps)
     labels = participants(store).labels
     truth = {patient: int(label == "APL") for patient, label in labels.items()}
     settings, ends_at = config.evaluation, time.monotonic() + arguments.seconds
@@ -212,7 +228,7 @@ def main() -> None:
         labels, settings.folds, 1, settings.seed, config.training.validation_fraction
     )
     for fold in splits.assignments:
-        path = arguments.work / f"{fold.name}.json"
+        path = work / f"{fold.name}.json"
         if not path.exists() or json.loads(path.read_text())["cut_short"]:
             if time.monotonic() > ends_at:
                 break
@@ -220,10 +236,12 @@ def main() -> None:
                   f"the epoch, {len(fold.test)} are tested", flush=True)  # fmt: skip
             torch.manual_seed(config.training.seed)
             top = Top(encoder, cut, config)
+            if arguments.frozen:
+                top.block = nn.Identity()
             with torch.inference_mode():
                 top.standardiser.fit(top.vectors(bags(patient)) for patient in fold.train)
             course = trained(
-                top, bags, fold, truth, config, arguments.work / f"{fold.name}.course.pt", ends_at
+                top, bags, fold, truth, config, work / f"{fold.name}.course.pt", ends_at
             )
             top.load_state_dict(course.best)
             scores = logits_of(top, bags, fold.test).diff(dim=1)[:, 0].tolist()
@@ -239,6 +257,17 @@ def main() -> None:
             f"APL, {(~is_apl).sum()} AML; {len(found['losses'])} epochs"
             + (", cut short by --seconds" if found["cut_short"] else "")
         )
+        other = arguments.work / ("trained" if arguments.frozen else "frozen") / path.name
+        if other.exists():
+            theirs = json.loads(other.read_text())["scores"]
+            score, against = (
+                np.array([scores[patient] for patient in found["scores"]])
+                for scores in (found["scores"], theirs)
+            )
+            gap = delong_difference(is_apl, score, against, 0.95)
+            print(
+                f"  less {other.parent.name}: {gap.value:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})"
+            )
 
 
 if __name__ == "__main__":
