@@ -437,7 +437,9 @@ class Prediction:
         reasons: why no call was made; empty for a call.
         label: the class with the highest probability, whatever the state.
         probabilities: calibrated probability of each class, in the bundle's order; sums to 1.
-        cell_probabilities: float32 (N, C), each cell scored alone by the same weights.
+        cell_probabilities: float32 (N, C), each cell scored alone by the same weights; where the
+            model tells types, a leukaemia's as far as the cell is immature, so that a row may sum
+            to less than 1 (:func:`millie.inference.alone.cells_alone`).
         winners: for each class the cells that made it, strongest first.
         n_cells: usable cells.
         model: name and version of the bundle.

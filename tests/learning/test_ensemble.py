@@ -240,7 +240,7 @@ def test_scores_of_crops_do_not_depend_on_the_batch(
 
     def scored(size: int):  # type: ignore[no-untyped-def]
         config = quick.with_settings([f"prediction.batch_size={size}"]).prediction
-        return score_bag(networks, source, bag, CLASSES, temperature=1.5, config=config)
+        return score_bag(networks, source, bag, CLASSES, temperature=1.5, encoder="", config=config)
 
     found, expected = scored(batch_size), scored(7)
     np.testing.assert_allclose(found.bag, expected.bag, atol=1e-6)
@@ -266,6 +266,7 @@ def test_parts_of_a_bag_are_scored_as_bags_of_their_own(
     for part, probabilities in zip(parts, found, strict=True):
         bag = DrawnBag("apl-01", part)
         alone = score_bag(
-            networks, source, bag, CLASSES, temperature=1.5, config=config.prediction, explain=False
-        )
+            networks, source, bag, CLASSES, temperature=1.5, encoder="",
+            config=config.prediction, explain=False,
+        )  # fmt: skip
         np.testing.assert_allclose(probabilities, alone.bag, atol=1e-6)

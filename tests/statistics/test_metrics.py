@@ -12,6 +12,7 @@ from millie.statistics.metrics import (
     balanced_accuracy,
     choose_positive,
     confusion,
+    likeliest,
     macro_auc,
     make_calls,
     precision_recall,
@@ -62,6 +63,13 @@ def test_calls_use_the_threshold_for_the_positive_class_alone() -> None:
     p = np.array([[0.5, 0.2, 0.3], [0.1, 0.6, 0.3], [0.5, 0.1, 0.4]])
     assert make_calls(p, positive=2, threshold=0.35).tolist() == [0, 1, 2]
     assert make_calls(p, positive=2, threshold=np.array([0.1, 0.9, 0.9])).tolist() == [2, 1, 0]
+
+
+def test_what_probabilities_lack_to_one_may_be_likelier_than_each() -> None:
+    assert likeliest([0.2, 0.7, 0.1]) == 1
+    assert likeliest([0.3, 0.1]) is None
+    assert likeliest([0.1, 0.5]) == 1
+    assert likeliest([0.5, 0.5]) == 0
 
 
 def test_confusion_has_diagnoses_as_rows_and_all_classes() -> None:

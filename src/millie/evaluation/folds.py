@@ -210,6 +210,7 @@ def _score(study: Study, ensemble: Ensemble, bag: DrawnBag, *, explain: bool) ->
         bag,
         study.classes,
         temperature=ensemble.temperature,
+        encoder=study.config.model.encoder,
         config=study.config.prediction,
         explain=explain,
     )

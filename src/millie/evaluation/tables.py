@@ -13,7 +13,7 @@ from millie.bags.store import BagReader
 from millie.evaluation.cells import CellScores, cell_map
 from millie.files import write_csv
 from millie.learning.sampling import whole_bag
-from millie.statistics.metrics import make_calls
+from millie.statistics.metrics import likeliest, make_calls
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -117,15 +117,16 @@ def write_map(study: Study, results: Sequence[FoldResult], path: Path) -> dict[s
 def labelled_cells(study: Study, results: Sequence[FoldResult]) -> CellScores:
     """Labelled cells of repeat 0 with the probability that their own fold gave them.
 
-    A cell counts as called if the positive class is its most probable one: the threshold of
-    patients was fitted on whole bags and says nothing about a cell alone.
+    A cell counts as called if nothing is more probable of it than the positive class, "none of
+    them" included: the threshold of patients was fitted on whole bags and says nothing about a
+    cell alone.
     """
     index = study.classes.index(study.positive)
     rows = [
-        (patient, study.labels[patient], cell.label, float(p[index]), int(p.argmax()) == index)
+        (patient, study.labels[patient], cell.label, p[index], likeliest(p) == index)
         for result in results
         for patient, probabilities in result.cells.items()
-        for cell, p in zip(study.cells[patient], probabilities, strict=True)
+        for cell, p in zip(study.cells[patient], probabilities.tolist(), strict=True)
         if cell.label
     ]
     columns = list(zip(*rows, strict=True)) if rows else [(), (), (), (), ()]

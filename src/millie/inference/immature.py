@@ -22,7 +22,6 @@ from millie.statistics.conformal import exclusion
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from millie.models.network import MilNetwork
@@ -51,8 +50,9 @@ class Immature:
         return self.high >= self.limit
 
 
-def immature_cells(network: MilNetwork, encoder: str, cells: Tensor) -> NDArray[np.float64] | None:
-    """Probability (N,) that a cell is a blast or a promyelocyte; None if the model cannot tell.
+@torch.no_grad()
+def immature_cells(network: MilNetwork, encoder: str, cells: Tensor) -> Tensor | None:
+    """Probability (N,), float64, of a blast or a promyelocyte; None if the model cannot tell.
 
     Args:
         network: of the ensemble.
@@ -64,11 +64,8 @@ def immature_cells(network: MilNetwork, encoder: str, cells: Tensor) -> NDArray[
         return None
     if fusion.n_types != len(TYPES):
         return None
-    with torch.no_grad():
-        types = fusion.types(network.standardiser(cells))
-    young = [TYPES.index(name) for name in IMMATURE]
-    found: NDArray[np.float64] = types[:, young].double().sum(dim=1).numpy()
-    return found
+    types = fusion.types(network.standardiser(cells))
+    return types[:, [TYPES.index(name) for name in IMMATURE]].double().sum(dim=1)
 
 
 def immature(
@@ -82,10 +79,10 @@ def immature(
         cells: vectors (N, D), N >= 1.
         limits: of the bundle (``qc`` of its manifest).
     """
-    found = immature_cells(network, encoder, cells) if LIMIT in limits else None
-    if found is None:
+    told = immature_cells(network, encoder, cells) if LIMIT in limits else None
+    if told is None:
         return None
-    found = np.sort(found)  # the order of the files does not count
+    found = np.sort(told.numpy())  # the order of the files does not count
     drawn = np.random.default_rng(0).integers(0, len(found), (DRAWS, len(found)))
     high = float(np.quantile(found[drawn].mean(axis=1), 1 - TAIL))
     share = float(found.mean())

@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from millie.errors import BundleError
+from millie.inference.alone import cells_alone
+from millie.inference.immature import immature_cells
 from millie.inference.runtime import encoder_onnx, import_onnx, onnx_bytes
 from millie.models.fusion import Aggregator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from millie.models.bundle import Bundle
-    from millie.models.network import MilNetwork
 
 TOLERANCE = 1e-4
 """Largest difference of a probability, by both graphs one after the other."""
@@ -53,15 +54,14 @@ class PatientModel(nn.Module):
     """From the vectors of one patient's cells to probabilities.
 
     Args:
-        networks: the ensemble.
-        temperature: of the calibration.
+        bundle: whose ensemble and calibration.
     """
 
-    def __init__(self, networks: Sequence[MilNetwork], temperature: float) -> None:
+    def __init__(self, bundle: Bundle) -> None:
         super().__init__()
-        self._members = networks
-        self.networks = nn.ModuleList(networks)
-        self.temperature = temperature
+        self._members = bundle.networks
+        self.networks = nn.ModuleList(bundle.networks)
+        self._bundle = bundle
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities (C,) of the patient, and (N, C) of each cell alone.
@@ -74,13 +74,14 @@ class PatientModel(nn.Module):
             vectors = features[i if len(features) > 1 else 0]
             standard = network.standardiser(vectors)
             bags.append(network.head(_fused(network.aggregator, standard[None]))[0])
-            cells.append(network.head(_alone(network.aggregator, standard)))
-        return self._calibrated(torch.stack(bags)), self._calibrated(torch.stack(cells))
+            cells.append(network.head(_lone(network.aggregator, standard)))
+        alone = _alone(self._bundle, self._calibrated(torch.stack(cells)), features[0])
+        return self._calibrated(torch.stack(bags)), alone
 
     def _calibrated(self, logits: Tensor) -> Tensor:
         """:func:`ensemble_probabilities` without its check, which no graph can hold."""
         log_mean = logits.log_softmax(dim=-1).logsumexp(dim=0)
-        return (log_mean / self.temperature).softmax(dim=-1)
+        return (log_mean / self._bundle.manifest.temperature).softmax(dim=-1)
 
 
 def export_onnx(bundle: Bundle) -> OnnxModel:
@@ -120,7 +121,16 @@ def _fused(aggregator: Aggregator, bags: Tensor) -> Tensor:
     return aggregator.fuse(bags, torch.ones(bags.shape[:2], dtype=torch.bool)).bag
 
 
-def _alone(aggregator: Aggregator, cells: Tensor) -> Tensor:
+def _alone(bundle: Bundle, probabilities: Tensor, features: Tensor) -> Tensor:
+    """:func:`cells_alone` of a bundle, in the precision of the probabilities."""
+    immature = immature_cells(bundle.networks[0], bundle.manifest.encoder.name, features)
+    return cells_alone(
+        probabilities, None if immature is None else immature.to(probabilities),
+        bundle.labels, bundle.config.prediction.negative_labels,
+    )  # fmt: skip
+
+
+def _lone(aggregator: Aggregator, cells: Tensor) -> Tensor:
     """:meth:`Aggregator.alone` unchecked: most fusions leave a lone cell as it is."""
     if type(aggregator).alone is Aggregator.alone:
         return cells
@@ -128,7 +138,7 @@ def _alone(aggregator: Aggregator, cells: Tensor) -> Tensor:
 
 
 def _patient_graph(bundle: Bundle, vectors: Tensor) -> bytes:
-    model = PatientModel(bundle.networks, bundle.manifest.temperature)
+    model = PatientModel(bundle)
     try:
         return onnx_bytes(
             model, ("features", vectors.clone(), 1), ["probabilities", "cell_probabilities"]
@@ -159,7 +169,10 @@ def _patient_gap(
             pairs = list(zip(bundle.networks, inputs, strict=True))
             bags = torch.stack([network.bag_logits(each[None])[0] for network, each in pairs])
             cells = torch.stack([network.cell_logits(each) for network, each in pairs])
-        expected = bundle.probabilities(bags), bundle.probabilities(cells)
+        expected = (
+            bundle.probabilities(bags),
+            _alone(bundle, bundle.probabilities(cells), inputs[0]),
+        )
         gaps += [float((a - b).abs().max()) for a, b in zip(found, expected, strict=True)]
     return max(gaps)
 

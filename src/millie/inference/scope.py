@@ -13,7 +13,7 @@ from millie.inference.calls import NO_SIGNAL, state_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_DISEASES = ("ALL", "AML", "APL")
+ACUTE_LEUKAEMIAS = ("ALL", "AML", "APL")
 """What a reader of this program may expect a model to name, beside normal."""
 
 
@@ -34,7 +34,7 @@ def scope(labels: Sequence[str], negative: Sequence[str], vectors: str = "") -> 
     """
     healthy = [label for label in labels if state_of(label, negative) == NO_SIGNAL]
     own = [*healthy, *(label for label in labels if label not in healthy)]
-    never = [*([] if healthy else ["normal"]), *(x for x in _DISEASES if x not in labels)]
+    never = [*([] if healthy else ["normal"]), *(x for x in ACUTE_LEUKAEMIAS if x not in labels)]
     other = "name any other disease"
     ends = f"say {listed(never, 'or')}, nor {other}" if never else other
     told = f"This model tells {told_apart(own)}; it cannot {ends}."

@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from millie.errors import TrainingError
+from millie.inference.alone import cells_alone
 from millie.inference.explain import StreamedBag, find_winners
+from millie.inference.immature import immature_cells
 from millie.learning.optimise import embed_chunk
 from millie.learning.sampling import CellSource, DrawnBag, whole_bag
 from millie.learning.splits import check_classes, cut_validation, deal
@@ -290,6 +292,7 @@ def score_bag(
     classes: Sequence[str],
     *,
     temperature: float,
+    encoder: str,
     config: PredictionConfig,
     explain: bool = True,
 ) -> Scored:
@@ -300,14 +303,23 @@ def score_bag(
     longer than the probabilities.
     """
     streams, logits, cells = [], [], []
+    young: list[Tensor] = []
     for network in networks:
         streamed = StreamedBag(network, len(bag), explained=explain)
-        cells.append(_stream(streamed, network, source, bag, config.batch_size))
+        own, start = [], 0
+        for chunk in embedded_chunks(network, source, bag, config.batch_size):
+            own.append(streamed.add(start, chunk))
+            start += len(chunk)
+            told = immature_cells(network, encoder, chunk) if network is networks[0] else None
+            young += [told] if told is not None else []
+        cells.append(torch.cat(own))
         logits.append(streamed.logits())
         streams.append(streamed)
+    alone = ensemble_probabilities(torch.stack(cells), temperature)
+    immature = torch.cat(young) if young else None
     return Scored(
         ensemble_probabilities(torch.stack(logits), temperature).numpy(),
-        ensemble_probabilities(torch.stack(cells), temperature).numpy(),
+        cells_alone(alone, immature, classes, config.negative_labels).numpy(),
         find_winners(streams, classes, config.winners) if explain else {},
     )
 
@@ -341,18 +353,6 @@ def score_parts(
         vectors = torch.cat(list(embedded_chunks(network, source, bag, batch_size)))
         logits.append(torch.stack([network.stream_logits([vectors[own]]) for own in rows]))
     return ensemble_probabilities(torch.stack(logits), temperature).numpy()
-
-
-@torch.no_grad()
-def _stream(
-    streamed: StreamedBag, network: MilNetwork, source: CellSource, bag: DrawnBag, batch_size: int
-) -> torch.Tensor:
-    """Show the network the bag; the logits (n, C) of its cells."""
-    cells, start = [], 0
-    for chunk in embedded_chunks(network, source, bag, batch_size):
-        cells.append(streamed.add(start, chunk))
-        start += len(chunk)
-    return torch.cat(cells)
 
 
 def _out_of_fold(

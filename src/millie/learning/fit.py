@@ -284,7 +284,7 @@ def _immature_limit(
         chunks = embedded_chunks(network, material.source, bag, batch)
         found = [immature_cells(network, config.model.encoder, cells) for cells in chunks]
         known = [cells for cells in found if cells is not None]
-        shares += [float(np.concatenate(known).mean())] if known else []
+        shares += [float(torch.cat(known).mean())] if known else []
     return immature_limit(shares, config.prediction.target_sensitivity)
 
 

@@ -288,6 +288,7 @@ def _score(
         bag or whole_bag(source, patient),
         setting.classes,
         temperature=trained.ensemble.temperature,
+        encoder=setting.config.model.encoder,
         config=setting.config.prediction,
         explain=False,
     )

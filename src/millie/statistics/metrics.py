@@ -157,6 +157,16 @@ def specificity(positive: Bools, called: Bools) -> float:
     return float((~called[~positive]).mean())
 
 
+def likeliest(probabilities: Sequence[float]) -> int | None:
+    """Place of the most probable of C classes; None where none of them is more probable still.
+
+    What probabilities lack to 1 is none of them: a single mature cell, say
+    (:func:`millie.inference.alone.cells_alone`).
+    """
+    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    return best if probabilities[best] >= 1 - sum(probabilities) else None
+
+
 def make_calls(probabilities: Floats, positive: int, threshold: Floats | float) -> NDArray[np.intp]:
     """Class index of each row: the positive class from its threshold on, else the best other.
 

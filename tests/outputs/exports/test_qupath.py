@@ -163,6 +163,25 @@ def test_a_store_that_was_cut_anew_is_not_believed(called: Path, tmp_path: Path)
     assert not list(tmp_path.glob(".out*"))
 
 
+def test_a_cell_that_is_like_no_class_says_so(called: Path, tmp_path: Path) -> None:
+    run, _ = read_run(called)
+    changed = shutil.copytree(called, tmp_path / "calls")
+    content = json.loads((called / "predictions.json").read_text())
+    content["store"] = str(run.store)
+    (changed / "predictions.json").write_text(json.dumps(content))
+    head, *rows = (changed / "cells.csv").read_text(encoding="utf-8-sig").rstrip().split("\n")
+    own = [i for i, name in enumerate(head.split(",")) if name.startswith("probability_")]
+    cells = [row.split(",") for row in rows]
+    for cell in cells:
+        for i in own:
+            cell[i] = "0.1"
+    (changed / "cells.csv").write_text("\n".join([head, *map(",".join, cells)]) + "\n")
+    export_qupath(changed, tmp_path / "out")
+    told = [f["properties"] for f in features_of(tmp_path / "out")]
+    kinds = {p["classification"]["name"] for p in told if p["objectType"] == "cell"}
+    assert kinds == {"Other"}
+
+
 def test_a_full_disk_names_what_was_asked_for_and_leaves_nothing(tmp_path: Path) -> None:
     out = tmp_path / "outlines"
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from millie.errors import MissingPackageError
 from millie.files import spelt_out
 from millie.outputs.exports.samples import INTENDED_USE, STATUS
+from millie.statistics.metrics import likeliest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -57,11 +58,12 @@ def cell_table(run: PredictionRun, bags: Iterable[Embedded]) -> CellTable:
         sample = bag.sample
         for i, cell in enumerate(sample.cells):
             scores = sample.probabilities[i].tolist()
+            best = likeliest(scores)
             rows.append({
                 "patient": spelt_out(sample.result.patient),
                 "state": sample.result.state,
                 "image": spelt_out(sample.sources[cell.source].name),
-                "looks_like": run.model.labels[int(np.argmax(scores))],
+                "looks_like": "" if best is None else run.model.labels[best],
                 **{f"probability_{k}": p for k, p in zip(run.model.labels, scores, strict=True)},
                 "x_px": cell.x_px,
                 "y_px": cell.y_px,

@@ -29,6 +29,7 @@ from millie.outputs.exports.samples import (
 from millie.outputs.exports.target import check_new, new_folder, write_new
 from millie.outputs.overlays import safe_names
 from millie.outputs.patient.evidence import weigh
+from millie.statistics.metrics import likeliest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +43,7 @@ _COLOURS = (  # Okabe and Ito's, told apart by the colour-blind too
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (204, 121, 167),
 )  # fmt: skip
 _POSITIVE_RGB = (213, 94, 0)
+_OTHER_RGB = (128, 128, 128)
 _CALL_RGB = (0, 0, 0)
 FLAGS = ("smudge", "at_border", "in_clump")
 
@@ -129,13 +131,13 @@ def _feature(key: str, ring: Ring, properties: dict[str, Any]) -> Feature:
 
 def _cell(run: PredictionRun, sample: Sample, i: int, outline: Outline, mark: str) -> Feature:
     cell, scores = sample.cells[i], sample.probabilities[i]
-    label = run.model.labels[int(scores.argmax())]
+    best = likeliest(scores.tolist())
     metadata = {"cell": str(i), **{flag: "yes" for flag in FLAGS if getattr(cell, flag)}}
     if not cell.area_px:
         metadata["outline"] = "none found: the box is shown"
     properties: dict[str, Any] = {
         "objectType": "cell",
-        "classification": {"name": f"{label}-like", "color": list(_colour(run, label))},
+        "classification": _like(run, None if best is None else run.model.labels[best]),
         "measurements": _measurements(run, sample, i),
         "metadata": metadata,
     }
@@ -193,6 +195,13 @@ def _call(run: PredictionRun, sample: Sample, image: SampleImage) -> Feature:
     }
     key = _key(sample, image.name, image.sha256, "call")
     return _feature(key, rectangle(*image.frame), properties)
+
+
+def _like(run: PredictionRun, label: str | None) -> dict[str, Any]:
+    """QuPath's class of a cell; ``Other`` is its own name for what has none."""
+    if label is None:
+        return {"name": "Other", "color": list(_OTHER_RGB)}
+    return {"name": f"{label}-like", "color": list(_colour(run, label))}
 
 
 def _colour(run: PredictionRun, label: str) -> tuple[int, int, int]:

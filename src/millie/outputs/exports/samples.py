@@ -77,6 +77,7 @@ class Sample:
         sources: the patient's images.
         cells: in the bag's order.
         probabilities: float32 (N, C), each cell scored alone; C in the order of the model's labels.
+            A row may sum to less than 1.
         bag: the bag's file, for masks and crops.
         meta: how the cells were cut.
     """

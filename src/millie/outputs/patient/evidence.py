@@ -19,7 +19,7 @@ _OF_FUSIONS = {
     "mature cells can contribute as much evidence as blasts.",
     "type_shares": "This model counts types of cells, and compares immature cells with this "
     "patient’s own mature ones: those are its reference, so a mature cell counts where the "
-    "reference depends on it.",
+    "reference depends on it. Alone, a cell counts for a leukaemia as far as it looks immature.",
 }
 
 

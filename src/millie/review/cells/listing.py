@@ -33,6 +33,8 @@ _STORED = (
 _N_OPEN = COLUMNS.index("suggestion")
 """Columns before it say nothing of what the model thinks."""
 _HIDDEN = (None,) * (len(COLUMNS) - _N_OPEN)
+_ROUNDING = 1e-4
+"""Of probabilities that sum to 1."""
 
 
 def listing(
@@ -77,11 +79,16 @@ def _marks(result: PatientResult, model: ModelFacts) -> dict[int, str]:
 
 
 def entropy(probabilities: Sequence[float]) -> float:
-    """How unsure the model is of a cell: 0 sure, 1 all classes alike (Shannon, normalised)."""
-    if len(probabilities) < 2:
+    """How unsure the model is of a cell: 0 sure, 1 all classes alike (Shannon, normalised).
+
+    What the probabilities lack to 1, "none of them", counts as a class.
+    """
+    rest = 1 - sum(probabilities)
+    shares = [*probabilities, rest] if rest > _ROUNDING else probabilities
+    if len(shares) < 2:
         return 0.0
-    total = -sum(p * math.log(p) for p in probabilities if p > 0)
-    return total / math.log(len(probabilities))
+    total = -sum(p * math.log(p) for p in shares if p > 0)
+    return total / math.log(len(shares))
 
 
 def state_of(cell: Cell, labels: Sequence[str] = ()) -> dict[str, Any]:
