@@ -4,8 +4,8 @@
 without labels of cells (``cohort.py``), STORE holds the same cells of some of its patients with
 labels; cells are joined by patient and place. Prints, out of fold, the ROC AUC of promyelocytes by
 APL, of blasts by AML and of both by any leukaemia, among all labelled cells; how many cells of a
-type are more likely a leukaemia's than not; and, patient by patient, that share beside the share
-of immature cells by label. Intervals: 1,000 draws of the patients.
+type have one half or more of all leukaemias; and, patient by patient, that share beside the share
+of immature cells by label. Intervals: 1,000 draws of the patients, whatever their diagnosis.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sklearn.metrics import roc_auc_score
 from millie.bags.store import BagReader, Store
 from millie.outputs.tables import read_csv
 
-IMMATURE = ("blast", "promyelocyte", "promonocyte")
+IMMATURE_BY_EYE = ("blast", "promyelocyte", "promonocyte")
 SHOWN = ("blast", "promyelocyte", "monocyte", "lymphocyte", "segmented neutrophil", "smudge cell")
 DRAWS = 1000
 
@@ -39,7 +39,7 @@ def labels_of(store: Path) -> dict[tuple[str, float, float, int], str]:
 
 
 def auc(is_one: NDArray[np.bool_], score: NDArray[np.float64], patients: NDArray[np.str_]) -> str:
-    """With its interval."""
+    """ROC AUC of cells with an interval over patients."""
     own = [np.flatnonzero(patients == patient) for patient in np.unique(patients)]
     rng, drawn = np.random.default_rng(0), []
     for _ in range(DRAWS):
@@ -58,6 +58,8 @@ def main() -> None:
         if label := labels.get((row["patient"], *place, int(row["cell"]))):
             scores = [float(row[f"probability_{name}"]) for name in ("ALL", "AML", "APL")]
             rows.append((row["patient"], label, scores))
+    if not rows:
+        raise SystemExit(f"{study}/cells.csv and {store} have no labelled cell in common")
     patients, label = (np.array([row[i] for row in rows]) for i in (0, 1))
     scores = np.array([row[2] for row in rows])
     sick = scores.sum(axis=1)
@@ -67,10 +69,10 @@ def main() -> None:
     print(f"blasts by AML: {auc(blast, scores[:, 1], patients)}")
     print(f"both by any leukaemia: {auc(blast | promyelocyte, sick, patients)}")
     for name in SHOWN:
-        print(f"{name}: {(sick[label == name] > 0.5).mean():.3f} of {(label == name).sum():,}")
+        print(f"{name}: {(sick[label == name] >= 0.5).mean():.3f} of {(label == name).sum():,}")
     by_eye, found = (
         np.array([told[patients == patient].mean() for patient in np.unique(patients)])
-        for told in (np.isin(label, IMMATURE), sick > 0.5)
+        for told in (np.isin(label, IMMATURE_BY_EYE), sick >= 0.5)
     )
     gap = found - by_eye
     print(f"share of a patient's cells beside that by label (median {np.median(by_eye):.2f}): "

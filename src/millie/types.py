@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 RESEARCH_USE_ONLY = "For research use only. Not for use in diagnostic procedures."
 
+ACUTE_LEUKAEMIAS = ("ALL", "AML", "APL")
+"""Labels whose cells are blasts and promyelocytes, and what a reader may expect a model to name
+beside normal. Cells of chronic leukaemias are mature."""
+
 
 class ImageKind(StrEnum):
     """What an image file shows."""
@@ -438,8 +442,8 @@ class Prediction:
         label: the class with the highest probability, whatever the state.
         probabilities: calibrated probability of each class, in the bundle's order; sums to 1.
         cell_probabilities: float32 (N, C), each cell scored alone by the same weights; where the
-            model tells types, a leukaemia's as far as the cell is immature, so that a row may sum
-            to less than 1 (:func:`millie.inference.alone.cells_alone`).
+            model tells types, an acute leukaemia's as far as the cell is immature, so that a row
+            may sum to less than 1 (:func:`millie.inference.alone.cells_alone`).
         winners: for each class the cells that made it, strongest first.
         n_cells: usable cells.
         model: name and version of the bundle.

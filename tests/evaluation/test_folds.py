@@ -37,7 +37,7 @@ OTHERS = {
     "training.patience": 2, "training.validation_fraction": 0.3, "training.class_weights": False,
     "training.exact_gradient": True, "training.colour_transfer": True, "training.ensemble": 2,
     "training.soften_only": True, "training.seed": 5, "training.log": "tensorboard",
-    "prediction.winners": 3,
+    "prediction.winners": 3, "prediction.negative_labels": ["AML"],
 }  # fmt: skip
 """Another value of each setting that may change a fold."""
 
@@ -50,7 +50,6 @@ WITHOUT_EFFECT = {
     "prediction.min_negative_probability": 0.7,
     "prediction.operating_point": "specific",
     "prediction.target_sensitivity": 0.9,
-    "prediction.negative_labels": ["AML"],
 }
 """The same of settings that do not: a fold that is there must not be run again for them."""
 

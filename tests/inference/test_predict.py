@@ -10,6 +10,7 @@ import torch
 from millie.bags.store import BagReader
 from millie.config import PredictionConfig
 from millie.errors import BundleError, ConfigError, NoCellsError
+from millie.inference import predict
 from millie.inference.gates import reference_features
 from millie.inference.predict import bundle_runtimes, predict_bag, sample_quality
 from millie.inference.runtime import FeatureRuntime
@@ -17,7 +18,7 @@ from millie.models.aggregators import AGGREGATORS
 from millie.models.bundle import Bundle, BundleDescription, save_bundle
 from millie.models.encoder import CellTypes
 from millie.models.encoders import new_encoder, weights_digest
-from millie.models.network import build_network
+from millie.models.network import MilNetwork, build_network
 from millie.types import Prediction
 
 MakeBundle = Callable[..., Bundle]
@@ -54,6 +55,30 @@ def test_a_prediction_is_that_of_the_networks(
     assert (found.patient, found.n_cells) == ("p", 60)
     assert (found.model, found.model_sha256) == ("test 1.0.0", bundle.sha256)
     assert tuple(found.winners) == bundle.labels
+
+
+def test_a_cell_alone_counts_as_far_as_it_is_immature(
+    make_bundle: MakeBundle, make_bag: MakeBag, runtime: FeatureRuntime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    bundle, reader = make_bundle(labels=("APL", "CLL", "normal"), networks=3), make_bag(20)
+    plain = predict_bag(bundle, reader, runtime, CONFIG)
+    asked = []
+
+    def told(network: MilNetwork, encoder: str, cells: torch.Tensor) -> torch.Tensor:
+        asked.append((network is bundle.networks[0], encoder))
+        return cells[:, 0].double()
+
+    monkeypatch.setattr(predict, "immature_cells", told)
+    found = predict_bag(bundle, reader, runtime, PredictionConfig(batch_size=7))
+    assert asked == [(True, "resnet_small")] * 3
+    immature = runtime(reader.images(0, 20))[:, 0]
+    expected = plain.cell_probabilities.copy()
+    expected[:, 0] *= immature
+    expected[:, 2] = 1 - expected[:, 0] - expected[:, 1]
+    assert 0.1 < immature.min() < immature.max() < 0.9
+    np.testing.assert_allclose(found.cell_probabilities, expected, atol=1e-5)
+    assert_same(found, plain, 1e-6)  # no call rests on it
 
 
 @pytest.mark.parametrize("aggregator", AGGREGATORS)

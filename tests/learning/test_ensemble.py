@@ -14,6 +14,7 @@ from millie.learning import ensemble
 from millie.learning.ensemble import (
     Cast,
     Material,
+    Scored,
     calibrate,
     fit_ensemble,
     fresh_network,
@@ -25,7 +26,7 @@ from millie.learning.sampling import DrawnBag, EmbeddedCells, StoredCells, whole
 from millie.learning.train import Task, bag_logits
 from millie.models.encoder import CellTypes
 from millie.models.fusion import Aggregator
-from millie.models.network import build_network
+from millie.models.network import MilNetwork, build_network
 from millie.models.weights import weights_digest
 
 if TYPE_CHECKING:
@@ -248,6 +249,40 @@ def test_scores_of_crops_do_not_depend_on_the_batch(
     assert found.cells.shape == (len(bag), 2)
     assert found.bag.sum() == pytest.approx(1)
     assert {w.cell for own in found.winners.values() for w in own} <= set(range(len(bag)))
+
+
+def test_a_cell_alone_counts_as_far_as_it_is_immature_and_no_gradient_is_kept(
+    toy_store: Store, tiny_encoder: Callable[[], Encoder], quick: Config,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    source = StoredCells(toy_store)
+    networks = [
+        build_network(quick.model, CLASSES, encoder=tiny_encoder(), seed=s).eval() for s in (0, 1)
+    ]
+    bag = whole_bag(source, "apl-01")
+    config = quick.with_settings(["prediction.batch_size=4"]).prediction
+
+    def scored() -> Scored:
+        return score_bag(
+            networks, source, bag, CLASSES, temperature=1.5, encoder="tiny", config=config
+        )
+
+    plain = scored()
+    first: list[torch.Tensor] = []
+
+    def told(network: MilNetwork, encoder: str, cells: torch.Tensor) -> torch.Tensor:
+        assert encoder == "tiny"
+        assert not cells.requires_grad
+        share = cells[:, 0].double().sigmoid()
+        first.extend([share] if network is networks[0] else [])
+        return share
+
+    monkeypatch.setattr(ensemble, "immature_cells", told)
+    found = scored()
+    immature = torch.cat(first).numpy()
+    assert len(immature) == len(bag) > 4
+    np.testing.assert_allclose(found.cells, plain.cells * immature[:, None], atol=1e-6)
+    np.testing.assert_array_equal(found.bag, plain.bag)
 
 
 @pytest.mark.parametrize("aggregator", ["max", "mean", "ghost_vlad"])

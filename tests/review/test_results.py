@@ -3,6 +3,8 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
+import pytest
+
 from millie.outputs.patient.tables import read_predictions
 from millie.review.cell_kinds import BY_CODE, OF_TYPES
 from millie.review.jobs.results import store_analysis
@@ -40,6 +42,25 @@ def test_the_type_that_a_cell_looks_like_is_its_suggested_kind(
     suggestions = list(again.cells.values_list("suggestion", flat=True))
     assert suggestions[:2] == ["blast", "neutrophil"]
     assert set(suggestions[2:]) <= labels
+
+
+def test_a_cell_that_is_like_no_class_has_no_suggestion(
+    analysed: Sample, run_of_one: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run_of_one / "samples", tmp_path / "samples")
+    run = tmp_path / "samples" / "S-drawn" / "calls"
+    head, *rows = (run / "cells.csv").read_text(encoding="utf-8-sig").splitlines()
+    own = [i for i, name in enumerate(head.split(",")) if name.startswith("probability_")]
+    cells = [row.split(",") for row in rows]
+    for cell in cells:
+        cell[-1] = ""
+        for i in own:
+            cell[i] = "0.05"
+    text = "\n".join([head, *map(",".join, cells)]) + "\n"
+    (run / "cells.csv").write_text(text, encoding="utf-8-sig")
+    again = store_analysis(analysed, run, tmp_path)
+    assert set(again.cells.values_list("suggestion", flat=True)) == {""}
+    assert again.cells.first().certainty == pytest.approx(1 - 0.05 * len(own))
 
 
 def test_every_kind_of_a_type_is_one() -> None:

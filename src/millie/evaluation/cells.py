@@ -45,7 +45,8 @@ class CellScores:
         diagnoses: (n,) of that patient.
         labels: (n,) expert's type.
         score: (n,) probability of the positive class, the cell alone.
-        called: (n,) whether that class is the most probable one of the cell.
+        called: (n,) whether nothing is more probable of the cell than that class, "none of them"
+            included.
     """
 
     patients: NDArray[np.str_]
@@ -91,7 +92,8 @@ def cell_part(cells: CellScores, positive: str, config: EvaluationConfig) -> dic
         "confusion": None,
         "roc": None,
         "protocol": "Cells of test patients in the first repeat, each scored alone by networks "
-        "trained on diagnoses only; intervals by bootstrap over patients.",
+        "trained on diagnoses only (where the encoder tells types of cell, times the probability "
+        "that it is immature); intervals by bootstrap over patients.",
     }
     if target is None:
         return part

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from millie.learning.splits import Fold
     from millie.types import Cell
 
-_SCHEMA = 2
+_SCHEMA = 3
 
 Winners = dict[str, list[dict[str, Any]]]
 """By class: ``cell``, ``contribution``, ``features`` as in :class:`millie.types.Winner`."""
@@ -260,8 +260,9 @@ def _embeddings(study: Study, ensemble: Ensemble, patient: str) -> NDArray[np.fl
 def fold_digest(study: Study, fold: Fold) -> str:
     """SHA-256 (hex) of all that determines the result of a fold.
 
-    Of the prediction's settings that is the number of winners alone: the size of a batch changes
-    the last bits only, the runtime is in the embeddings, and gates are no part of a fold.
+    Of the prediction's settings these are the number of winners and the labels without disease: the
+    size of a batch changes the last bits only, the runtime is in the embeddings, and gates are no
+    part of a fold.
     """
     everyone = sorted((*fold.train, *fold.validation, *fold.test))
     types = study.material.types
@@ -280,6 +281,7 @@ def fold_digest(study: Study, fold: Fold) -> str:
         "encoder": study.material.encoder_sha256,
         "types": "" if types is None else weights_digest(types),
         "winners": study.config.prediction.winners if fold.repeat == 0 else 0,
+        "negative": study.config.prediction.negative_labels,
         "versions": [__version__, torch.__version__],
     }
     if study.recoloured is not None:  # who belongs to which source decides the colours of all

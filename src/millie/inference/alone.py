@@ -1,9 +1,9 @@
 """What a model says of a single cell, which is not what it says of its patient.
 
 Trained on whole bags, a network gives a neutrophil of a patient with APL much of the probability
-of that patient: films differ in every cell. Acute leukaemia is in the immature ones, so what is
-said of a cell alone counts as far as the cell is immature. No call rests on it; the order of cells
-on pages, exports, and the count beside a manual differential do.
+of that patient: every cell carries the look of its film. Acute leukaemia is in the immature ones,
+so what is said of a cell alone counts as far as the cell is immature. No call rests on it; the
+order of cells on pages, exports, and the count beside a manual differential do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from millie.inference.calls import NO_SIGNAL, state_of
-from millie.inference.scope import ACUTE_LEUKAEMIAS
+from millie.types import ACUTE_LEUKAEMIAS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +30,8 @@ def cells_alone(
     """What a model says of each cell alone: (N, C), 0 to 1.
 
     P(cell i is one of leukaemia c) = P(i is immature) P(c | a bag of i alone). What this takes from
-    the leukaemias goes to the classes without disease in equal parts; where there are none, a row
-    sums to less than 1. Other classes are left as they are.
+    the classes named ALL, AML or APL goes to those without disease in equal parts; where there
+    are none, a row sums to less than 1. Other classes are left as they are.
 
     Args:
         probabilities: (N, C) of bags of one cell each (paper, eq. 2).
@@ -42,7 +42,7 @@ def cells_alone(
     """
     if immature is None:
         return probabilities
-    acute = torch.tensor([name.upper() in ACUTE_LEUKAEMIAS for name in classes])
+    acute = torch.tensor([name in ACUTE_LEUKAEMIAS for name in classes])
     healthy = torch.tensor([state_of(name, negative) == NO_SIGNAL for name in classes])
     weighed = torch.where(acute, probabilities * immature[:, None], probabilities)
     taken = (probabilities - weighed).sum(dim=1, keepdim=True)

@@ -9,12 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from millie.inference.calls import NO_SIGNAL, state_of
+from millie.types import ACUTE_LEUKAEMIAS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-ACUTE_LEUKAEMIAS = ("ALL", "AML", "APL")
-"""What a reader of this program may expect a model to name, beside normal."""
 
 
 def told_apart(labels: Sequence[str]) -> str:

@@ -299,27 +299,22 @@ def score_bag(
     """Probabilities of a patient and of each cell alone, averaged over networks, calibrated.
 
     The arithmetic of :func:`millie.inference.predict.predict_bag`: deterministic, and it holds one
-    batch of crops at a time. Without ``explain`` no winners are looked for: on embeddings they take
+    batch of crops at a time. ``encoder`` is the name of what made the vectors of cells. Without
+    ``explain`` no winners are looked for: on embeddings they take
     longer than the probabilities.
     """
-    streams, logits, cells = [], [], []
-    young: list[Tensor] = []
+    streams, logits, cells, immature = [], [], [], []
     for network in networks:
         streamed = StreamedBag(network, len(bag), explained=explain)
-        own, start = [], 0
-        for chunk in embedded_chunks(network, source, bag, config.batch_size):
-            own.append(streamed.add(start, chunk))
-            start += len(chunk)
-            told = immature_cells(network, encoder, chunk) if network is networks[0] else None
-            young += [told] if told is not None else []
-        cells.append(torch.cat(own))
+        own = _stream(streamed, network, encoder, source, bag, config.batch_size)
+        cells.append(own[0])
+        immature.append(own[1])
         logits.append(streamed.logits())
         streams.append(streamed)
     alone = ensemble_probabilities(torch.stack(cells), temperature)
-    immature = torch.cat(young) if young else None
     return Scored(
         ensemble_probabilities(torch.stack(logits), temperature).numpy(),
-        cells_alone(alone, immature, classes, config.negative_labels).numpy(),
+        cells_alone(alone, immature[0], classes, config.negative_labels).numpy(),
         find_winners(streams, classes, config.winners) if explain else {},
     )
 
@@ -353,6 +348,25 @@ def score_parts(
         vectors = torch.cat(list(embedded_chunks(network, source, bag, batch_size)))
         logits.append(torch.stack([network.stream_logits([vectors[own]]) for own in rows]))
     return ensemble_probabilities(torch.stack(logits), temperature).numpy()
+
+
+@torch.no_grad()
+def _stream(
+    streamed: StreamedBag,
+    network: MilNetwork,
+    encoder: str,
+    source: CellSource,
+    bag: DrawnBag,
+    batch_size: int,
+) -> tuple[Tensor, Tensor | None]:
+    """Show the network the bag: logits (n, C) of its cells, and :func:`immature_cells` of them."""
+    logits, immature, start = [], [], 0
+    for chunk in embedded_chunks(network, source, bag, batch_size):
+        logits.append(streamed.add(start, chunk))
+        start += len(chunk)
+        told = immature_cells(network, encoder, chunk)
+        immature += [] if told is None else [told]
+    return torch.cat(logits), torch.cat(immature) if immature else None
 
 
 def _out_of_fold(

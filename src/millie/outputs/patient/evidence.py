@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from millie.outputs.overlays import Mark
 from millie.outputs.patient.records import ModelFacts, PatientResult
 from millie.outputs.patient.states import is_urgent
-from millie.types import Winner
+from millie.types import ACUTE_LEUKAEMIAS, Winner
 
 _OF_FUSIONS = {
     "ghost_vlad": "This model compares each cell with cells of the same kind in other patients, so "
     "mature cells can contribute as much evidence as blasts.",
     "type_shares": "This model counts types of cells, and compares immature cells with this "
     "patient’s own mature ones: those are its reference, so a mature cell counts where the "
-    "reference depends on it. Alone, a cell counts for a leukaemia as far as it looks immature.",
+    "reference depends on it.",
 }
+_ALONE = " Scored alone, a cell counts for an acute leukaemia as far as it looks immature."
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,14 @@ class Evidence:
 
 def fusion_note(model: ModelFacts) -> str:
     """What a reader must know of the model's fusion to understand its evidence; may be empty."""
-    return _OF_FUSIONS.get(str(model.more.get("fusion")), "")
+    fusion = str(model.more.get("fusion"))
+    return _OF_FUSIONS.get(fusion, "") + (_ALONE if _weighs_cells(model) else "")
+
+
+def _weighs_cells(model: ModelFacts) -> bool:
+    """Whether :func:`millie.inference.alone.cells_alone` changes what is said of a cell."""
+    told = bool(model.cell_types) and model.more.get("fusion") == "type_shares"
+    return told and not set(ACUTE_LEUKAEMIAS).isdisjoint(model.labels)
 
 
 def weigh(result: PatientResult, model: ModelFacts) -> Evidence:

@@ -139,7 +139,7 @@ def patient_page(
         gallery=shown,
         not_shown=len(order) - len(shown),
         lowest=float(own[order[len(shown) - 1]]) if shown else 0.0,
-        above_half=int((own > 0.5).sum()),
+        spread=[float(p) for p in np.quantile(own, (0.0, 0.5, 1.0))],
         histogram=svg_uri(
             histogram_figure(
                 own.astype(np.float64), f"probability of {evidence.focus}, single cells"

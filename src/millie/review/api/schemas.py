@@ -91,9 +91,9 @@ class CellOut(Schema):
     width_px: int
     height_px: int
     um_px: float | None
-    probabilities: dict[str, float]
-    suggestion: str
-    certainty: float
+    probabilities: dict[str, float] = Field(description="May sum to less than 1.")
+    suggestion: str = Field(description="Kind, or likeliest class; empty: none of them.")
+    certainty: float = Field(description="Probability of the likeliest class, or of none of them.")
     strength: float
     flagged: bool
     remarks: str

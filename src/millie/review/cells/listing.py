@@ -13,6 +13,7 @@ from millie.outputs.patient.evidence import weigh
 from millie.outputs.patient.states import FAILED
 from millie.review.cell_kinds import BY_CODE
 from millie.review.cells.blind import call_hidden, is_blind, second_for, seen_by
+from millie.statistics.metrics import likeliest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +34,6 @@ _STORED = (
 _N_OPEN = COLUMNS.index("suggestion")
 """Columns before it say nothing of what the model thinks."""
 _HIDDEN = (None,) * (len(COLUMNS) - _N_OPEN)
-_ROUNDING = 1e-4
-"""Of probabilities that sum to 1."""
 
 
 def listing(
@@ -63,7 +62,7 @@ def listing(
             continue
         doubt = round(entropy(probabilities), 4)
         mark = marks.get(head[0], "")
-        label = model.labels[probabilities.index(max(probabilities))]
+        label = _class_of(probabilities, model.labels)
         numbers = round(certainty, 4), doubt, round(strength, 5)
         rows.append([*head, suggestion, label, *numbers, flagged, mark])
     return {
@@ -79,16 +78,18 @@ def _marks(result: PatientResult, model: ModelFacts) -> dict[int, str]:
 
 
 def entropy(probabilities: Sequence[float]) -> float:
-    """How unsure the model is of a cell: 0 sure, 1 all classes alike (Shannon, normalised).
+    """How unsure the model is of a cell: 0 sure, 1 all classes and none alike (Shannon, normalised).
 
-    What the probabilities lack to 1, "none of them", counts as a class.
+    None of the classes has what their probabilities lack to 1.
     """
-    rest = 1 - sum(probabilities)
-    shares = [*probabilities, rest] if rest > _ROUNDING else probabilities
-    if len(shares) < 2:
-        return 0.0
-    total = -sum(p * math.log(p) for p in shares if p > 0)
-    return total / math.log(len(shares))
+    shares = [*probabilities, 1 - sum(probabilities)]
+    return -sum(p * math.log(p) for p in shares if p > 0) / math.log(len(shares))
+
+
+def _class_of(probabilities: Sequence[float], labels: Sequence[str]) -> str:
+    """The likeliest class; empty where none of them is likelier."""
+    best = likeliest(probabilities)
+    return "" if best is None else labels[best]
 
 
 def state_of(cell: Cell, labels: Sequence[str] = ()) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def state_of(cell: Cell, labels: Sequence[str] = ()) -> dict[str, Any]:
     if labels:
         found |= {
             "suggestion": cell.suggestion,
-            "label": labels[cell.probabilities.index(max(cell.probabilities))],
+            "label": _class_of(cell.probabilities, labels),
             "certainty": round(cell.certainty, 4),
             "uncertainty": round(entropy(cell.probabilities), 4),
         }

@@ -21,6 +21,7 @@ from millie.review.cell_kinds import OF_TYPES
 from millie.review.models import Analysis, Cell, Sample
 from millie.review.records.audit import record
 from millie.review.records.reopening import reopen
+from millie.statistics.metrics import likeliest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -124,7 +125,7 @@ def _rows(
 ) -> Iterator[Cell]:  # fmt: skip
     sources = bag.sources
     for index, (cell, row) in enumerate(zip(bag.cells, scores.tolist(), strict=True)):
-        best = int(np.argmax(row))
+        best = likeliest(row)
         remarks = {"touches another": cell.in_clump, "cut": cell.at_border, "smudge": cell.smudge}
         yield Cell(
             analysis=analysis,
@@ -136,8 +137,8 @@ def _rows(
             height_px=cell.height_px,
             um_px=sources[cell.source].um_px,
             probabilities=[round(value, 6) for value in row],
-            suggestion=model.labels[best],
-            certainty=row[best],
+            suggestion="" if best is None else model.labels[best],
+            certainty=max(0.0, 1 - sum(row)) if best is None else row[best],
             strength=strength.get(index, 0.0),
             flagged=index in flagged,
             remarks=", ".join(word for word, is_so in remarks.items() if is_so),

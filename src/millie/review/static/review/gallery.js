@@ -35,7 +35,7 @@ const words = (cell) =>
 
 const GROUPS = {
   suggestion: (cell) => (shows(cell) ? tell.group(cell) : "Suggestion hidden"),
-  label: (cell) => (shows(cell) ? `Class ${cell.label}` : "Suggestion hidden"),
+  label: (cell) => (shows(cell) ? tell.classOf(cell) : "Suggestion hidden"),
   decision: (cell) => (cell.decision ? `Confirmed: ${tell.titleOf(cell.decision)}` : "Not decided"),
   image: (cell) => `Image ${cell.image}`,
   none: () => "All cells",

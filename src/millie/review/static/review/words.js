@@ -6,8 +6,9 @@ export function tellerOf(kinds, most) {
   const titleOf = (code) => kinds.byCode.get(code)?.title ?? code;
   const isKind = (cell) => kinds.byCode.has(cell.suggestion);
   // What a cell is grouped by: the kind that it looks like, or else its likeliest class.
-  const group = (cell) => (isKind(cell) ? titleOf(cell.suggestion) : `Class ${cell.label}`);
-  const evidence = (cell) => `${cell.label} ${probability(cell.certainty)}`;
+  const group = (cell) => (isKind(cell) ? titleOf(cell.suggestion) : classOf(cell));
+  const classOf = (cell) => (cell.label ? `Class ${cell.label}` : "No class");
+  const evidence = (cell) => `${cell.label || "no class"} ${probability(cell.certainty)}`;
 
   // Never surer than the number of training patients supports.
   function probability(value) {
@@ -27,5 +28,5 @@ export function tellerOf(kinds, most) {
     if (waiting) said.push("not saved yet");
     return said.join(", ");
   }
-  return { titleOf, isKind, group, evidence, words };
+  return { titleOf, isKind, group, classOf, evidence, words };
 }
