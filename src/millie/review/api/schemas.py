@@ -93,7 +93,7 @@ class CellOut(Schema):
     um_px: float | None
     probabilities: dict[str, float] = Field(description="May sum to less than 1.")
     suggestion: str = Field(description="Kind, or likeliest class; empty: none of them.")
-    certainty: float = Field(description="Probability of the likeliest class, or of none of them.")
+    certainty: float = Field(description="Highest probability of a class.")
     strength: float
     flagged: bool
     remarks: str

@@ -78,7 +78,7 @@ def _marks(result: PatientResult, model: ModelFacts) -> dict[int, str]:
 
 
 def entropy(probabilities: Sequence[float]) -> float:
-    """How unsure the model is of a cell: 0 sure, 1 all classes and none alike (Shannon, normalised).
+    """How unsure the model is of a cell: 0 sure, 1 all classes and none alike (Shannon).
 
     None of the classes has what their probabilities lack to 1.
     """

@@ -138,7 +138,7 @@ def _rows(
             um_px=sources[cell.source].um_px,
             probabilities=[round(value, 6) for value in row],
             suggestion="" if best is None else model.labels[best],
-            certainty=max(0.0, 1 - sum(row)) if best is None else row[best],
+            certainty=max(row),
             strength=strength.get(index, 0.0),
             flagged=index in flagged,
             remarks=", ".join(word for word, is_so in remarks.items() if is_so),

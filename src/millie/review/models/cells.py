@@ -20,7 +20,7 @@ class Cell(models.Model):
         left_px, top_px, width_px, height_px: box in the full-resolution image.
         probabilities: one a class, in the order of the model's labels.
         suggestion: code of the suggested kind, or the likeliest class; empty: none of them.
-        certainty: probability of the likeliest class, or of none of them; 0 to 1.
+        certainty: highest probability of a class, 0 to 1.
         strength: contribution to the sample's leading class; 0 where the cell decided nothing.
         flagged: must be seen before signing (it decided the call, or contradicts it).
         decision: code of :data:`millie.review.cell_kinds.KINDS`; empty: none yet.

@@ -8,7 +8,8 @@ export function tellerOf(kinds, most) {
   // What a cell is grouped by: the kind that it looks like, or else its likeliest class.
   const group = (cell) => (isKind(cell) ? titleOf(cell.suggestion) : classOf(cell));
   const classOf = (cell) => (cell.label ? `Class ${cell.label}` : "No class");
-  const evidence = (cell) => `${cell.label || "no class"} ${probability(cell.certainty)}`;
+  const evidence = (cell) =>
+    cell.label ? `${cell.label} ${probability(cell.certainty)}` : "no class";
 
   // Never surer than the number of training patients supports.
   function probability(value) {
