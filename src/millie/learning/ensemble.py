@@ -300,8 +300,7 @@ def score_bag(
 
     The arithmetic of :func:`millie.inference.predict.predict_bag`: deterministic, and it holds one
     batch of crops at a time. ``encoder`` is the name of what made the vectors of cells. Without
-    ``explain`` no winners are looked for: on embeddings they take
-    longer than the probabilities.
+    ``explain`` no winners are looked for: on embeddings they take longer than the probabilities.
     """
     streams, logits, cells, immature = [], [], [], []
     for network in networks:
@@ -352,13 +351,9 @@ def score_parts(
 
 @torch.no_grad()
 def _stream(
-    streamed: StreamedBag,
-    network: MilNetwork,
-    encoder: str,
-    source: CellSource,
-    bag: DrawnBag,
+    streamed: StreamedBag, network: MilNetwork, encoder: str, source: CellSource, bag: DrawnBag,
     batch_size: int,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """Show the network the bag: logits (n, C) of its cells, and :func:`immature_cells` of them."""
     logits, immature, start = [], [], 0
     for chunk in embedded_chunks(network, source, bag, batch_size):

@@ -1,7 +1,7 @@
 // The gallery: thousands of cells of which only those on the screen are in the page; every key is
 // saved at once. Keys work while the gallery has the focus, so they never get in the way elsewhere.
 import { Decisions, fetchCells, readKinds } from "./decisions.js";
-import { counted, tellerOf } from "./words.js";
+import { counted, NO_CLASS, tellerOf } from "./words.js";
 
 const HEADING_PX = 40, CAPTION_PX = 38, GAP_PX = 8, MARGIN_LINES = 2, SETTLED_MS = 70;
 const MOST_UNDO = 500;
@@ -58,7 +58,8 @@ function arrange() {
     found.get(name).push(cell);
   }
   order = [];
-  groups = [...found].map(([title, own]) => {
+  const last = ([title]) => title === NO_CLASS;
+  groups = [...found].sort((a, b) => last(a) - last(b)).map(([title, own]) => {
     own.sort((a, b) => down * ((hidden ? a.index - b.index : a[key] - b[key]) || 0) || a.index - b.index);
     const start = order.length;
     for (const cell of own) order.push(cell.index);

@@ -2,12 +2,14 @@
 
 export const counted = (n) => (n === 1 ? "1 cell" : `${n.toLocaleString("en-GB")} cells`);
 
+export const NO_CLASS = "No class";
+
 export function tellerOf(kinds, most) {
   const titleOf = (code) => kinds.byCode.get(code)?.title ?? code;
   const isKind = (cell) => kinds.byCode.has(cell.suggestion);
   // What a cell is grouped by: the kind that it looks like, or else its likeliest class.
   const group = (cell) => (isKind(cell) ? titleOf(cell.suggestion) : classOf(cell));
-  const classOf = (cell) => (cell.label ? `Class ${cell.label}` : "No class");
+  const classOf = (cell) => (cell.label ? `Class ${cell.label}` : NO_CLASS);
   const evidence = (cell) =>
     cell.label ? `${cell.label} ${probability(cell.certainty)}` : "no class";
 
