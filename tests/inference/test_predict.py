@@ -10,7 +10,7 @@ import torch
 from millie.bags.store import BagReader
 from millie.config import PredictionConfig
 from millie.errors import BundleError, ConfigError, NoCellsError
-from millie.inference import predict
+from millie.inference import alone
 from millie.inference.gates import reference_features
 from millie.inference.predict import bundle_runtimes, predict_bag, sample_quality
 from millie.inference.runtime import FeatureRuntime
@@ -69,7 +69,7 @@ def test_a_cell_alone_counts_as_far_as_it_is_immature(
         asked.append((network is bundle.networks[0], encoder))
         return cells[:, 0].double()
 
-    monkeypatch.setattr(predict, "immature_cells", told)
+    monkeypatch.setattr(alone, "immature_cells", told)
     found = predict_bag(bundle, reader, runtime, PredictionConfig(batch_size=7))
     assert asked == [(True, "resnet_small")] * 3
     immature = runtime(reader.images(0, 20))[:, 0]

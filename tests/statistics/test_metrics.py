@@ -66,10 +66,10 @@ def test_calls_use_the_threshold_for_the_positive_class_alone() -> None:
 
 
 def test_what_probabilities_lack_to_one_may_be_likelier_than_each() -> None:
-    assert likeliest([0.2, 0.7, 0.1]) == 1
-    assert likeliest([0.3, 0.1]) is None
-    assert likeliest([0.1, 0.5]) == 1
-    assert likeliest([0.5, 0.5]) == 0
+    assert likeliest([0.2, 0.7, 0.1], ["ALL", "AML", "APL"]) == "AML"
+    assert likeliest([0.3, 0.1], ["AML", "APL"]) == ""
+    assert likeliest([0.1, 0.5], ["AML", "APL"]) == "APL"
+    assert likeliest([0.5, 0.5], ["AML", "APL"]) == "AML"
 
 
 def test_confusion_has_diagnoses_as_rows_and_all_classes() -> None:

@@ -121,9 +121,10 @@ def labelled_cells(study: Study, results: Sequence[FoldResult]) -> CellScores:
     them" included: the threshold of patients was fitted on whole bags and says nothing about a
     cell alone.
     """
-    index = study.classes.index(study.positive)
+    classes, positive = study.classes, study.positive
+    index = classes.index(positive)
     rows = [
-        (patient, study.labels[patient], cell.label, p[index], likeliest(p) == index)
+        (patient, study.labels[patient], cell.label, p[index], likeliest(p, classes) == positive)
         for result in results
         for patient, probabilities in result.cells.items()
         for cell, p in zip(study.cells[patient], probabilities.tolist(), strict=True)

@@ -13,12 +13,28 @@ from typing import TYPE_CHECKING
 import torch
 
 from millie.inference.calls import NO_SIGNAL, state_of
+from millie.inference.immature import immature_cells
 from millie.types import ACUTE_LEUKAEMIAS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+    from millie.models.bundle import Bundle
+
+
+def cells_of(bundle: Bundle, probabilities: Tensor, features: Tensor) -> Tensor:
+    """:func:`cells_alone` of a bundle: (N, C).
+
+    Args:
+        bundle: whose first network says which cells are immature.
+        probabilities: (N, C) of bags of one cell each.
+        features: (N, D) of these cells, by the first network's encoder.
+    """
+    immature = immature_cells(bundle.networks[0], bundle.manifest.encoder.name, features)
+    negative = bundle.config.prediction.negative_labels
+    return cells_alone(probabilities, immature, bundle.labels, negative)
 
 
 def cells_alone(
@@ -44,6 +60,7 @@ def cells_alone(
         return probabilities
     acute = torch.tensor([name in ACUTE_LEUKAEMIAS for name in classes])
     healthy = torch.tensor([state_of(name, negative) == NO_SIGNAL for name in classes])
-    weighed = torch.where(acute, probabilities * immature[:, None], probabilities)
+    share = immature.to(probabilities)[:, None]
+    weighed = torch.where(acute, probabilities * share, probabilities)
     taken = (probabilities - weighed).sum(dim=1, keepdim=True)
     return weighed + taken * healthy / healthy.sum().clamp(min=1)

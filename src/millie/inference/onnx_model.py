@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from millie.errors import BundleError
-from millie.inference.alone import cells_alone
-from millie.inference.immature import immature_cells
+from millie.inference.alone import cells_of
 from millie.inference.runtime import encoder_onnx, import_onnx, onnx_bytes
 from millie.models.fusion import Aggregator
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-3
 """Largest difference of a probability, by both graphs one after the other: a tenth of the last
-digit that is ever shown. What features may differ by makes 0.0002 of it in `apl-blood`."""
+digit that a page shows. What features may differ by makes 0.0002 of it in `apl-blood`."""
 FEATURE_TOLERANCE = 1e-3
 """Of a feature, by the features' deviation: twice what float16, in which they are kept, leaves."""
 _CROPS = 23
@@ -75,7 +74,7 @@ class PatientModel(nn.Module):
             standard = network.standardiser(vectors)
             bags.append(network.head(_fused(network.aggregator, standard[None]))[0])
             cells.append(network.head(_alone(network.aggregator, standard)))
-        alone = _weighed(self._bundle, self._calibrated(torch.stack(cells)), features[0])
+        alone = cells_of(self._bundle, self._calibrated(torch.stack(cells)), features[0])
         return self._calibrated(torch.stack(bags)), alone
 
     def _calibrated(self, logits: Tensor) -> Tensor:
@@ -121,15 +120,6 @@ def _fused(aggregator: Aggregator, bags: Tensor) -> Tensor:
     return aggregator.fuse(bags, torch.ones(bags.shape[:2], dtype=torch.bool)).bag
 
 
-def _weighed(bundle: Bundle, probabilities: Tensor, features: Tensor) -> Tensor:
-    """:func:`cells_alone` of a bundle, in the precision of the probabilities."""
-    immature = immature_cells(bundle.networks[0], bundle.manifest.encoder.name, features)
-    return cells_alone(
-        probabilities, None if immature is None else immature.to(probabilities),
-        bundle.labels, bundle.config.prediction.negative_labels,
-    )  # fmt: skip
-
-
 def _alone(aggregator: Aggregator, cells: Tensor) -> Tensor:
     """:meth:`Aggregator.alone` unchecked: most fusions leave a lone cell as it is."""
     if type(aggregator).alone is Aggregator.alone:
@@ -171,7 +161,7 @@ def _patient_gap(
             cells = torch.stack([network.cell_logits(each) for network, each in pairs])
         expected = (
             bundle.probabilities(bags),
-            _weighed(bundle, bundle.probabilities(cells), inputs[0]),
+            cells_of(bundle, bundle.probabilities(cells), inputs[0]),
         )
         gaps += [float((a - b).abs().max()) for a, b in zip(found, expected, strict=True)]
     return max(gaps)

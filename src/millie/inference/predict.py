@@ -20,12 +20,12 @@ from millie.bags.loading import apply_background, background_colours
 from millie.bags.store import BagReader
 from millie.config import PredictionConfig
 from millie.errors import ConfigError, NoCellsError
-from millie.inference.alone import cells_alone
+from millie.inference.alone import cells_of
 from millie.inference.calls import decide
 from millie.inference.embed import Progress, ahead
 from millie.inference.explain import StreamedBag, find_winners
 from millie.inference.gates import failed_gates, measures, reference_distance
-from millie.inference.immature import immature, immature_cells
+from millie.inference.immature import immature
 from millie.inference.magnification import doubtful_scale
 from millie.inference.operating import bundle_rule, not_excluded
 from millie.inference.quality import QualityMeter, SampleQuality
@@ -218,7 +218,6 @@ def _pass(
     config: PredictionConfig,
     progress: Progress | None,
 ) -> _Seen:
-    encoder = bundle.manifest.encoder.name
     bags = [StreamedBag(network, reader.n_cells) for network in bundle.networks]
     cell_probabilities = np.zeros((reader.n_cells, len(bundle.labels)), np.float32)
     meter = QualityMeter.of(reader)
@@ -227,10 +226,7 @@ def _pass(
         own = features if len(features) == len(bags) else features * len(bags)
         logits = torch.stack([bag.add(start, f) for bag, f in zip(bags, own, strict=True)])
         stop = start + len(features[0])
-        alone = cells_alone(
-            bundle.probabilities(logits), immature_cells(bundle.networks[0], encoder, own[0]),
-            bundle.labels, config.negative_labels,
-        )  # fmt: skip
+        alone = cells_of(bundle, bundle.probabilities(logits), own[0])
         cell_probabilities[start:stop] = alone.numpy()
         for chunks, chunk in zip(kept, features, strict=True):
             chunks.append(chunk)

@@ -157,14 +157,14 @@ def specificity(positive: Bools, called: Bools) -> float:
     return float((~called[~positive]).mean())
 
 
-def likeliest(probabilities: Sequence[float]) -> int | None:
-    """Place of the most probable of C classes; None where none of them is more probable still.
+def likeliest(probabilities: Sequence[float], classes: Sequence[str]) -> str:
+    """The most probable of the classes; empty where none of them is more probable still.
 
     What probabilities lack to 1 is none of them: a single mature cell, say
     (:func:`millie.inference.alone.cells_alone`).
     """
-    best = max(range(len(probabilities)), key=probabilities.__getitem__)
-    return best if probabilities[best] >= 1 - sum(probabilities) else None
+    best, name = max(zip(probabilities, classes, strict=True), key=lambda pair: pair[0])
+    return name if best >= 1 - sum(probabilities) else ""
 
 
 def make_calls(probabilities: Floats, positive: int, threshold: Floats | float) -> NDArray[np.intp]:

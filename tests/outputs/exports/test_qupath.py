@@ -148,12 +148,16 @@ def test_what_is_no_run_is_told(called: Path, tmp_path: Path, tiny_store: Path) 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_store_that_was_cut_anew_is_not_believed(called: Path, tmp_path: Path) -> None:
+def copied(called: Path, folder: Path) -> Path:
+    """A copy of the run whose bags stay where they are."""
     run, _ = read_run(called)
-    changed = shutil.copytree(called, tmp_path / "calls")
-    content = json.loads((called / "predictions.json").read_text())
-    content["store"] = str(run.store)
-    (changed / "predictions.json").write_text(json.dumps(content))
+    content = json.loads((called / "predictions.json").read_text()) | {"store": str(run.store)}
+    (shutil.copytree(called, folder) / "predictions.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_store_that_was_cut_anew_is_not_believed(called: Path, tmp_path: Path) -> None:
+    changed = copied(called, tmp_path / "calls")
     table = (changed / "cells.csv").read_text(encoding="utf-8-sig").split("\n")
     row = table[1].split(",")
     table[1] = ",".join([row[0], row[1], "1.0", *row[3:]])
@@ -164,11 +168,7 @@ def test_a_store_that_was_cut_anew_is_not_believed(called: Path, tmp_path: Path)
 
 
 def test_a_cell_that_is_like_no_class_says_so(called: Path, tmp_path: Path) -> None:
-    run, _ = read_run(called)
-    changed = shutil.copytree(called, tmp_path / "calls")
-    content = json.loads((called / "predictions.json").read_text())
-    content["store"] = str(run.store)
-    (changed / "predictions.json").write_text(json.dumps(content))
+    changed = copied(called, tmp_path / "calls")
     head, *rows = (changed / "cells.csv").read_text(encoding="utf-8-sig").rstrip().split("\n")
     own = [i for i, name in enumerate(head.split(",")) if name.startswith("probability_")]
     cells = [row.split(",") for row in rows]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from millie.outputs.patient.evidence import letters, weigh
+from millie.outputs.patient.evidence import fusion_note, letters, weigh
 from millie.outputs.patient.records import ModelFacts, PatientResult
 from millie.outputs.patient.states import FAILED, is_urgent, words_for
 from millie.outputs.patient.worklist import by_urgency
@@ -18,6 +18,24 @@ def result(state: str, label: str = "AML", patient: str = "p", **p: float) -> Pa
     }
     probabilities = {"Normal": 0.1, "AML": 0.6, "APL": 0.3} | p
     return PatientResult(patient, state, (), label, probabilities, 10, winners)
+
+
+@pytest.mark.parametrize(
+    ("fusion", "types", "labels", "weighed"),
+    [
+        ("type_shares", ["blast"], ("AML", "normal"), True),
+        ("type_shares", ["blast"], ("CLL", "normal"), False),
+        ("type_shares", [], ("AML", "normal"), False),  # clusters stand in place of types
+        ("ghost_vlad", ["blast"], ("AML", "normal"), False),
+    ],
+)
+def test_a_page_says_that_cells_count_as_far_as_they_look_immature_only_where_they_do(
+    fusion: str, types: list[str], labels: tuple[str, ...], weighed: bool
+) -> None:
+    more = {"fusion": fusion, "cell_types": types}
+    note = fusion_note(ModelFacts("m", "1", "00", labels, labels[0], more))
+    assert ("as far as it looks immature" in note) == weighed
+    assert note.startswith("This model ")
 
 
 def test_focus_is_the_leading_class_and_contrast_the_next() -> None:

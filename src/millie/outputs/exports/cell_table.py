@@ -58,12 +58,11 @@ def cell_table(run: PredictionRun, bags: Iterable[Embedded]) -> CellTable:
         sample = bag.sample
         for i, cell in enumerate(sample.cells):
             scores = sample.probabilities[i].tolist()
-            best = likeliest(scores)
             rows.append({
                 "patient": spelt_out(sample.result.patient),
                 "state": sample.result.state,
                 "image": spelt_out(sample.sources[cell.source].name),
-                "looks_like": "" if best is None else run.model.labels[best],
+                "looks_like": likeliest(scores, run.model.labels),
                 **{f"probability_{k}": p for k, p in zip(run.model.labels, scores, strict=True)},
                 "x_px": cell.x_px,
                 "y_px": cell.y_px,

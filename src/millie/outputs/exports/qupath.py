@@ -131,13 +131,12 @@ def _feature(key: str, ring: Ring, properties: dict[str, Any]) -> Feature:
 
 def _cell(run: PredictionRun, sample: Sample, i: int, outline: Outline, mark: str) -> Feature:
     cell, scores = sample.cells[i], sample.probabilities[i]
-    best = likeliest(scores.tolist())
     metadata = {"cell": str(i), **{flag: "yes" for flag in FLAGS if getattr(cell, flag)}}
     if not cell.area_px:
         metadata["outline"] = "none found: the box is shown"
     properties: dict[str, Any] = {
         "objectType": "cell",
-        "classification": _like(run, None if best is None else run.model.labels[best]),
+        "classification": _like(run, likeliest(scores.tolist(), run.model.labels)),
         "measurements": _measurements(run, sample, i),
         "metadata": metadata,
     }
@@ -197,9 +196,9 @@ def _call(run: PredictionRun, sample: Sample, image: SampleImage) -> Feature:
     return _feature(key, rectangle(*image.frame), properties)
 
 
-def _like(run: PredictionRun, label: str | None) -> dict[str, Any]:
+def _like(run: PredictionRun, label: str) -> dict[str, Any]:
     """QuPath's class of a cell; ``Other`` is its own name for what has none."""
-    if label is None:
+    if not label:
         return {"name": "Other", "color": list(_OTHER_RGB)}
     return {"name": f"{label}-like", "color": list(_colour(run, label))}
 

@@ -62,7 +62,7 @@ def listing(
             continue
         doubt = round(entropy(probabilities), 4)
         mark = marks.get(head[0], "")
-        label = _class_of(probabilities, model.labels)
+        label = likeliest(probabilities, model.labels)
         numbers = round(certainty, 4), doubt, round(strength, 5)
         rows.append([*head, suggestion, label, *numbers, flagged, mark])
     return {
@@ -86,19 +86,13 @@ def entropy(probabilities: Sequence[float]) -> float:
     return -sum(p * math.log(p) for p in shares if p > 0) / math.log(len(shares))
 
 
-def _class_of(probabilities: Sequence[float], labels: Sequence[str]) -> str:
-    """The likeliest class; empty where none of them is likelier."""
-    best = likeliest(probabilities)
-    return "" if best is None else labels[best]
-
-
 def state_of(cell: Cell, labels: Sequence[str] = ()) -> dict[str, Any]:
     """One cell after a decision; with the labels of its model also what the model thinks of it."""
     found = {"cell": cell.index, "version": cell.version, "code": cell.decision}
     if labels:
         found |= {
             "suggestion": cell.suggestion,
-            "label": _class_of(cell.probabilities, labels),
+            "label": likeliest(cell.probabilities, labels),
             "certainty": round(cell.certainty, 4),
             "uncertainty": round(entropy(cell.probabilities), 4),
         }

@@ -125,7 +125,6 @@ def _rows(
 ) -> Iterator[Cell]:  # fmt: skip
     sources = bag.sources
     for index, (cell, row) in enumerate(zip(bag.cells, scores.tolist(), strict=True)):
-        best = likeliest(row)
         remarks = {"touches another": cell.in_clump, "cut": cell.at_border, "smudge": cell.smudge}
         yield Cell(
             analysis=analysis,
@@ -137,7 +136,7 @@ def _rows(
             height_px=cell.height_px,
             um_px=sources[cell.source].um_px,
             probabilities=[round(value, 6) for value in row],
-            suggestion="" if best is None else model.labels[best],
+            suggestion=likeliest(row, model.labels),
             certainty=max(row),
             strength=strength.get(index, 0.0),
             flagged=index in flagged,
